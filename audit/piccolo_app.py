@@ -1,0 +1,15 @@
+"""The audit trail as a Piccolo app."""
+
+from pathlib import Path
+
+from piccolo.conf.apps import AppConfig
+
+from audit.tables import AuditLog, AuditSeal
+
+APP_CONFIG = AppConfig(
+    app_name="audit",
+    migrations_folder_path=Path(__file__).parent / "piccolo_migrations",
+    table_classes=[AuditLog, AuditSeal],
+    migration_dependencies=[],
+    commands=[],
+)

@@ -1,0 +1,49 @@
+"""Who changed what, and the seals that prove that nothing was altered since."""
+
+from piccolo.columns import (
+    JSONB,
+    BigInt,
+    BigSerial,
+    Boolean,
+    Integer,
+    Text,
+    Timestamptz,
+    Varchar,
+)
+from piccolo.table import Table
+
+
+class AuditLog(Table, tablename="audit_logs"):
+    """One row for each change and each event; never altered, never removed but by `prune`.
+
+    Indexes, the view `audit_log` and the trigger are in the migration: Piccolo cannot name them.
+    """
+
+    id = BigSerial(primary_key=True, index=False)
+    user_id = Integer(
+        null=True,
+        default=None,
+        help_text="Whose doing it was; empty once that person is deleted, see actor.",
+    )
+    actor = Text(null=True, default=None, help_text="Who it was, as they were called then.")
+    action = Varchar(length=100, default=None, help_text="What happened, for example users.update.")
+    resource = Varchar(length=100, null=True, default=None, help_text="Which table or thing.")
+    resource_id = Varchar(length=255, null=True, default=None, help_text="Which row of it.")
+    details = JSONB(null=True, default=None, help_text="Before and after of what changed.")
+    ip_address = Varchar(length=45, null=True, default=None, help_text="Where from.")
+    request_id = Varchar(length=100, null=True, default=None, help_text="As in the logs.")
+    is_admin_action = Boolean(default=False, help_text="Done in the back office.")
+    created_at = Timestamptz(help_text="When.")
+
+
+class AuditSeal(Table, tablename="audit_seals"):
+    """A digest over the rows `first_id..last_id`, chained to the seal before it."""
+
+    id = BigSerial(primary_key=True, index=False)
+    first_id = BigInt(default=None, help_text="The first row under this seal.")
+    last_id = BigInt(default=None, help_text="The last row under this seal.")
+    row_count = BigInt(default=None, help_text="How many rows lie in between.")
+    algorithm = Varchar(length=20, default=None, help_text="sha256, or hmac-sha256 with a key.")
+    previous_digest = Varchar(length=64, null=True, default=None, help_text="Of the seal before.")
+    digest = Varchar(length=64, default=None, help_text="Over the rows and the seal before.")
+    created_at = Timestamptz(help_text="When it was sealed.")

@@ -1,0 +1,103 @@
+"""One connection: takes turns, is timed, and knows whether it may be used again."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import time
+from collections.abc import Awaitable, Callable
+from functools import lru_cache
+from typing import Any
+
+import asyncpg
+import structlog
+
+from home.errors import DatabaseUnavailable, is_lost_connection, reason_of
+
+log = structlog.get_logger("groundwork.database")
+
+# Statements that leave something behind in the session: their connection has no next user.
+LEAVES_STATE = re.compile(
+    r"""\b( set \s+ (?! local\b | constraints\b | transaction\b | null\b | default\b )
+        (session\s+)? [\w.]+ \s* (=|\bto\b|\bzone\b) (?! [^;]* \bwhere\b )
+      | set \s+ (session\s+)? (role | authorization)\b
+      | set \s+ session \s+ characteristics
+      | (listen | prepare | load) \s+ \w
+      | declare \b .* \bwith \s+ hold
+      | create \s+ ((global|local)\s+)? temp
+      | into \s+ temp
+      | pg_(try_)?advisory_lock
+      | set_config \s* \( (?! [^()]* ,\s* (true|'t'|\$\d+) \s* \) ) )""",
+    re.IGNORECASE | re.VERBOSE | re.DOTALL,
+)
+UPDATES = re.compile(r"^\s*(with|insert|update|merge)\b", re.IGNORECASE)
+
+
+@lru_cache(maxsize=1024)
+def leaves_state(sql: str) -> bool:
+    """Whether a statement may change what the next user of its connection would see."""
+    found = LEAVES_STATE.search(sql)
+    if found is None:
+        return False
+    # «update t set x = 1» assigns columns, not settings.
+    return not (UPDATES.match(sql) and found.group(0).lower().startswith("set "))
+
+
+class ObservedConnection(asyncpg.Connection):
+    """A connection of asyncpg whose statements run one at a time and are timed.
+
+    Tasks of one `asyncio.gather` that share a transaction share its connection: they take turns
+    instead of failing. Class attributes, because asyncpg owns the constructor.
+
+    Raises:
+        DatabaseUnavailable: the connection failed, as against the statement.
+    """
+
+    slow_query_ms = 1_000
+    left_state = False
+    _turn: asyncio.Lock | None = None
+
+    async def _observe(self, run: Callable[..., Awaitable[Any]], sql: str, *args: Any, **options: Any) -> Any:
+        if self._turn is None:
+            self._turn = asyncio.Lock()
+        async with self._turn:
+            if leaves_state(sql):
+                self.left_state = True
+            started = time.perf_counter()
+            try:
+                return await run(sql, *args, **options)
+            except Exception as error:
+                if not is_lost_connection(error):
+                    raise
+                reason = reason_of(error)
+                log.warning("connection_failed", reason=reason, error=type(error).__name__)
+                self.terminate()  # after a time-out nobody knows what the server still does
+                raise DatabaseUnavailable(reason) from error
+            finally:
+                elapsed_ms = (time.perf_counter() - started) * 1000
+                if elapsed_ms >= self.slow_query_ms:
+                    log.warning("slow_query", sql=sql, duration_ms=round(elapsed_ms))
+
+    async def fetch(self, query: str, *args: Any, **options: Any) -> Any:
+        return await self._observe(super().fetch, query, *args, **options)
+
+    async def fetchrow(self, query: str, *args: Any, **options: Any) -> Any:
+        return await self._observe(super().fetchrow, query, *args, **options)
+
+    async def fetchval(self, query: str, *args: Any, **options: Any) -> Any:
+        return await self._observe(super().fetchval, query, *args, **options)
+
+    async def execute(self, query: str, *args: Any, **options: Any) -> Any:
+        return await self._observe(super().execute, query, *args, **options)
+
+    async def executemany(self, command: str, args: Any, **options: Any) -> Any:
+        return await self._observe(super().executemany, command, args, **options)
+
+
+async def close_if_state_was_left(connection: Any) -> None:
+    """Stands for `RESET ALL` at release: no round trip, and no state for the next user.
+
+    Ending the connection is surer than `RESET ALL`, which keeps roles and temporary tables.
+    """
+    if connection.left_state:
+        await connection.close(timeout=1)

@@ -1,0 +1,124 @@
+"""A database URL, as any driver writes it, translated into arguments of `asyncpg.connect`."""
+
+from __future__ import annotations
+
+import ssl
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+from urllib.parse import parse_qsl, unquote, urlsplit
+
+SCHEMES = ("postgres", "postgresql", "postgresql+asyncpg", "postgresql+psycopg")
+SSL_MODES = ("disable", "allow", "prefer", "require", "verify-ca", "verify-full")
+ENCODE_HINT = "percent-encode reserved characters in user and password: # is %23, / is %2F, ? is %3F"
+
+
+class DsnError(ValueError):
+    """A database URL that cannot be used; the message never holds a part of it."""
+
+
+@dataclass(frozen=True)
+class Database:
+    """args: keyword arguments of `asyncpg.connect`; ignored: names of parameters left out."""
+
+    args: dict[str, Any] = field(repr=False)
+    ignored: tuple[str, ...] = ()
+
+
+def from_parts(parts: Mapping[str, Any]) -> Database:
+    """From host, port, database, user and password; absent ones get the usual defaults."""
+    user = parts.get("user") or "postgres"
+    return Database(
+        {
+            "host": parts.get("host") or "localhost",
+            "port": parts.get("port") or 5432,
+            "user": user,
+            "password": parts.get("password"),
+            "database": parts.get("database") or user,
+        }
+    )
+
+
+def from_url(url: str) -> Database:
+    """Translate a URL of libpq, Prisma, SQLAlchemy or a managed service.
+
+    Parameters asyncpg knows otherwise are translated, the rest are ignored and named.
+    TLS modes mean what they mean to libpq:
+    https://www.postgresql.org/docs/current/libpq-ssl.html#LIBPQ-SSL-SSLMODE-STATEMENTS
+
+    Raises:
+        DsnError: with what to mend.
+    """
+    parsed = _split(url.strip())
+    query = dict(parse_qsl(parsed.query, keep_blank_values=False))
+    user, _, password = parsed.netloc.rpartition("@")[0].partition(":")
+    host, port = _host_and_port(parsed.netloc.rpartition("@")[2])
+    args: dict[str, Any] = {
+        "host": host or query.pop("host", "localhost"),
+        "port": _port(query.pop("port")) if "port" in query else port,
+        "user": unquote(user) or query.pop("user", "postgres"),
+        "password": unquote(password) or query.pop("password", None),
+    }
+    args["database"] = unquote(parsed.path[1:]) or query.pop("dbname", args["user"])
+    settings = {name: query.pop(name) for name in ("application_name", "options") if name in query}
+    if settings:
+        args["server_settings"] = settings
+    if "target_session_attrs" in query:
+        args["target_session_attrs"] = query.pop("target_session_attrs")
+    if not args["host"].startswith("/"):
+        args["ssl"] = _tls(query.pop)
+    return Database(args, tuple(sorted(query)))
+
+
+def _split(url: str) -> Any:
+    if "\x00" in url:
+        raise DsnError("holds a NUL character")
+    try:
+        parsed = urlsplit(url)
+    except ValueError:
+        raise DsnError(ENCODE_HINT) from None
+    if parsed.scheme not in SCHEMES:
+        raise DsnError("must begin with postgresql://")
+    if parsed.fragment or "#" in url or "@" in parsed.path or "@" in parsed.query:
+        raise DsnError(ENCODE_HINT)
+    return parsed
+
+
+def _host_and_port(location: str) -> tuple[str, int]:
+    if location.startswith("["):  # IPv6
+        host, _, rest = location[1:].partition("]")
+        port = rest.removeprefix(":")
+    else:
+        host, _, port = location.partition(":")
+    if "," in location:
+        raise DsnError("names several hosts; name one (a load balancer or the primary)")
+    return unquote(host), _port(port) if port else 5432
+
+
+def _port(text: str) -> int:
+    if not text.isascii() or not text.isdigit() or not 1 <= int(text[:6]) <= 65535:
+        raise DsnError("the port must be a number from 1 to 65535 (" + ENCODE_HINT + ")")
+    return int(text)
+
+
+def _tls(take: Callable[..., Any]) -> ssl.SSLContext | str:
+    mode = take("sslmode", "prefer")
+    root, certificate, key = (take(name, None) for name in ("sslrootcert", "sslcert", "sslkey"))
+    if mode not in SSL_MODES:
+        raise DsnError("sslmode must be one of " + ", ".join(SSL_MODES))
+    if root == "system":  # libpq: system roots are only allowed with full verification
+        mode, root = "verify-full", None
+    elif root and mode == "require":  # libpq: a root certificate turns require into verify-ca
+        mode = "verify-ca"
+    if not mode.startswith("verify") and not certificate:
+        return str(mode)
+    try:
+        context = ssl.create_default_context(cafile=root)
+        if certificate:
+            context.load_cert_chain(certificate, key)
+    except (OSError, ssl.SSLError):
+        raise DsnError("a file named by sslrootcert, sslcert or sslkey cannot be used") from None
+    context.check_hostname = mode == "verify-full"
+    if not mode.startswith("verify"):
+        context.verify_mode = ssl.CERT_NONE
+    return context

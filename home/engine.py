@@ -1,0 +1,302 @@
+"""Piccolo's PostgresEngine, made bounded, lazy and observed.
+
+Importing it connects to nothing; the pool exists before the database does; nothing waits for ever.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Any
+
+import asyncpg
+import structlog
+from piccolo.engine.postgres import PostgresEngine, PostgresTransaction
+from piccolo.querystring import QueryString
+from tenacity import AsyncRetrying, retry_if_exception_type, wait_random_exponential
+
+from home.connection import ObservedConnection, close_if_state_was_left
+from home.embedded import EmbeddedServer
+from home.errors import DatabaseUnavailable, PoolTimeout, is_lost_connection, reason_of
+from home.settings import ROOT, Settings
+
+log = structlog.get_logger("groundwork.database")
+
+OLDEST_VERSION = (15, 0)
+KEEP_WARM_SECONDS = 5.0
+
+
+@dataclass(frozen=True)
+class PoolFigures:
+    """Connections of the pool now, and tasks that wait for one."""
+
+    size: int
+    idle: int
+    in_use: int
+    waiting: int
+    max: int
+
+
+class Transaction(PostgresTransaction):
+    """A transaction that always gives its connection back; a nested one is a savepoint."""
+
+    engine: Engine
+
+    async def __aenter__(self) -> Transaction:
+        if self._parent is None:
+            self.connection = await self.engine.acquire()
+        else:
+            self.connection = self._parent.connection
+        try:
+            self.transaction = self.connection.transaction()
+            await self.begin()
+        except BaseException:
+            await self._give_back()
+            raise
+        self.context = self.engine.current_transaction.set(self)
+        return self
+
+    async def __aexit__(
+        self,
+        exception_type: type[BaseException] | None,
+        exception: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> bool:
+        try:
+            if self._committed or self._rolled_back:
+                pass  # by hand
+            elif exception is None:
+                await self.commit()
+            else:
+                await self.rollback()
+        except (asyncpg.InterfaceError, DatabaseUnavailable) as error:
+            if exception is None:
+                raise DatabaseUnavailable(reason_of(error)) from error
+            # The connection is gone, and with it the transaction; the first error goes on.
+        finally:
+            self.engine.current_transaction.reset(self.context)
+            await self._give_back()
+        return False
+
+    @property
+    def is_over(self) -> bool:
+        """True once left: a task that outlives it goes back to the pool."""
+        return getattr(self, "connection", None) is None
+
+    async def _give_back(self) -> None:
+        connection, self.connection = self.connection, None
+        if self._parent is None:
+            await self.engine.release(connection)
+
+
+class Engine(PostgresEngine):
+    """The engine of all tables.
+
+    Args:
+        settings: pool size and time limits, in milliseconds.
+
+    Raises (any query):
+        DatabaseUnavailable: no connection, or it was lost, or the statement took too long.
+        PoolTimeout: no connection became free within `DB_CONNECTION_TIMEOUT_MS`.
+    """
+
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings
+        self.embedded = None if settings.database else EmbeddedServer(ROOT / ".data")
+        self._waiting = 0
+        self._is_closed = False
+        self._warm: asyncio.Task[None] | None = None
+        super().__init__(config=dict(settings.database.args) if settings.database else {})
+
+    # Piccolo's constructor calls these two; they would connect (trap 1).
+    async def check_version(self) -> None: ...
+
+    async def prep_database(self) -> None: ...
+
+    # Connections ----------------------------------------------------------------------------
+
+    async def get_new_connection(self, **options: Any) -> ObservedConnection:
+        """Open a connection that belongs to the caller.
+
+        Args:
+            options: more arguments of `asyncpg.connect`.
+        """
+        limit = self.settings.db_connection_timeout_ms / 1000
+        if self.embedded is not None and not self.config:
+            self.config.update(await asyncio.to_thread(self.embedded.start))
+        arguments = {**self.config, "timeout": limit, **options}
+        server_settings = {"application_name": "groundwork", **arguments.get("server_settings", {})}
+        arguments["server_settings"] = server_settings
+        if self.settings.db_pooler == "transaction":
+            arguments["statement_cache_size"] = 0
+        for unwanted in ("loop", "connection_class", "record_class"):  # what the pool adds
+            arguments.pop(unwanted, None)
+        try:
+            connection = await asyncpg.connect(connection_class=ObservedConnection, **arguments)
+        except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
+            raise DatabaseUnavailable(reason_of(error)) from error
+        connection.slow_query_ms = self.settings.db_slow_query_ms
+        return connection
+
+    async def acquire(self) -> Any:
+        """A connection from the pool, or a single one where there is no pool (commands).
+
+        Raises:
+            PoolTimeout: after `DB_CONNECTION_TIMEOUT_MS`.
+        """
+        if self.pool is None:
+            if self._is_closed:
+                raise DatabaseUnavailable("shutting_down")
+            return await self.get_new_connection()
+        self._waiting += 1
+        try:
+            return await self.pool.acquire(timeout=self.settings.db_connection_timeout_ms / 1000)
+        except TimeoutError as error:
+            full = self.figures().in_use >= self.settings.db_pool_max
+            raise (PoolTimeout() if full else DatabaseUnavailable("timeout")) from error
+        except asyncpg.InterfaceError as error:
+            if is_lost_connection(error):
+                raise DatabaseUnavailable("shutting_down") from error
+            raise
+        finally:
+            self._waiting -= 1
+
+    async def release(self, connection: Any) -> None:
+        """Give a connection back; never fails, never waits long, survives cancellation."""
+        try:
+            if self.pool is None:
+                await asyncio.shield(connection.close(timeout=1))
+            else:
+                await self.pool.release(connection, timeout=1)
+        except Exception as error:
+            log.debug("release_failed", error=type(error).__name__)
+            connection.terminate()
+
+    @asynccontextmanager
+    async def connection(self) -> AsyncIterator[Any]:
+        """The connection of the current transaction, or one for this block."""
+        transaction = self.current_transaction.get()
+        if transaction is not None and not transaction.is_over:
+            try:
+                yield transaction.connection
+            except asyncpg.InterfaceError as error:
+                if is_lost_connection(error):
+                    raise DatabaseUnavailable(reason_of(error)) from error
+                raise
+            return
+        connection = await self.acquire()
+        try:
+            yield connection
+        finally:
+            await self.release(connection)
+
+    # What Piccolo calls ---------------------------------------------------------------------
+
+    async def run_querystring(self, querystring: QueryString, in_pool: bool = True) -> Any:
+        sql, args = querystring.compile_string(engine_type=self.engine_type)
+        async with self.connection() as connection:
+            return await connection.fetch(sql, *args)
+
+    async def run_ddl(self, ddl: str, in_pool: bool = True) -> Any:
+        async with self.connection() as connection:
+            return await connection.fetch(ddl)
+
+    async def _run_in_pool(self, query: str, args: Sequence[Any] | None = None) -> Any:
+        async with self.connection() as connection:
+            return await connection.fetch(query, *(args or ()))
+
+    async def _run_in_new_connection(self, query: str, args: Sequence[Any] | None = None) -> Any:
+        return await self._run_in_pool(query, args)
+
+    def transaction(self, allow_nested: bool = True) -> Transaction:
+        current = self.current_transaction.get()
+        if current is not None and current.is_over:
+            self.current_transaction.set(None)
+        return Transaction(engine=self, allow_nested=allow_nested)
+
+    # The server's pool ----------------------------------------------------------------------
+
+    async def start_connection_pool(self, **kwargs: Any) -> None:
+        """Make the pool, empty, whatever the database does; warm it in the background."""
+        settings = self.settings
+        self._is_closed = False
+        self.pool = await asyncpg.create_pool(
+            connect=self.get_new_connection,
+            connection_class=ObservedConnection,
+            min_size=0,
+            max_size=settings.db_pool_max,
+            max_inactive_connection_lifetime=settings.db_idle_timeout_ms / 1000,
+            command_timeout=settings.db_command_timeout_ms / 1000,
+            reset=close_if_state_was_left,
+            **kwargs,
+        )
+        self._warm = asyncio.create_task(self._keep_warm(), name="keep the pool warm")
+
+    async def close_connection_pool(self) -> None:
+        """Close all connections, at the latest after two seconds."""
+        self._is_closed = True
+        if self._warm is not None:
+            self._warm.cancel()
+            await asyncio.gather(self._warm, return_exceptions=True)
+            self._warm = None
+        pool, self.pool = self.pool, None
+        if pool is None:
+            return
+        try:
+            async with asyncio.timeout(2):
+                await pool.close()
+        except (Exception, asyncio.CancelledError):
+            pool.terminate()
+
+    def figures(self) -> PoolFigures:
+        """The pool now."""
+        pool = self.pool
+        size = pool.get_size() if pool else 0
+        idle = pool.get_idle_size() if pool else 0
+        return PoolFigures(size, idle, size - idle, self._waiting, self.settings.db_pool_max)
+
+    async def _keep_warm(self) -> None:
+        """Hold DB_POOL_MIN connections, and say in the log when the database comes and goes."""
+        connected = False
+        retry = AsyncRetrying(
+            wait=wait_random_exponential(multiplier=0.2, max=KEEP_WARM_SECONDS),
+            retry=retry_if_exception_type(DatabaseUnavailable),
+        )
+        while True:
+            async for attempt in retry:
+                with attempt:
+                    try:
+                        version, round_trip_ms = await self._fill_pool()
+                    except DatabaseUnavailable as error:
+                        if connected or attempt.retry_state.attempt_number == 1:
+                            log.warning("database_unavailable", reason=error.reason)
+                        connected = False
+                        raise
+            if not connected:
+                connected = True
+                log.info("database_connected", server=version, round_trip_ms=round_trip_ms)
+            if self.settings.db_pool_min == 0:  # a database that may go to sleep
+                return
+            await asyncio.sleep(KEEP_WARM_SECONDS)
+
+    async def _fill_pool(self) -> tuple[str, float]:
+        connections: list[Any] = []
+        try:
+            for _ in range(max(self.settings.db_pool_min, 1)):
+                connections.append(await self.acquire())
+            started = time.perf_counter()
+            await connections[0].fetchval("select 1")
+            round_trip_ms = round((time.perf_counter() - started) * 1000, 2)
+            version = connections[0].get_server_version()
+            if version < OLDEST_VERSION:
+                log.warning("database_too_old", oldest_supported=OLDEST_VERSION[0])
+            return f"PostgreSQL {version.major}.{version.minor}", round_trip_ms
+        except PoolTimeout:  # busy, so it is warm
+            return "PostgreSQL", 0.0
+        finally:
+            for connection in connections:
+                await self.release(connection)

@@ -1,0 +1,15 @@
+"""Accounts as a Piccolo app."""
+
+from pathlib import Path
+
+from piccolo.conf.apps import AppConfig
+
+from home.tables import Session, User, UserPreference
+
+APP_CONFIG = AppConfig(
+    app_name="home",
+    migrations_folder_path=Path(__file__).parent / "piccolo_migrations",
+    table_classes=[User, UserPreference, Session],
+    migration_dependencies=["audit.piccolo_app"],
+    commands=[],
+)

@@ -1,0 +1,20 @@
+"""Names, indexes, the generated role, updated_at, and the trail's link to its people."""
+
+from pathlib import Path
+
+from audit.ddl import refuse_while_needed, sql_file
+from piccolo.apps.migrations.auto.migration_manager import MigrationManager
+
+ID = "2026-11-20T22:34:42:192588"
+VERSION = "1.38.0"
+DESCRIPTION = "Names, indexes, the generated role, updated_at, and the trail's link to its people."
+
+SQL = Path(__file__).parent.parent / "sql"
+
+
+async def forwards() -> MigrationManager:
+    manager = MigrationManager(migration_id=ID, app_name="home", description=DESCRIPTION)
+    manager.add_raw(sql_file(SQL / "names_and_triggers_v1.sql"))
+    manager.add_raw_backwards(refuse_while_needed("home"))
+    manager.add_raw_backwards(sql_file(SQL / "names_and_triggers_v1_down.sql"))
+    return manager

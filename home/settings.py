@@ -1,0 +1,213 @@
+"""The only reader of the environment: one frozen object, checked once, at the start."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from ipaddress import IPv4Network, IPv6Network, ip_network
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import BeforeValidator, Field, SecretStr, ValidationError, model_validator
+from pydantic.fields import FieldInfo
+from pydantic_settings import (
+    BaseSettings,
+    DotEnvSettingsSource,
+    EnvSettingsSource,
+    NoDecode,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+)
+
+from home.dsn import Database, DsnError, from_parts, from_url
+
+ROOT = Path(__file__).resolve().parent.parent
+
+# Requirement A2: two families of names for the same five values.
+TWINS = {
+    "postgres_host": "db_host",
+    "postgres_port": "db_port",
+    "postgres_db": "db_name",
+    "postgres_user": "db_user",
+    "postgres_password": "db_password",
+}
+SECRETS = ("database_url", "postgres_password")
+PLACEHOLDERS = frozenset(
+    {"change-me", "changeme", "change_me", "password", "postgres", "secret", "example", "groundwork"}
+)
+
+
+class SettingsError(ValueError):
+    """Settings that cannot be used; the message names each variable and the mend, never a value."""
+
+
+def _networks(value: object) -> object:
+    if not isinstance(value, str):
+        return value
+    try:
+        return tuple(ip_network(part.strip()) for part in value.split(",") if part.strip())
+    except ValueError:
+        raise ValueError("use CIDR notation, separated by commas: 10.0.0.0/8,::1/128") from None
+
+
+def _clamp(value: object) -> object:
+    """DB_POOL_MAX is clamped to 1..20 (requirement A4) rather than refused."""
+    try:
+        return min(max(int(str(value)), 1), 20)
+    except ValueError:
+        return value
+
+
+Networks = Annotated[
+    tuple[IPv4Network | IPv6Network, ...], NoDecode, BeforeValidator(_networks)
+]
+Port = Annotated[int, Field(ge=1, le=65535)]
+Milliseconds = Annotated[int, Field(ge=1, le=3_600_000)]
+
+
+class Settings(BaseSettings):
+    """What can be set, with its default; `.env.example` explains each."""
+
+    model_config = SettingsConfigDict(
+        env_file=ROOT / ".env",
+        env_file_encoding="utf-8",
+        env_ignore_empty=True,
+        extra="ignore",
+        frozen=True,
+        hide_input_in_errors=True,
+    )
+
+    environment: Literal["development", "production"] = "development"
+    listen_host: str = "127.0.0.1"
+    listen_port: Port = 8000
+    log_level: Literal["debug", "info", "warning", "error"] = "info"
+    metrics_networks: Networks = (ip_network("127.0.0.0/8"), ip_network("::1/128"))
+
+    database_url: SecretStr | None = None
+    postgres_host: str | None = None
+    postgres_port: Port | None = None
+    postgres_db: str | None = None
+    postgres_user: str | None = None
+    postgres_password: SecretStr | None = None
+
+    db_pooler: Literal["none", "transaction"] = "none"
+    db_pool_min: Annotated[int, Field(ge=0)] = 2
+    db_pool_max: Annotated[int, BeforeValidator(_clamp)] = 20
+    db_idle_timeout_ms: Milliseconds = 30_000
+    db_connection_timeout_ms: Milliseconds = 2_000
+    db_command_timeout_ms: Milliseconds = 5_000
+    db_slow_query_ms: Milliseconds = 1_000
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        assert isinstance(env_settings, EnvSettingsSource)
+        assert isinstance(dotenv_settings, DotEnvSettingsSource)
+        variables = {**dotenv_settings.env_vars, **env_settings.env_vars}
+        other_names = OtherNames(settings_cls, variables)
+        return init_settings, other_names, env_settings, dotenv_settings
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        if "db_pool_min" in self.model_fields_set and self.db_pool_min > self.db_pool_max:
+            raise ValueError("DB_POOL_MIN: must not be above DB_POOL_MAX (which is at most 20)")
+        try:
+            database = self.database
+        except DsnError as error:
+            raise ValueError(f"DATABASE_URL: {error}") from None
+        if self.environment == "production":
+            if database is None:
+                raise ValueError(
+                    "DATABASE_URL: set it; the embedded PostgreSQL is not for production"
+                )
+            if (database.args.get("password") or "").lower() in PLACEHOLDERS:
+                raise ValueError(
+                    "DATABASE_URL or POSTGRES_PASSWORD: holds a placeholder password; "
+                    "set a real one before production"
+                )
+        return self
+
+    @property
+    def database(self) -> Database | None:
+        """Where the database is; None means the embedded PostgreSQL."""
+        if self.database_url is not None:
+            return from_url(self.database_url.get_secret_value())
+        parts = {
+            "host": self.postgres_host,
+            "port": self.postgres_port,
+            "database": self.postgres_db,
+            "user": self.postgres_user,
+            "password": self.postgres_password and self.postgres_password.get_secret_value(),
+        }
+        return from_parts(parts) if any(parts.values()) else None
+
+    @property
+    def secrets(self) -> tuple[str, ...]:
+        """Values that must never be shown, for the redaction of logs."""
+        found = [getattr(self, name) for name in SECRETS]
+        values = [secret.get_secret_value() for secret in found if secret is not None]
+        if self.database is not None and self.database.args.get("password"):
+            values.append(self.database.args["password"])
+        return tuple(values)
+
+
+class OtherNames(PydanticBaseSettingsSource):
+    """The other names of a variable: `DB_HOST` for `POSTGRES_HOST`, `NAME_FILE` for secrets."""
+
+    def __init__(
+        self, settings_cls: type[BaseSettings], variables: Mapping[str, str | None]
+    ) -> None:
+        super().__init__(settings_cls)
+        self.variables = variables
+
+    def get_field_value(self, field: FieldInfo, field_name: str) -> tuple[Any, str, bool]:
+        found: dict[str, str] = {}
+        for name in filter(None, (field_name, TWINS.get(field_name))):
+            if value := self.variables.get(name):
+                found[name] = value
+            if field_name in SECRETS and (path := self.variables.get(f"{name}_file")):
+                found[f"{name}_file"] = _read_secret(f"{name}_file", path)
+        if len(set(found.values())) > 1:
+            names = " and ".join(sorted(found)).upper()
+            raise SettingsError(f"{names}: both are set and they differ; keep one")
+        value = next(iter(found.values()), None)
+        # A newline at the end of a secret comes from the editor or the secret store.
+        return value.rstrip("\r\n") if value else None, field_name, False
+
+    def __call__(self) -> dict[str, Any]:
+        names = {*TWINS, *SECRETS}
+        fields = {name: self.settings_cls.model_fields[name] for name in names}
+        values = {name: self.get_field_value(field, name)[0] for name, field in fields.items()}
+        return {name: value for name, value in values.items() if value}
+
+
+def _read_secret(name: str, path: str) -> str:
+    try:
+        return Path(path).read_text(encoding="utf-8").rstrip("\r\n")
+    except (OSError, ValueError):
+        message = f"{name.upper()}: names a file that cannot be read as text; check path and rights"
+        raise SettingsError(message) from None
+
+
+def load_settings(**overrides: Any) -> Settings:
+    """Read and check all settings.
+
+    Raises:
+        SettingsError: one line for each variable that is wrong.
+    """
+    try:
+        return Settings(**overrides)
+    except UnicodeDecodeError:
+        raise SettingsError(".env: is not UTF-8 text; save it as UTF-8") from None
+    except ValidationError as error:
+        lines = []
+        for problem in error.errors(include_input=False, include_url=False):
+            message = problem["msg"].removeprefix("Value error, ")
+            name = ".".join(str(part) for part in problem["loc"]).upper()
+            lines.append(f"{name}: {message}" if name else message)
+        raise SettingsError("\n".join(lines)) from None

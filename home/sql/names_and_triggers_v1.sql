@@ -1,0 +1,32 @@
+ALTER TABLE users RENAME CONSTRAINT users_approved_by_fkey TO users_approved_by_fk;
+ALTER TABLE user_preferences RENAME CONSTRAINT user_preferences_user_id_fkey TO user_preferences_user_id_fk;
+ALTER TABLE sessions RENAME CONSTRAINT sessions_user_id_fkey TO sessions_user_id_fk;
+
+-- audit knows nothing of accounts, so the link from the trail to its people is made here.
+ALTER TABLE audit_logs ADD CONSTRAINT audit_logs_user_id_fk
+    FOREIGN KEY (user_id) REFERENCES users (id) ON DELETE SET NULL;
+
+-- Search by the beginning of an address; equality is served by users_email_unique.
+CREATE INDEX idx_users_email ON users (email varchar_pattern_ops);
+-- One account for one identity at the external provider.
+CREATE UNIQUE INDEX idx_users_clerk_id ON users (clerk_id);
+-- For «who awaits approval».
+CREATE INDEX idx_users_is_approved ON users (is_approved);
+-- For the purge, and for ending a person's sessions.
+CREATE INDEX idx_sessions_expire ON sessions (expire);
+CREATE INDEX idx_sessions_user_id ON sessions (user_id);
+
+-- For readers of S2's layout; follows is_admin by itself.
+ALTER TABLE users ADD COLUMN role varchar(50)
+    GENERATED ALWAYS AS (CASE WHEN is_admin THEN 'admin' ELSE 'user' END) STORED;
+
+CREATE FUNCTION touch_updated_at_v1() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+    NEW.updated_at := now();
+    RETURN NEW;
+END
+$$;
+CREATE TRIGGER touch_updated_at BEFORE UPDATE ON users
+    FOR EACH ROW EXECUTE FUNCTION touch_updated_at_v1();
+CREATE TRIGGER touch_updated_at BEFORE UPDATE ON user_preferences
+    FOR EACH ROW EXECUTE FUNCTION touch_updated_at_v1();

@@ -1,0 +1,234 @@
+"""Accounts, their preferences and their sessions."""
+
+from __future__ import annotations
+
+import hashlib
+import secrets
+from datetime import UTC, datetime, timedelta
+from typing import Any, cast
+
+from piccolo.apps.user.tables import BaseUser
+from piccolo.columns import (
+    JSONB,
+    Boolean,
+    ForeignKey,
+    OnDelete,
+    Secret,
+    Serial,
+    Timestamptz,
+    Varchar,
+)
+from piccolo.columns.readable import Readable
+from piccolo.constraints import Check, Unique
+from piccolo.table import Table
+from piccolo_api.session_auth.tables import SessionsBase
+
+from home import passwords
+
+
+class User(BaseUser, tablename="users"):
+    """A person with an account. `role` (generated) and the indexes are in the migrations."""
+
+    id: Serial
+    email = Varchar(length=255, default=None, help_text="In lower case; people sign in with it.")
+    password_hash = Secret(
+        length=255, default="", required=False, help_text="argon2id; empty: no sign-in by password."
+    )
+    display_name = Varchar(length=255, null=True, default=None, help_text="What others see.")
+    organization = Varchar(length=255, null=True, default=None)
+    clerk_id = Varchar(
+        length=255, null=True, default=None, help_text="The account's id at an external provider."
+    )
+    is_admin = Boolean(default=False, help_text="May use the back office.")
+    is_superuser = Boolean(default=False, help_text="May change other people's accounts.")
+    is_approved = Boolean(default=False, help_text="An administrator let this person in.")
+    is_disabled = Boolean(default=False, help_text="Kept out, for now or for good.")
+    approved_at = Timestamptz(null=True, default=None)
+    approved_by = ForeignKey("self", null=True, default=None, on_delete=OnDelete.set_null)
+    last_login_at = Timestamptz(null=True, default=None)
+    last_access_at = Timestamptz(null=True, default=None)
+    created_at = Timestamptz()
+    updated_at = Timestamptz(help_text="Kept by a trigger.")
+
+    users_email_unique = Unique([email])
+    # Lower case, one @ with something on both sides, no white space.
+    users_email_check = Check(r"email = lower(email) AND email ~ '^[^@\s]+@[^@\s]+$'")
+
+    # Inherited columns that do not fit (schema.md).
+    username = None
+    password = None
+    first_name = None
+    last_name = None
+    active = None
+    admin = None
+    superuser = None
+    last_login = None
+
+    _min_password_length = passwords.MIN_LENGTH
+    _max_password_length = passwords.MAX_LENGTH
+
+    @classmethod
+    def get_readable(cls) -> Readable:
+        return Readable(template="%s", columns=[cls.email])
+
+    @classmethod
+    async def create_user(cls, username: str, password: str, **extra_params: Any) -> User:
+        """Store a new account.
+
+        Args:
+            username: the e-mail address; stored in lower case.
+            extra_params: other columns.
+
+        Raises:
+            PasswordRefused: the password breaks a rule.
+            asyncpg.UniqueViolationError: the address is taken.
+            asyncpg.CheckViolationError: it is no e-mail address.
+        """
+        is_admin = bool(extra_params.get("is_admin") or extra_params.get("is_superuser"))
+        passwords.check(password, is_admin=is_admin)
+        password_hash = await passwords.hash_password(password)
+        user = cls(email=normalise_email(username), password_hash=password_hash, **extra_params)
+        await user.save()
+        return user
+
+    @classmethod
+    async def update_password(cls, user: str | int, password: str) -> None:
+        """Store a new password for an e-mail address or an id.
+
+        Raises:
+            PasswordRefused: the password breaks a rule.
+        """
+        who = cls.email == normalise_email(user) if isinstance(user, str) else cls.id == user
+        stored = await cls.select(cls.is_admin, cls.is_superuser).where(who).first()
+        if stored is None:
+            return
+        passwords.check(password, is_admin=stored["is_admin"] or stored["is_superuser"])
+        password_hash = await passwords.hash_password(password)
+        await cls.update({cls.password_hash: password_hash}).where(who)
+
+    @classmethod
+    async def login(cls, username: str, password: str) -> int | None:
+        """The id of the account these open, or None: unknown, wrong, unapproved or disabled.
+
+        All take the same time: the hash is computed whatever was found.
+        """
+        email, stored = normalise_email(username), None
+        if len(password) <= passwords.MAX_LENGTH and len(email) <= 255 and "\x00" not in email:
+            found = await (
+                cls.select(cls.id, cls.password_hash)
+                .where(cls.email == email, cls.is_approved.eq(True), cls.is_disabled.eq(False))
+                .first()
+            )
+            stored = cast("dict[str, Any] | None", found)
+        password = password[: passwords.MAX_LENGTH]
+        if not await passwords.verify(password, stored["password_hash"] if stored else ""):
+            return None
+        assert stored is not None
+        values: dict[Any, Any] = {cls.last_login_at: datetime.now(UTC)}
+        if passwords.needs_rehash(stored["password_hash"]):
+            values[cls.password_hash] = await passwords.hash_password(password)
+        await cls.update(values).where(cls.id == stored["id"])
+        return cast(int, stored["id"])
+
+
+def _user_property(column: str) -> property:
+    return property(lambda user: getattr(user, column))
+
+
+# What piccolo-admin and piccolo-api read on an instance.
+User.username = _user_property("email")
+User.admin = _user_property("is_admin")
+User.superuser = _user_property("is_superuser")
+User.active = property(lambda user: user.is_approved and not user.is_disabled)
+
+
+def normalise_email(text: str) -> str:
+    """As stored: without surrounding white space, in lower case."""
+    return text.strip().lower()
+
+
+class UserPreference(Table, tablename="user_preferences"):
+    """A person's preferences: one JSON object each."""
+
+    id: Serial
+    user_id = ForeignKey(User, null=False, default=None, on_delete=OnDelete.cascade)
+    preferences = JSONB(default="{}")
+    created_at = Timestamptz()
+    updated_at = Timestamptz(help_text="Kept by a trigger.")
+
+    user_preferences_user_id_unique = Unique([user_id])
+
+
+class Session(SessionsBase, tablename="sessions"):
+    """A signed-in device. Programs that know only `sid`, `sess` and `expire` can share the table."""
+
+    sid = Varchar(
+        length=None,
+        primary_key=True,
+        default=None,
+        help_text="SHA-256 of the token in the cookie; it opens nothing.",
+    )
+    sess = JSONB(default="{}", help_text="Device, address and what programs keep here.")
+    expire = Timestamptz(default=None, help_text="Moves on with use, up to max_expire.")
+    user_id = ForeignKey(User, null=True, default=None, on_delete=OnDelete.cascade)
+    max_expire = Timestamptz(null=True, default=None)
+    created_at = Timestamptz()
+    last_seen_at = Timestamptz(null=True, default=None)
+
+    id = None
+    token = None
+    expiry_date = None
+    max_expiry_date = None
+
+    @classmethod
+    async def create_session(
+        cls,
+        user_id: int,
+        expiry_date: datetime | None = None,
+        max_expiry_date: datetime | None = None,
+    ) -> Session:
+        """Store a new session. The token is on the returned object only, never in the table."""
+        token = secrets.token_urlsafe(32)  # 256 bits
+        now = datetime.now(UTC)
+        session = cls(
+            sid=digest(token),
+            user_id=user_id,
+            expire=_aware(expiry_date) or now + timedelta(minutes=30),
+            max_expire=_aware(max_expiry_date) or now + timedelta(hours=12),
+            last_seen_at=now,
+        )
+        await session.save()
+        session.token = token
+        return session
+
+    @classmethod
+    async def get_user_id(cls, token: str, increase_expiry: timedelta | None = None) -> int | None:
+        """Whose session a token opens, or None. Moves `expire` on when it is near."""
+        now = datetime.now(UTC)
+        session = await (
+            cls.select(cls.user_id, cls.expire, cls.max_expire)
+            .where(cls.sid == digest(token), cls.expire > now)
+            .first()
+        )
+        if session is None or (session["max_expire"] or now) < now:
+            return None
+        if increase_expiry and session["expire"] - now < increase_expiry:
+            later = min(now + increase_expiry, session["max_expire"] or now + increase_expiry)
+            values: dict[Any, Any] = {cls.expire: later, cls.last_seen_at: now}
+            await cls.update(values).where(cls.sid == digest(token))
+        return cast("int | None", session["user_id"])
+
+    @classmethod
+    async def remove_session(cls, token: str) -> None:
+        """End the session that a token opens."""
+        await cls.delete().where(cls.sid == digest(token))
+
+
+def digest(token: str) -> str:
+    """What the table knows of a token: SHA-256, in hex."""
+    return hashlib.sha256(token.encode("utf-8", "surrogatepass")).hexdigest()
+
+
+def _aware(moment: datetime | None) -> datetime | None:
+    """Piccolo's endpoints pass naive local times."""
+    return moment.astimezone(UTC) if moment else None

@@ -1,0 +1,15 @@
+"""Sync history as a Piccolo app."""
+
+from pathlib import Path
+
+from piccolo.conf.apps import AppConfig
+
+from sync_history.tables import SyncRun
+
+APP_CONFIG = AppConfig(
+    app_name="sync_history",
+    migrations_folder_path=Path(__file__).parent / "piccolo_migrations",
+    table_classes=[SyncRun],
+    migration_dependencies=["home.piccolo_app"],
+    commands=[],
+)
