@@ -17,30 +17,22 @@ from home.errors import DatabaseUnavailable, is_lost_connection, reason_of
 log = structlog.get_logger("groundwork.database")
 
 # Statements that leave something behind in the session: their connection has no next user.
+# Too many matches cost a reconnect, too few would leak, so this errs on the side of matching.
 LEAVES_STATE = re.compile(
-    r"""\b( set \s+ (?! local\b | constraints\b | transaction\b | null\b | default\b )
-        (session\s+)? [\w.]+ \s* (=|\bto\b|\bzone\b) (?! [^;]* \bwhere\b )
-      | set \s+ (session\s+)? (role | authorization)\b
-      | set \s+ session \s+ characteristics
-      | (listen | prepare | load) \s+ \w
-      | declare \b .* \bwith \s+ hold
-      | create \s+ ((global|local)\s+)? temp
-      | into \s+ temp
-      | pg_(try_)?advisory_lock
-      | set_config \s* \( (?! [^()]* ,\s* (true|'t'|\$\d+) \s* \) ) )""",
-    re.IGNORECASE | re.VERBOSE | re.DOTALL,
+    r"""(^|;)\s* ( set \s+ (?! (local|constraints|transaction)\b )
+                | (listen|prepare|load|declare) \s
+                | create \s+ ((local|global)\s+)? temp )
+      | \binto \s+ ((local|global)\s+)? temp
+      | \bpg_(try_)?advisory_lock
+      | \bset_config \s* \( (?! [^()]* ,\s* true \s* \) )""",
+    re.IGNORECASE | re.VERBOSE,
 )
-UPDATES = re.compile(r"^\s*(with|insert|update|merge)\b", re.IGNORECASE)
 
 
 @lru_cache(maxsize=1024)
 def leaves_state(sql: str) -> bool:
     """Whether a statement may change what the next user of its connection would see."""
-    found = LEAVES_STATE.search(sql)
-    if found is None:
-        return False
-    # «update t set x = 1» assigns columns, not settings.
-    return not (UPDATES.match(sql) and found.group(0).lower().startswith("set "))
+    return LEAVES_STATE.search(sql) is not None
 
 
 class ObservedConnection(asyncpg.Connection):
@@ -57,7 +49,9 @@ class ObservedConnection(asyncpg.Connection):
     left_state = False
     _turn: asyncio.Lock | None = None
 
-    async def _observe(self, run: Callable[..., Awaitable[Any]], sql: str, *args: Any, **options: Any) -> Any:
+    async def _observe(
+        self, run: Callable[..., Awaitable[Any]], sql: str, *args: Any, **options: Any
+    ) -> Any:
         if self._turn is None:
             self._turn = asyncio.Lock()
         async with self._turn:

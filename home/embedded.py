@@ -20,7 +20,7 @@ from typing import Any
 PASSABLE = 0o055  # what the wheel adds to folders above data and binaries when it runs as root
 
 
-class EmbeddedUnavailable(RuntimeError):
+class EmbeddedUnavailable(ConnectionError):
     """The embedded PostgreSQL cannot be used here; the message says what to do."""
 
 

