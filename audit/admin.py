@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from piccolo_admin.endpoints import OrderBy, TableConfig
+from piccolo_admin.endpoints import TableConfig
+from piccolo_api.crud.endpoints import OrderBy
 from piccolo_api.crud.validators import Validators
 from starlette.exceptions import HTTPException
 from starlette.requests import Request

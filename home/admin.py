@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from piccolo_admin.endpoints import OrderBy, TableConfig
+from piccolo_admin.endpoints import TableConfig
+from piccolo_api.crud.endpoints import OrderBy
 from piccolo_api.crud.hooks import Hook, HookType
 from piccolo_api.crud.validators import Validators
 from starlette.exceptions import HTTPException
@@ -29,7 +30,8 @@ def _only_editable(row_id: Any, values: dict[str, Any]) -> dict[str, Any]:
     """The form sends every field; what it may not change is left as it is."""
     if values.get("password_hash"):
         raise HTTPException(
-            status_code=422, detail="Passwords are set with piccolo home create_user or by their owner."
+            status_code=422,
+            detail="Passwords are changed by their owners.",
         )
     return {name: value for name, value in values.items() if name in EDITABLE}
 
@@ -70,8 +72,6 @@ def home_tables() -> list[TableConfig]:
                 Session.expire,
             ],
             order_by=[OrderBy(Session.created_at, ascending=False)],
-            validators=Validators(
-                post_single=sessions, put_single=sessions, patch_single=sessions
-            ),
+            validators=Validators(post_single=sessions, put_single=sessions, patch_single=sessions),
         ),
     ]

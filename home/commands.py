@@ -88,8 +88,8 @@ async def setup() -> None:
 
 @command
 async def seed() -> None:
-    """Load development data: people in every state, and a few sync runs. Run again, it adds nothing.
-    Refuses in production, since the password of these people is known."""
+    """Load development data: people in every state. Run again, it adds nothing. Refuses in
+    production, since the password of these people is known."""
     if _db().settings.environment != "development":
         raise CommandError("seed is for development: its people have a known password")
     created = await seed_people()

@@ -10,7 +10,7 @@ from urllib.parse import parse_qsl, unquote, urlsplit
 
 SCHEMES = ("postgres", "postgresql", "postgresql+asyncpg", "postgresql+psycopg")
 SSL_MODES = ("disable", "allow", "prefer", "require", "verify-ca", "verify-full")
-ENCODE_HINT = "percent-encode reserved characters in user and password: # is %23, / is %2F, ? is %3F"
+ENCODE_HINT = "percent-encode special characters in user and password: # %23, / %2F, ? %3F"
 
 
 class DsnError(ValueError):

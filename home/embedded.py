@@ -1,8 +1,8 @@
 """PostgreSQL from a wheel, when no database is configured: one server, shared by all processes.
 
-Each process holds a shared lock on `.data/users.lock` while it uses the server. The kernel drops the
-lock when the process ends, also on kill -9, so no list of users can go stale. Who leaves and gets the
-lock exclusively was the last one, and stops the server.
+Each process holds a shared lock on `.data/users.lock` while it uses the server. The kernel drops
+the lock when the process ends, also on kill -9, so no list of users can go stale. Who leaves and
+gets the lock exclusively was the last one, and stops the server.
 """
 
 from __future__ import annotations

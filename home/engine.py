@@ -10,12 +10,11 @@ import time
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from types import TracebackType
-from typing import Any
+from typing import Any, cast
 
 import asyncpg
 import structlog
-from piccolo.engine.postgres import PostgresEngine, PostgresTransaction
+from piccolo.engine.postgres import PostgresEngine
 from piccolo.querystring import QueryString
 from tenacity import AsyncRetrying, retry_if_exception_type, wait_random_exponential
 
@@ -23,6 +22,7 @@ from home.connection import ObservedConnection, close_if_state_was_left
 from home.embedded import EmbeddedServer
 from home.errors import DatabaseUnavailable, PoolTimeout, is_lost_connection, reason_of
 from home.settings import ROOT, Settings
+from home.transaction import Transaction
 
 log = structlog.get_logger("groundwork.database")
 
@@ -39,58 +39,6 @@ class PoolFigures:
     in_use: int
     waiting: int
     max: int
-
-
-class Transaction(PostgresTransaction):
-    """A transaction that always gives its connection back; a nested one is a savepoint."""
-
-    engine: Engine
-
-    async def __aenter__(self) -> Transaction:
-        if self._parent is None:
-            self.connection = await self.engine.acquire()
-        else:
-            self.connection = self._parent.connection
-        try:
-            self.transaction = self.connection.transaction()
-            await self.begin()
-        except BaseException:
-            await self._give_back()
-            raise
-        self.context = self.engine.current_transaction.set(self)
-        return self
-
-    async def __aexit__(
-        self,
-        exception_type: type[BaseException] | None,
-        exception: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> bool:
-        try:
-            if self._committed or self._rolled_back:
-                pass  # by hand
-            elif exception is None:
-                await self.commit()
-            else:
-                await self.rollback()
-        except (asyncpg.InterfaceError, DatabaseUnavailable) as error:
-            if exception is None:
-                raise DatabaseUnavailable(reason_of(error)) from error
-            # The connection is gone, and with it the transaction; the first error goes on.
-        finally:
-            self.engine.current_transaction.reset(self.context)
-            await self._give_back()
-        return False
-
-    @property
-    def is_over(self) -> bool:
-        """True once left: a task that outlives it goes back to the pool."""
-        return getattr(self, "connection", None) is None
-
-    async def _give_back(self) -> None:
-        connection, self.connection = self.connection, None
-        if self._parent is None:
-            await self.engine.release(connection)
 
 
 class Engine(PostgresEngine):
@@ -133,8 +81,6 @@ class Engine(PostgresEngine):
         arguments["server_settings"] = server_settings
         if self.settings.db_pooler == "transaction":
             arguments["statement_cache_size"] = 0
-        for unwanted in ("loop", "connection_class", "record_class"):  # what the pool adds
-            arguments.pop(unwanted, None)
         try:
             connection = await asyncpg.connect(connection_class=ObservedConnection, **arguments)
         except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
@@ -179,7 +125,7 @@ class Engine(PostgresEngine):
     @asynccontextmanager
     async def connection(self) -> AsyncIterator[Any]:
         """The connection of the current transaction, or one for this block."""
-        transaction = self.current_transaction.get()
+        transaction = cast("Transaction | None", self.current_transaction.get())
         if transaction is not None and not transaction.is_over:
             try:
                 yield transaction.connection
@@ -213,7 +159,7 @@ class Engine(PostgresEngine):
         return await self._run_in_pool(query, args)
 
     def transaction(self, allow_nested: bool = True) -> Transaction:
-        current = self.current_transaction.get()
+        current = cast("Transaction | None", self.current_transaction.get())
         if current is not None and current.is_over:
             self.current_transaction.set(None)
         return Transaction(engine=self, allow_nested=allow_nested)
@@ -224,8 +170,9 @@ class Engine(PostgresEngine):
         """Make the pool, empty, whatever the database does; warm it in the background."""
         settings = self.settings
         self._is_closed = False
-        self.pool = await asyncpg.create_pool(
-            connect=self.get_new_connection,
+        make_pool: Any = asyncpg.create_pool  # its stubs know no `connect=`
+        self.pool = await make_pool(
+            connect=self._connect_for_pool,
             connection_class=ObservedConnection,
             min_size=0,
             max_size=settings.db_pool_max,
@@ -235,6 +182,11 @@ class Engine(PostgresEngine):
             **kwargs,
         )
         self._warm = asyncio.create_task(self._keep_warm(), name="keep the pool warm")
+        self._warm.add_done_callback(_log_failure)
+
+    async def _connect_for_pool(self, dsn: None, **options: Any) -> ObservedConnection:
+        # The pool adds what asyncpg.connect has as defaults.
+        return await self.get_new_connection(command_timeout=options["command_timeout"])
 
     async def close_connection_pool(self) -> None:
         """Close all connections, at the latest after two seconds."""
@@ -278,7 +230,7 @@ class Engine(PostgresEngine):
                         raise
             if not connected:
                 connected = True
-                log.info("database_connected", server=version, round_trip_ms=round_trip_ms)
+                log.info(f"Connected to {version}", round_trip_ms=round_trip_ms)
             if self.settings.db_pool_min == 0:  # a database that may go to sleep
                 return
             await asyncio.sleep(KEEP_WARM_SECONDS)
@@ -294,9 +246,19 @@ class Engine(PostgresEngine):
             version = connections[0].get_server_version()
             if version < OLDEST_VERSION:
                 log.warning("database_too_old", oldest_supported=OLDEST_VERSION[0])
-            return f"PostgreSQL {version.major}.{version.minor}", round_trip_ms
+            return f"PostgreSQL {version_text(version)}", round_trip_ms
         except PoolTimeout:  # busy, so it is warm
             return "PostgreSQL", 0.0
         finally:
             for connection in connections:
                 await self.release(connection)
+
+
+def version_text(version: Any) -> str:
+    """«15.18» from asyncpg's ServerVersion, which keeps the second number in `micro`."""
+    return f"{version.major}.{version.micro}"
+
+
+def _log_failure(task: asyncio.Task[None]) -> None:
+    if not task.cancelled() and (error := task.exception()):
+        log.error("pool_warmer_failed", exc_info=error)

@@ -1,8 +1,8 @@
 """What goes wrong with the database, as one small tree.
 
-    ConnectionError
-    └── DatabaseUnavailable     no answer from the database: 503, try again
-        └── PoolTimeout         all connections are in use: 503, try again
+ConnectionError
+└── DatabaseUnavailable     no answer from the database: 503, try again
+    └── PoolTimeout         all connections are in use: 503, try again
 """
 
 from __future__ import annotations
@@ -59,7 +59,9 @@ def reason_of(error: BaseException) -> str:
     """A code that tells an administrator what to look at, without internals."""
     if isinstance(error, DatabaseUnavailable):
         return error.reason
-    if isinstance(error, ConnectionError) and "SSL" in str(error):  # asyncpg: «rejected SSL upgrade»
+    if isinstance(error, ConnectionError) and "SSL" in str(
+        error
+    ):  # asyncpg: «rejected SSL upgrade»
         return "tls_failed"
     return next((code for kind, code in REASONS if isinstance(error, kind)), "connection_lost")
 

@@ -15,7 +15,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from home.engine import Engine
+from home.engine import Engine, version_text
 from home.errors import DatabaseUnavailable
 from home.migrating import pending_migrations
 
@@ -70,15 +70,16 @@ class Probe:
             loop = asyncio.get_running_loop()
             self._answer = loop.create_future()
             self._task = loop.create_task(self._ask(self._answer), name="health probe")
-            loop.call_later(DEADLINE_SECONDS, _settle, self._answer, Verdict(False, error="timeout"))
+            loop.call_later(
+                DEADLINE_SECONDS, _settle, self._answer, Verdict(False, error="timeout")
+            )
         return await asyncio.shield(self._answer)
 
     async def details(self) -> dict[str, Any]:
         """What administrators may see besides: the pool, the server, pending migrations."""
         found: dict[str, Any] = {"pool": asdict(self.db.figures())}
         if self._connection is not None and not self._connection.is_closed():
-            version = self._connection.get_server_version()
-            found["serverVersion"] = f"{version.major}.{version.minor}"
+            found["serverVersion"] = version_text(self._connection.get_server_version())
             try:
                 async with asyncio.timeout(DEADLINE_SECONDS / 2):
                     found["pendingMigrations"] = await pending_migrations(self._connection)

@@ -25,7 +25,9 @@ class Redactor:
     """
 
     def __init__(self, secrets: Iterable[str]) -> None:
-        values = {form for secret in secrets if len(secret) > 3 for form in (secret, quote(secret, ""))}
+        values = {
+            form for secret in secrets if len(secret) > 3 for form in (secret, quote(secret, ""))
+        }
         longest_first = sorted(values, key=len, reverse=True)
         self.known = re.compile("|".join(map(re.escape, longest_first))) if values else None
 

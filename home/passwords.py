@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import lru_cache
+from typing import TypeVar
 
 import anyio
 import anyio.to_thread
 from argon2 import PasswordHasher
 from argon2.exceptions import InvalidHashError, VerificationError
+
+Result = TypeVar("Result")
 
 # OWASP Password Storage Cheat Sheet: argon2id with 19 MiB of memory, 2 iterations, 1 lane.
 HASHER = PasswordHasher(time_cost=2, memory_cost=19_456, parallelism=1)
@@ -65,5 +69,5 @@ def _limiter() -> anyio.CapacityLimiter:
     return anyio.CapacityLimiter(HASHES_AT_ONCE)
 
 
-async def _in_thread(function, *args):  # type: ignore[no-untyped-def]
+async def _in_thread(function: Callable[..., Result], *args: str) -> Result:
     return await anyio.to_thread.run_sync(function, *args, limiter=_limiter())

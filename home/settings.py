@@ -32,7 +32,16 @@ TWINS = {
 }
 SECRETS = ("database_url", "postgres_password")
 PLACEHOLDERS = frozenset(
-    {"change-me", "changeme", "change_me", "password", "postgres", "secret", "example", "groundwork"}
+    {
+        "change-me",
+        "changeme",
+        "change_me",
+        "password",
+        "postgres",
+        "secret",
+        "example",
+        "groundwork",
+    }
 )
 
 
@@ -57,9 +66,7 @@ def _clamp(value: object) -> object:
         return value
 
 
-Networks = Annotated[
-    tuple[IPv4Network | IPv6Network, ...], NoDecode, BeforeValidator(_networks)
-]
+Networks = Annotated[tuple[IPv4Network | IPv6Network, ...], NoDecode, BeforeValidator(_networks)]
 Port = Annotated[int, Field(ge=1, le=65535)]
 Milliseconds = Annotated[int, Field(ge=1, le=3_600_000)]
 

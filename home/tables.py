@@ -44,7 +44,9 @@ class User(BaseUser, tablename="users"):
     is_approved = Boolean(default=False, help_text="An administrator let this person in.")
     is_disabled = Boolean(default=False, help_text="Kept out, for now or for good.")
     approved_at = Timestamptz(null=True, default=None)
-    approved_by = ForeignKey("self", null=True, default=None, on_delete=OnDelete.set_null)
+    approved_by: ForeignKey[User] = ForeignKey(
+        "self", null=True, default=None, on_delete=OnDelete.set_null
+    )
     last_login_at = Timestamptz(null=True, default=None)
     last_access_at = Timestamptz(null=True, default=None)
     created_at = Timestamptz()
@@ -54,15 +56,16 @@ class User(BaseUser, tablename="users"):
     # Lower case, one @ with something on both sides, no white space.
     users_email_check = Check(r"email = lower(email) AND email ~ '^[^@\s]+@[^@\s]+$'")
 
-    # Inherited columns that do not fit (schema.md).
-    username = None
-    password = None
-    first_name = None
-    last_name = None
-    active = None
-    admin = None
-    superuser = None
-    last_login = None
+    # Inherited columns that do not fit (schema.md) ...
+    password: Any = None
+    first_name: Any = None
+    last_name: Any = None
+    last_login: Any = None
+    # ... and those that piccolo-admin and piccolo-api read on an instance.
+    username: Any = property(lambda user: user.email)
+    admin: Any = property(lambda user: user.is_admin)
+    superuser: Any = property(lambda user: user.is_superuser)
+    active: Any = property(lambda user: user.is_approved and not user.is_disabled)
 
     _min_password_length = passwords.MIN_LENGTH
     _max_password_length = passwords.MAX_LENGTH
@@ -114,32 +117,20 @@ class User(BaseUser, tablename="users"):
         """
         email, stored = normalise_email(username), None
         if len(password) <= passwords.MAX_LENGTH and len(email) <= 255 and "\x00" not in email:
-            found = await (
+            stored = await (
                 cls.select(cls.id, cls.password_hash)
                 .where(cls.email == email, cls.is_approved.eq(True), cls.is_disabled.eq(False))
                 .first()
             )
-            stored = cast("dict[str, Any] | None", found)
         password = password[: passwords.MAX_LENGTH]
         if not await passwords.verify(password, stored["password_hash"] if stored else ""):
             return None
-        assert stored is not None
+        assert stored is not None  # nothing fits an empty hash
         values: dict[Any, Any] = {cls.last_login_at: datetime.now(UTC)}
         if passwords.needs_rehash(stored["password_hash"]):
             values[cls.password_hash] = await passwords.hash_password(password)
         await cls.update(values).where(cls.id == stored["id"])
         return cast(int, stored["id"])
-
-
-def _user_property(column: str) -> property:
-    return property(lambda user: getattr(user, column))
-
-
-# What piccolo-admin and piccolo-api read on an instance.
-User.username = _user_property("email")
-User.admin = _user_property("is_admin")
-User.superuser = _user_property("is_superuser")
-User.active = property(lambda user: user.is_approved and not user.is_disabled)
 
 
 def normalise_email(text: str) -> str:
@@ -160,7 +151,7 @@ class UserPreference(Table, tablename="user_preferences"):
 
 
 class Session(SessionsBase, tablename="sessions"):
-    """A signed-in device. Programs that know only `sid`, `sess` and `expire` can share the table."""
+    """A signed-in device. Programs that know only `sid`, `sess` and `expire` can share it."""
 
     sid = Varchar(
         length=None,
@@ -175,10 +166,10 @@ class Session(SessionsBase, tablename="sessions"):
     created_at = Timestamptz()
     last_seen_at = Timestamptz(null=True, default=None)
 
-    id = None
-    token = None
-    expiry_date = None
-    max_expiry_date = None
+    id: Any = None
+    token: Any = None
+    expiry_date: Any = None
+    max_expiry_date: Any = None
 
     @classmethod
     async def create_session(

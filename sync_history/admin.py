@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from piccolo_admin.endpoints import OrderBy, TableConfig
+from piccolo_admin.endpoints import TableConfig
+from piccolo_api.crud.endpoints import OrderBy
 
 from audit.admin import read_only
 from sync_history.tables import SyncRun
