@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import signal
 import sys
+import warnings
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
@@ -79,6 +80,8 @@ def serve() -> None:
             DB.embedded.start()
         except EmbeddedUnavailable as error:
             sys.exit(str(error))
+    # piccolo-api says so at each sign-in; whether cookies are Secure follows ENVIRONMENT.
+    warnings.filterwarnings("ignore", "If running sessions in production")
     # uvicorn hands the signal on once it has shut down: leave by way of atexit, with success.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     log.info("serving", address=f"http://{SETTINGS.listen_host}:{SETTINGS.listen_port}/admin/")

@@ -56,7 +56,7 @@ class Engine(PostgresEngine):
         self.settings = settings
         self.embedded = None if settings.database else EmbeddedServer(ROOT / ".data")
         self._waiting = 0
-        self._is_closed = False
+        self.is_closed = False
         self._warm: asyncio.Task[None] | None = None
         super().__init__(config=dict(settings.database.args) if settings.database else {})
 
@@ -95,7 +95,7 @@ class Engine(PostgresEngine):
             PoolTimeout: after `DB_CONNECTION_TIMEOUT_MS`.
         """
         if self.pool is None:
-            if self._is_closed:
+            if self.is_closed:
                 raise DatabaseUnavailable("shutting_down")
             return await self.get_new_connection()
         self._waiting += 1
@@ -169,7 +169,7 @@ class Engine(PostgresEngine):
     async def start_connection_pool(self, **kwargs: Any) -> None:
         """Make the pool, empty, whatever the database does; warm it in the background."""
         settings = self.settings
-        self._is_closed = False
+        self.is_closed = False
         make_pool: Any = asyncpg.create_pool  # its stubs know no `connect=`
         self.pool = await make_pool(
             connect=self._connect_for_pool,
@@ -190,7 +190,7 @@ class Engine(PostgresEngine):
 
     async def close_connection_pool(self) -> None:
         """Close all connections, at the latest after two seconds."""
-        self._is_closed = True
+        self.is_closed = True
         if self._warm is not None:
             self._warm.cancel()
             await asyncio.gather(self._warm, return_exceptions=True)

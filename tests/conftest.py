@@ -1,0 +1,188 @@
+"""Real PostgreSQL in every test: the real migrations build a template once, each test clones it.
+
+Tests that touch the database run twice: on the embedded PostgreSQL and on an installed one.
+"""
+
+from __future__ import annotations
+
+import itertools
+import os
+import subprocess
+import sys
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+
+import asyncpg
+import httpx
+import pytest
+from starlette.applications import Starlette
+
+from home.settings import Settings
+
+# Before anything imports piccolo_conf: no .env of a developer, no embedded server by accident.
+Settings.model_config["env_file"] = None
+for name in [*Settings.model_fields, "db_host", "db_port", "db_name", "db_user", "db_password"]:
+    os.environ.pop(name.upper(), None)
+os.environ["DATABASE_URL"] = "postgresql://nobody@127.0.0.1:1/nothing"
+
+import piccolo_conf  # noqa: E402
+from home.embedded import EmbeddedServer  # noqa: E402
+from home.engine import Engine  # noqa: E402
+from home.migrating import migrate  # noqa: E402
+from home.tables import User  # noqa: E402
+from main import create_app  # noqa: E402
+from tests.postgres import INSTALL, Server, find_binaries  # noqa: E402
+
+ROOT = Path(__file__).resolve().parent.parent
+PASSWORD = "correct horse battery"
+_numbers = itertools.count()
+
+
+def missing(what: str, command: str) -> None:
+    """Skip visibly on a bare machine; in CI a missing part is a failure."""
+    message = f"{what} is not installed; to run this: {command}"
+    if os.environ.get("CI") == "true":
+        pytest.fail(message)
+    pytest.skip(message)
+
+
+@pytest.fixture(scope="session", params=["embedded", "installed"])
+def server_url(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[str]:
+    """The URL of a running server's maintenance database."""
+    if request.param == "embedded":
+        embedded = EmbeddedServer(tmp_path_factory.mktemp("embedded"))
+        yield f"postgresql://postgres@/postgres?host={embedded.start()['host']}"
+        embedded.stop()
+        return
+    server = installed_server()
+    server.start()
+    yield server.url()
+    server.remove()
+
+
+def installed_server() -> Server:
+    """A server from the installed binaries, not yet started."""
+    binaries = find_binaries()
+    if binaries is None:
+        missing("PostgreSQL", INSTALL)
+    assert binaries is not None
+    return Server(binaries)
+
+
+def in_database(url: str, name: str) -> str:
+    return (
+        url.replace("/postgres?", f"/{name}?")
+        if "?" in url
+        else url.rpartition("/")[0] + "/" + name
+    )
+
+
+def point_at(url: str) -> Engine:
+    """Let the tables' engine use another database."""
+    database = Settings(database_url=url).database
+    assert database is not None
+    db = piccolo_conf.DB
+    db.config.clear()
+    db.config.update(database.args)
+    db.is_closed = False
+    return db
+
+
+@pytest.fixture(scope="session")
+async def maintenance(server_url: str) -> AsyncIterator[asyncpg.Connection]:
+    connection = await asyncpg.connect(server_url)
+    yield connection
+    await connection.close()
+
+
+@pytest.fixture(scope="session")
+async def template(server_url: str, maintenance: asyncpg.Connection) -> str:
+    """The name of a database that the migrations built."""
+    await maintenance.execute("CREATE DATABASE groundwork_template")
+    await migrate(point_at(in_database(server_url, "groundwork_template")))
+    return "groundwork_template"
+
+
+@pytest.fixture
+async def empty_url(server_url: str, maintenance: asyncpg.Connection) -> AsyncIterator[str]:
+    """The URL of an empty database."""
+    name = f"test_{next(_numbers)}"
+    await maintenance.execute(f"CREATE DATABASE {name}")
+    yield in_database(server_url, name)
+    await maintenance.execute(f"DROP DATABASE {name} WITH (FORCE)")
+
+
+@pytest.fixture
+async def url(
+    server_url: str, template: str, maintenance: asyncpg.Connection
+) -> AsyncIterator[str]:
+    """The URL of a migrated database, of which the tables' engine knows."""
+    name = f"test_{next(_numbers)}"
+    await maintenance.execute(f"CREATE DATABASE {name} TEMPLATE {template}")
+    url = in_database(server_url, name)
+    point_at(url)
+    yield url
+    await maintenance.execute(f"DROP DATABASE {name} WITH (FORCE)")
+
+
+@pytest.fixture
+async def db(url: str) -> AsyncIterator[Engine]:
+    """The tables' engine with its pool, on a migrated database."""
+    await piccolo_conf.DB.start_connection_pool()
+    yield piccolo_conf.DB
+    await piccolo_conf.DB.close_connection_pool()
+
+
+@pytest.fixture
+async def app(url: str) -> AsyncIterator[Starlette]:
+    app = create_app(piccolo_conf.SETTINGS, piccolo_conf.DB)
+    async with app.router.lifespan_context(app):
+        yield app
+
+
+@pytest.fixture
+async def client(app: Starlette) -> AsyncIterator[httpx.AsyncClient]:
+    """An outsider: nobody is signed in."""
+    transport = httpx.ASGITransport(app=app, raise_app_exceptions=False)
+    async with httpx.AsyncClient(transport=transport, base_url="http://test") as client:
+        yield client
+
+
+@pytest.fixture
+async def administrator(url: str) -> User:
+    """Ada, an administrator and superuser."""
+    rights = {"is_admin": True, "is_superuser": True, "is_approved": True}
+    return await User.create_user("ada@example.com", PASSWORD, **rights)
+
+
+@pytest.fixture
+async def member(url: str) -> User:
+    """Mel, an approved member without rights."""
+    return await User.create_user("mel@example.com", PASSWORD, is_approved=True)
+
+
+async def sign_in(
+    client: httpx.AsyncClient, email: str, password: str = PASSWORD
+) -> httpx.Response:
+    """Sign in at the admin, as its page does."""
+    await client.get("/admin/")
+    client.headers["X-CSRFToken"] = client.cookies["csrftoken"]
+    body = {"username": email, "password": password}
+    return await client.post("/admin/public/login/", json=body)
+
+
+def run_piccolo(
+    url: str, *arguments: str, stdin: str = "", **env: str
+) -> subprocess.CompletedProcess[str]:
+    """Run `piccolo ...` as a person would, against a database."""
+    return subprocess.run(
+        [str(Path(sys.executable).parent / "piccolo"), *arguments],
+        cwd=ROOT,
+        env={**os.environ, "DATABASE_URL": url, **env},
+        input=stdin,
+        capture_output=True,
+        text=True,
+        check=False,
+    )

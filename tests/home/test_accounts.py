@@ -1,0 +1,178 @@
+"""Who gets in, and what the tables know of them."""
+
+from __future__ import annotations
+
+import hashlib
+
+import asyncpg
+import httpx
+import pytest
+
+from home import passwords
+from home.tables import Session, User
+from tests.conftest import PASSWORD, sign_in
+
+
+async def test_signing_in_stores_a_digest_and_never_the_token(
+    client: httpx.AsyncClient, administrator: User
+) -> None:
+    answer = await sign_in(client, "ada@example.com")
+    assert answer.status_code == 200
+    token = client.cookies["id"]
+    rows = await Session.select()
+    assert [row["sid"] for row in rows] == [hashlib.sha256(token.encode()).hexdigest()]
+    assert token not in repr(rows)
+
+
+async def test_the_digest_opens_nothing(client: httpx.AsyncClient, administrator: User) -> None:
+    await sign_in(client, "ada@example.com")
+    assert (await client.get("/admin/api/tables/")).status_code == 200
+    [digest] = await Session.select(Session.sid).output(as_list=True)
+    client.cookies.clear()
+    stolen = {"cookie": f"id={digest}"}
+    assert (await client.get("/admin/api/tables/", headers=stolen)).status_code == 401
+
+
+async def test_signing_out_ends_the_session(client: httpx.AsyncClient, administrator: User) -> None:
+    await sign_in(client, "ada@example.com")
+    token = client.cookies["id"]
+    assert (await client.post("/admin/public/logout/")).status_code == 200
+    assert await Session.get_user_id(token) is None
+
+
+@pytest.mark.parametrize(
+    ("email", "password"),
+    [
+        ("ada@example.com", "wrong password, long"),
+        ("nobody@example.com", PASSWORD),
+        ("ada@example.com\x00", PASSWORD),
+        ("a" * 300, PASSWORD),
+        ("ada@example.com", "p" * 10_000),
+    ],
+)
+async def test_wrong_credentials_are_refused(
+    client: httpx.AsyncClient, administrator: User, email: str, password: str
+) -> None:
+    assert (await sign_in(client, email, password)).status_code == 401
+
+
+@pytest.mark.parametrize("column", ["is_approved", "is_disabled"])
+async def test_unapproved_and_disabled_people_stay_out(
+    client: httpx.AsyncClient, administrator: User, column: str
+) -> None:
+    await User.update({column: column == "is_disabled"}, force=True)
+    assert (await sign_in(client, "ada@example.com")).status_code == 401
+    assert not await Session.exists()
+
+
+async def test_disabling_someone_ends_their_access_at_the_next_request(
+    client: httpx.AsyncClient, administrator: User
+) -> None:
+    await sign_in(client, "ada@example.com")
+    await User.update({User.is_disabled: True}, force=True)
+    assert (await client.get("/admin/api/tables/")).status_code == 401
+
+
+async def test_a_member_is_no_administrator(client: httpx.AsyncClient, member: User) -> None:
+    await sign_in(client, "mel@example.com")
+    assert (await client.get("/admin/api/tables/")).status_code == 401
+
+
+async def test_case_and_spaces_of_an_address_do_not_matter(db: object) -> None:
+    await User.create_user(" Ada@Example.com ", PASSWORD, is_approved=True)
+    assert await User.login("ADA@example.COM ", PASSWORD) is not None
+    with pytest.raises(asyncpg.UniqueViolationError):
+        await User.create_user("ada@EXAMPLE.com", PASSWORD)
+
+
+async def test_a_password_that_begins_like_a_hash_is_a_password(db: object) -> None:
+    password = "$argon2id$v=19$m=19456,t=2,p=1$no"
+    await User.create_user("ada@example.com", password, is_approved=True)
+    assert await User.login("ada@example.com", password) is not None
+    stored = await User.select(User.password_hash).first()
+    assert stored is not None
+    assert stored["password_hash"] != password
+
+
+async def test_an_account_without_a_password_cannot_sign_in(db: object) -> None:
+    await User.insert(User(email="external@example.com", is_approved=True))
+    for attempt in ("", "no account has this password"):
+        assert await User.login("external@example.com", attempt) is None
+
+
+async def test_saving_a_loaded_user_keeps_the_password(administrator: User) -> None:
+    user = await User.objects().first()
+    assert user is not None
+    user.display_name = "Ada L."
+    await user.save()
+    assert await User.login("ada@example.com", PASSWORD) is not None
+
+
+async def test_changing_the_password_in_the_admin(
+    client: httpx.AsyncClient, administrator: User
+) -> None:
+    await sign_in(client, "ada@example.com")
+    new = "a much better password"
+    names = ("current_password", "new_password", "confirm_new_password")
+    body = dict(zip(names, (PASSWORD, new, new), strict=True))
+    answer = await client.post("/admin/api/change-password/", json=body)
+    assert answer.status_code == 303
+    assert await User.login("ada@example.com", PASSWORD) is None
+    assert await User.login("ada@example.com", new) is not None
+
+
+@pytest.mark.parametrize(
+    ("password", "is_admin"),
+    [("short", False), ("x" * 129, False), ("eleven char", True), ("\x00" * 9, False)],
+)
+def test_passwords_that_break_a_rule(password: str, is_admin: bool) -> None:
+    with pytest.raises(passwords.PasswordRefused):
+        passwords.check(password, is_admin=is_admin)
+
+
+async def test_put_and_post_on_users_are_denied(
+    client: httpx.AsyncClient, administrator: User
+) -> None:
+    await sign_in(client, "ada@example.com")
+    row = {"email": "eve@example.com", "password_hash": "plain", "is_admin": True}
+    assert (await client.post("/admin/api/tables/users/", json=row)).status_code == 403
+    path = f"/admin/api/tables/users/{administrator.id}/"
+    assert (await client.put(path, json=row)).status_code == 403
+    assert await User.select(User.email).output(as_list=True) == ["ada@example.com"]
+
+
+async def test_a_password_hash_is_neither_shown_nor_set(
+    client: httpx.AsyncClient, administrator: User
+) -> None:
+    await sign_in(client, "ada@example.com")
+    path = f"/admin/api/tables/users/{administrator.id}/"
+    shown = (await client.get(path)).text + (await client.get("/admin/api/tables/users/")).text
+    assert "$argon2id$" not in shown
+    assert (await client.patch(path, json={"password_hash": "plain"})).status_code == 422
+    assert (await client.patch(path, json={"display_name": "Ada L."})).status_code == 200
+    assert await User.login("ada@example.com", PASSWORD) is not None
+
+
+@pytest.mark.parametrize("table", ["audit_logs", "audit_seals", "sync_history", "sessions"])
+async def test_records_cannot_be_written_in_the_admin(
+    client: httpx.AsyncClient, administrator: User, table: str
+) -> None:
+    await sign_in(client, "ada@example.com")
+    path = f"/admin/api/tables/{table}/"
+    assert (await client.post(path, json={})).status_code in (403, 422)
+    assert (await client.put(f"{path}1/", json={})).status_code in (403, 404, 422)
+    assert (await client.patch(f"{path}1/", json={"action": "x"})).status_code in (403, 404)
+
+
+async def test_the_three_column_layout_of_other_programs(db: object, url: str) -> None:
+    connection = await asyncpg.connect(url)
+    sql = "INSERT INTO sessions (sid, sess, expire) VALUES ('x', '{}', now() + interval '1 hour')"
+    await connection.execute(sql)
+    await connection.execute(
+        "UPDATE sessions SET expire = now(), sess = '{\"a\": 1}' WHERE sid = 'x'"
+    )
+    assert (
+        await connection.fetchval("DELETE FROM sessions WHERE sid = 'x' RETURNING sess")
+        == '{"a": 1}'
+    )
+    await connection.close()
