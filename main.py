@@ -14,7 +14,7 @@ from piccolo_admin.endpoints import create_admin
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
-from starlette.responses import RedirectResponse
+from starlette.responses import FileResponse, RedirectResponse
 from starlette.routing import Mount, Route
 
 from audit.admin import audit_tables
@@ -23,10 +23,12 @@ from home.embedded import EmbeddedUnavailable
 from home.engine import Engine
 from home.health import Probe, health_routes
 from home.logs import set_up_logs
-from home.settings import Settings
+from home.settings import ROOT, Settings
 from home.tables import Session, User
 from home.web import ErrorMiddleware, http_error
 from sync_history.admin import sync_tables
+
+FAVICON = ROOT / "home" / "static" / "favicon.svg"
 
 log = structlog.get_logger("groundwork")
 
@@ -56,6 +58,7 @@ def create_app(settings: Settings, db: Engine) -> Starlette:
         routes=[
             *health_routes(probe),
             Route("/", lambda request: RedirectResponse("/admin/")),
+            Route("/favicon.ico", lambda request: FileResponse(FAVICON)),
             Mount("/admin", admin),
         ],
         middleware=[Middleware(ErrorMiddleware)],

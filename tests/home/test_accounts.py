@@ -95,7 +95,8 @@ async def test_a_password_that_begins_like_a_hash_is_a_password(db: object) -> N
 
 
 async def test_an_account_without_a_password_cannot_sign_in(db: object) -> None:
-    await User.insert(User(email="external@example.com", is_approved=True))
+    await User.create_user("external@example.com", PASSWORD, is_approved=True)
+    await User.update({User.password_hash: ""}, force=True)
     for attempt in ("", "no account has this password"):
         assert await User.login("external@example.com", attempt) is None
 

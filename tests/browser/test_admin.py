@@ -1,0 +1,43 @@
+"""The administrator's path through the back office."""
+
+from __future__ import annotations
+
+from playwright.async_api import Page, expect
+
+from home.tables import User
+from tests.conftest import PASSWORD
+from tests.live import running
+
+TABLES = ["users", "user_preferences", "sessions", "audit_logs", "audit_seals", "sync_history"]
+
+
+async def sign_in(page: Page, address: str, email: str) -> None:
+    await page.goto(f"{address}/admin/")
+    await page.locator("input[name=username]").fill(email)
+    await page.locator("input[name=password]").fill(PASSWORD)
+    await page.get_by_role("button", name="Login").click()
+    await expect(page.get_by_text(email)).to_be_visible()
+
+
+async def test_signing_in_and_opening_each_table(
+    page: Page, url: str, administrator: User
+) -> None:
+    with running(url) as live:
+        await sign_in(page, live.address, "ada@example.com")
+        for table in TABLES:
+            await page.goto(f"{live.address}/admin/#/{table}")
+            await expect(page.get_by_role("heading", name=table.replace("_", " "))).to_be_visible()
+
+
+async def test_changing_someones_name(page: Page, url: str, administrator: User) -> None:
+    with running(url) as live:
+        await sign_in(page, live.address, "ada@example.com")
+        await page.goto(f"{live.address}/admin/#/users/{administrator.id}")
+        await expect(page.locator("input[name=email]")).to_have_value("ada@example.com")
+        await page.locator("[name=display_name]").fill("Ada Lovelace")
+        await page.get_by_role("button", name="Save").click()
+        await expect(page.get_by_text("Successfully saved")).to_be_visible()
+    user = await User.objects().first()
+    assert user is not None
+    assert user.display_name == "Ada Lovelace"
+    assert await User.login("ada@example.com", PASSWORD) == administrator.id

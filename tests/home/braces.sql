@@ -1,0 +1,2 @@
+CREATE TABLE braces (document jsonb DEFAULT '{}');
+INSERT INTO braces VALUES ('{"a": {}}');

@@ -1,0 +1,64 @@
+"""The application as its users run it: a process of its own on a loopback port."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import httpx
+
+from tests.postgres import free_port
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+class Live:
+    """A running `python main.py`."""
+
+    def __init__(self, url: str, **env: str) -> None:
+        self.port = free_port()
+        self.address = f"http://127.0.0.1:{self.port}"
+        variables = {"DATABASE_URL": url, "LISTEN_PORT": str(self.port), **env}
+        self.process = subprocess.Popen(
+            [sys.executable, "main.py"],
+            cwd=ROOT,
+            env={**os.environ, **variables},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+        )
+
+    def wait_until_it_serves(self) -> None:
+        for _ in range(200):
+            try:
+                httpx.get(f"{self.address}/health/live")
+                return
+            except httpx.TransportError:
+                if self.process.poll() is not None:
+                    break
+                time.sleep(0.05)
+        raise AssertionError(f"the application did not start:\n{self.end()}")
+
+    def get(self, path: str) -> httpx.Response:
+        return httpx.get(self.address + path, timeout=30)
+
+    def end(self) -> str:
+        """SIGTERM; returns what it logged."""
+        self.process.terminate()
+        output, _ = self.process.communicate(timeout=30)
+        return output.decode()
+
+
+@contextmanager
+def running(url: str, **env: str) -> Iterator[Live]:
+    live = Live(url, **env)
+    try:
+        live.wait_until_it_serves()
+        yield live
+    finally:
+        if live.process.poll() is None:
+            live.end()
