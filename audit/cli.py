@@ -7,7 +7,7 @@ import functools
 import inspect
 import sys
 from collections.abc import Callable, Coroutine
-from typing import Any, NoReturn
+from typing import Any, NoReturn, get_type_hints
 
 import asyncpg
 
@@ -22,12 +22,15 @@ def command(function: Callable[..., Coroutine[Any, Any, None]]) -> Callable[...,
     Exit codes: 0 done, 1 failed with a line on standard error, 2 wrong options, 130 interrupted.
     """
     signature = inspect.signature(function)
+    hints = {name: hint for name, hint in get_type_hints(function).items() if name != "return"}
 
     @functools.wraps(function)
     def run(*given: Any, **options: Any) -> None:
         try:
             bound = signature.bind(*given, **{k.replace("-", "_"): v for k, v in options.items()})
-        except TypeError as error:
+            for name, value in bound.arguments.items():
+                bound.arguments[name] = _checked(name, value, hints.get(name))
+        except (TypeError, ValueError) as error:
             fail(f"{error}; see --help", code=2)
         try:
             asyncio.run(function(*bound.args, **bound.kwargs))
@@ -35,13 +38,28 @@ def command(function: Callable[..., Coroutine[Any, Any, None]]) -> Callable[...,
             fail(str(error))
         except asyncpg.UndefinedTableError:
             fail("the database lacks tables; run piccolo home migrate")
+        except asyncpg.PostgresError as error:
+            fail(f"the database refused: {error.args[0]}")  # its details would show values
         except KeyboardInterrupt:
             fail("interrupted", code=130)
 
     run.__signature__ = signature  # type: ignore[attr-defined]
-    hints = function.__annotations__.items()  # --help lists these
-    run.__annotations__ = {name: hint for name, hint in hints if name != "return"}
+    run.__annotations__ = hints  # --help lists these
     return run
+
+
+def _checked(name: str, value: Any, hint: Any) -> Any:
+    """Piccolo passes «True» for an option without a value, and text for `--flag=no`."""
+    if hint is bool and not isinstance(value, bool):
+        raise ValueError(f"--{name} is a flag: give it without a value, or not at all")
+    if hint is not bool and isinstance(value, bool):
+        raise ValueError(f"--{name} needs a value: --{name}=...")
+    if hint is int and isinstance(value, str):
+        try:
+            return int(value)
+        except ValueError:
+            raise ValueError(f"--{name} needs a number") from None
+    return value
 
 
 def fail(message: str, code: int = 1) -> NoReturn:

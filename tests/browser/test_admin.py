@@ -19,9 +19,7 @@ async def sign_in(page: Page, address: str, email: str) -> None:
     await expect(page.get_by_text(email)).to_be_visible()
 
 
-async def test_signing_in_and_opening_each_table(
-    page: Page, url: str, administrator: User
-) -> None:
+async def test_signing_in_and_opening_each_table(page: Page, url: str, administrator: User) -> None:
     with running(url) as live:
         await sign_in(page, live.address, "ada@example.com")
         for table in TABLES:

@@ -179,7 +179,10 @@ async def test_a_task_that_outlives_its_transaction_uses_the_pool(db: Engine) ->
     [
         ("SET search_path TO pg_catalog", "SHOW search_path"),
         ("SET SESSION statement_timeout = 7", "SHOW statement_timeout"),
-        ("select set_config('app.actor', 'ada', false)", "SELECT current_setting('app.actor', true)"),
+        (
+            "select set_config('app.actor', 'ada', false)",
+            "SELECT current_setting('app.actor', true)",
+        ),
         ("CREATE TEMP TABLE leftover (n int)", "SELECT to_regclass('leftover')"),
         ("select pg_advisory_lock(7)", "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory'"),
         ("SET ROLE pg_monitor", "SELECT current_user"),

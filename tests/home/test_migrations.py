@@ -16,16 +16,32 @@ from home.schema import Catalog, differences, read_catalog
 from tests.conftest import ROOT, run_piccolo
 
 # schema.md, by name.
-NAMES = """
-    users_email_unique users_email_check users_approved_by_fk user_preferences_user_id_unique
-    user_preferences_user_id_fk sessions_user_id_fk audit_logs_user_id_fk sync_history_status_check
-    sync_history_trigger_type_check sync_history_triggered_by_fk
-    idx_users_email idx_users_clerk_id idx_users_is_approved idx_sessions_expire
-    idx_audit_logs_user_id idx_audit_logs_action idx_audit_logs_created_at
-    idx_audit_logs_is_admin_action idx_audit_logs_user_id_created_at
-    idx_audit_logs_resource_resource_id idx_sync_history_status idx_sync_history_started_at
-    idx_sync_history_one_running audit_log
-""".split()
+NAMES = [
+    "users_email_unique",
+    "users_email_check",
+    "users_approved_by_fk",
+    "user_preferences_user_id_unique",
+    "user_preferences_user_id_fk",
+    "sessions_user_id_fk",
+    "audit_logs_user_id_fk",
+    "sync_history_status_check",
+    "sync_history_trigger_type_check",
+    "sync_history_triggered_by_fk",
+    "idx_users_email",
+    "idx_users_clerk_id",
+    "idx_users_is_approved",
+    "idx_sessions_expire",
+    "idx_audit_logs_user_id",
+    "idx_audit_logs_action",
+    "idx_audit_logs_created_at",
+    "idx_audit_logs_is_admin_action",
+    "idx_audit_logs_user_id_created_at",
+    "idx_audit_logs_resource_resource_id",
+    "idx_sync_history_status",
+    "idx_sync_history_started_at",
+    "idx_sync_history_one_running",
+    "audit_log",
+]
 
 
 async def catalog(url: str) -> Catalog:
@@ -59,9 +75,7 @@ async def test_forwards_backwards_app_by_app_and_forwards_again(empty_url: str) 
     assert await catalog(empty_url) == first
 
 
-@pytest.mark.parametrize(
-    ("app", "first"), [("audit", "sync_history"), ("home", "sync_history")]
-)
+@pytest.mark.parametrize(("app", "first"), [("audit", "sync_history"), ("home", "sync_history")])
 async def test_going_backwards_under_another_app_is_refused(url: str, app: str, first: str) -> None:
     before = await catalog(url)
     done = run_piccolo(url, "migrations", "backwards", app, "--auto_agree")
@@ -181,7 +195,9 @@ async def test_verify_leaves_nothing_behind_and_ignores_tables_of_others(db: Eng
 
 async def test_updated_at_follows_changes(db: Engine) -> None:
     await db.run_ddl("insert into users (email) values ('a@b')")
-    sql = "update users set display_name = 'A', updated_at = '2000-01-01' returning updated_at, role"
+    sql = (
+        "update users set display_name = 'A', updated_at = '2000-01-01' returning updated_at, role"
+    )
     [row] = await db.run_ddl(sql)
     assert row["updated_at"].year > 2000
     assert row["role"] == "user"

@@ -1,0 +1,59 @@
+"""`make screenshots`: the README's pictures, taken from the running application."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+from playwright.async_api import async_playwright
+
+from home.seeds import SEED_PASSWORD
+from tests.live import running
+from tests.postgres import Server, find_binaries
+
+ROOT = Path(__file__).resolve().parent.parent
+PICTURES = {"users": "/admin/#/users"}
+
+
+async def take(address: str) -> None:
+    async with async_playwright() as playwright:
+        browser = await playwright.chromium.launch(
+            executable_path=shutil.which("chromium"), args=["--no-sandbox"]
+        )
+        page = await browser.new_page(viewport={"width": 1200, "height": 620}, locale="en-GB")
+        await page.goto(f"{address}/admin/")
+        await page.locator("input[name=username]").fill("ada@example.com")
+        await page.locator("input[name=password]").fill(SEED_PASSWORD)
+        await page.get_by_role("button", name="Login").click()
+        await page.get_by_text("ada@example.com").wait_for()
+        for name, path in PICTURES.items():
+            await page.goto(address + path)
+            await page.get_by_text("Showing").wait_for()
+            await page.screenshot(path=ROOT / "docs" / f"{name}.png")
+        await browser.close()
+
+
+def main() -> None:
+    binaries = find_binaries()
+    if binaries is None or shutil.which("chromium") is None:
+        sys.exit("Screenshots need PostgreSQL and Chromium: apt-get install postgresql-15 chromium")
+    server = Server(binaries)
+    server.start()
+    try:
+        url = server.url()
+        piccolo = str(Path(sys.executable).parent / "piccolo")
+        for command in ("migrate", "seed"):
+            env = {**os.environ, "DATABASE_URL": url}
+            subprocess.run([piccolo, "home", command], cwd=ROOT, env=env, check=True)
+        with running(url) as live:
+            asyncio.run(take(live.address))
+    finally:
+        server.remove()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,64 @@
+"""Internals that we rely on. When a pin is raised, this says what broke and who needs it."""
+
+from __future__ import annotations
+
+import inspect
+from importlib.metadata import version
+from typing import Any
+
+import asyncpg
+import pytest
+from asyncpg.pool import PoolConnectionHolder
+from piccolo.apps.migrations.auto.migration_manager import MigrationManager
+from piccolo.apps.user.tables import BaseUser
+from piccolo.engine.postgres import PostgresEngine, PostgresTransaction
+from piccolo_admin.endpoints import AdminRouter, superuser_validators
+from piccolo_api.session_auth.endpoints import SessionLoginEndpoint
+from piccolo_api.session_auth.middleware import SessionsAuthBackend
+from piccolo_api.session_auth.tables import SessionsBase
+
+
+@pytest.mark.parametrize(
+    ("package", "pinned"),
+    [("piccolo", "1.38.0"), ("piccolo-admin", "1.14.0"), ("piccolo-api", "1.11.0")],
+)
+def test_the_pinned_versions_are_installed(package: str, pinned: str) -> None:
+    assert version(package) == pinned
+
+
+@pytest.mark.parametrize(
+    ("function", "text", "needed_by"),
+    [
+        (PostgresEngine.__init__, "super().__init__", "Engine: check_version and prep_database"),
+        (PostgresTransaction.__init__, "self._parent = current_transaction", "Transaction"),
+        (PostgresTransaction.__init__, "self._rolled_back = False", "Transaction"),
+        (PoolConnectionHolder.release, "await self._pool._reset(self._con)", "create_pool(reset)"),
+        (asyncpg.Connection.close, "self._cleanup()", "close_if_state_was_left"),
+        (MigrationManager.run, "raw_list = self.raw_backwards", "refuse_while_needed"),
+        (SessionLoginEndpoint.post, "self._auth_table.login(", "User.login"),
+        (SessionLoginEndpoint.post, "cast(str, session.token)", "Session.create_session"),
+        (SessionsAuthBackend.authenticate, "self.session_table.get_user_id(", "get_user_id"),
+        (SessionsAuthBackend.authenticate, "piccolo_user.active", "User.active"),
+        (superuser_validators, "user.superuser", "User.superuser"),
+        (AdminRouter.__init__, "exception_handlers={500: log_error}", "ErrorMiddleware"),
+    ],
+)
+def test_an_internal_is_as_we_know_it(function: Any, text: str, needed_by: str) -> None:
+    assert text in inspect.getsource(function), f"{needed_by} relies on it"
+
+
+@pytest.mark.parametrize(
+    ("base", "name", "parameters"),
+    [
+        (BaseUser, "login", ["username", "password"]),
+        (BaseUser, "create_user", ["username", "password", "extra_params"]),
+        (BaseUser, "update_password", ["user", "password"]),
+        (SessionsBase, "create_session", ["user_id", "expiry_date", "max_expiry_date"]),
+        (SessionsBase, "get_user_id", ["token", "increase_expiry"]),
+        (SessionsBase, "remove_session", ["token"]),
+    ],
+)
+def test_an_overridden_method_has_its_parameters(
+    base: type, name: str, parameters: list[str]
+) -> None:
+    assert list(inspect.signature(getattr(base, name)).parameters) == parameters
