@@ -1,6 +1,6 @@
 """What Piccolo's commands look for."""
 
-from piccolo.conf.apps import AppRegistry
+from typing import Any
 
 from home.engine import Engine
 from home.settings import SettingsError, load_settings
@@ -12,6 +12,12 @@ except SettingsError as error:
 
 DB = Engine(SETTINGS)
 
-APP_REGISTRY = AppRegistry(
-    apps=["audit.piccolo_app", "home.piccolo_app", "sync_history.piccolo_app"]
-)
+
+def __getattr__(name: str) -> Any:
+    """APP_REGISTRY, made when a command asks for it: the server starts without loading it."""
+    if name != "APP_REGISTRY":
+        raise AttributeError(name)
+    from piccolo.conf.apps import AppRegistry
+
+    apps = ["audit.piccolo_app", "home.piccolo_app", "sync_history.piccolo_app"]
+    return globals().setdefault(name, AppRegistry(apps=apps))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import time
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
@@ -12,8 +11,9 @@ from ipaddress import ip_address
 from typing import Any
 
 from starlette.requests import Request
-from starlette.responses import Response
+from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
+from starlette.types import Receive, Scope, Send
 
 from home.engine import Engine, version_text
 from home.errors import DatabaseUnavailable
@@ -43,9 +43,9 @@ class Verdict:
         return {"status": status, "timestamp": _now(), "database": database}
 
     @cached_property
-    def body(self) -> bytes:
-        """The report as JSON, rendered once for all callers that share the probe."""
-        return json.dumps(self.report()).encode()
+    def response(self) -> Response:
+        """The report, rendered once for all callers that share the probe."""
+        return _json(self.report())
 
 
 class Probe:
@@ -58,7 +58,9 @@ class Probe:
         self.db = db
         self._connection: Any = None
         self._task: asyncio.Task[None] | None = None
-        self._answer: asyncio.Future[Verdict] | None = None
+        self._deadline: asyncio.TimerHandle | None = None
+        self._callers: list[asyncio.Future[Verdict]] = []
+        self._known: Verdict | None = None
 
     async def verdict(self) -> Verdict:
         """The state of the database, at the latest 450 ms after the probe began.
@@ -66,14 +68,18 @@ class Probe:
         Connecting may take longer than that (TLS, a database that wakes up): the probe goes on,
         its callers are told «timeout», and later ones find it connected.
         """
-        if self._task is None or self._answer is None:
-            loop = asyncio.get_running_loop()
-            self._answer = loop.create_future()
-            self._task = loop.create_task(self._ask(self._answer), name="health probe")
-            loop.call_later(
-                DEADLINE_SECONDS, _settle, self._answer, Verdict(False, error="timeout")
-            )
-        return await asyncio.shield(self._answer)
+        loop = asyncio.get_running_loop()
+        if self._task is None:
+            self._known = None
+            self._task = loop.create_task(self._ask(), name="health probe")
+            too_late = Verdict(False, error="timeout")
+            self._deadline = loop.call_later(DEADLINE_SECONDS, self._tell, too_late)
+        if self._known is not None:
+            return self._known
+        # A future for each: a caller that goes away takes nothing from the others.
+        caller: asyncio.Future[Verdict] = loop.create_future()
+        self._callers.append(caller)
+        return await caller
 
     async def details(self) -> dict[str, Any]:
         """What administrators may see besides: the pool, the server, pending migrations."""
@@ -94,7 +100,16 @@ class Probe:
         if self._connection is not None:
             self._connection.terminate()
 
-    async def _ask(self, answer: asyncio.Future[Verdict]) -> None:
+    def _tell(self, verdict: Verdict) -> None:
+        if self._deadline is not None:
+            self._deadline.cancel()
+        self._known = verdict
+        callers, self._callers = self._callers, []
+        for caller in callers:
+            if not caller.done():
+                caller.set_result(verdict)
+
+    async def _ask(self) -> None:
         try:
             if self._connection is None or self._connection.is_closed():
                 limit = self.db.settings.db_connection_timeout_ms / 1000
@@ -104,39 +119,47 @@ class Probe:
             started = time.perf_counter()
             await self._connection.fetchval("select 1")
             latency_ms = round((time.perf_counter() - started) * 1000, 2)
-            _settle(answer, Verdict(True, latency_ms=latency_ms))
+            self._tell(Verdict(True, latency_ms=latency_ms))
         except DatabaseUnavailable as error:
-            _settle(answer, Verdict(False, error=error.reason))
+            self._tell(Verdict(False, error=error.reason))
         except BaseException:  # shutting down, or an error of ours: nobody waits for ever
-            _settle(answer, Verdict(False, error="connection_lost"))
+            self._tell(Verdict(False, error="connection_lost"))
             raise
         finally:
             self._task = None
 
 
+class Report:
+    """`/api/health`: asked most often, so what callers share is made once, response included."""
+
+    def __init__(self, probe: Probe) -> None:
+        self.probe = probe
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        verdict = await self.probe.verdict()
+        response = verdict.response
+        if scope["query_string"] and _may_see_details(Request(scope), self.probe.db):
+            full = verdict.report()
+            full["database"] |= await self.probe.details()
+            response = _json(full)
+        await response(scope, receive, send)
+
+
 def health_routes(probe: Probe) -> list[Route]:
     """`/api/health` for people and monitors, `/health` and `/health/live` for load balancers."""
-
-    async def report(request: Request) -> Response:
-        verdict = await probe.verdict()
-        if not _may_see_details(request, probe.db):
-            return _json(verdict.body)
-        full = verdict.report()
-        full["database"] |= await probe.details()
-        return _json(json.dumps(full).encode())
 
     async def ready(request: Request) -> Response:
         connected = (await probe.verdict()).connected
         services = {"postgres": "connected" if connected else "disconnected"}
         status = "ok" if connected else "degraded"
         body = {"status": status, "timestamp": _now(), "services": services}
-        return _json(json.dumps(body).encode(), 200 if connected else 503)
+        return _json(body, 200 if connected else 503)
 
     async def live(request: Request) -> Response:
-        return _json(json.dumps({"status": "ok", "timestamp": _now()}).encode())
+        return _json({"status": "ok", "timestamp": _now()})
 
     return [
-        Route("/api/health", report),
+        Route("/api/health", Report(probe), methods=["GET"]),
         Route("/health", ready),
         Route("/health/live", live),
     ]
@@ -155,15 +178,8 @@ def _may_see_details(request: Request, db: Engine) -> bool:
     return any(address in network for network in db.settings.metrics_networks)
 
 
-def _json(body: bytes, status: int = 200) -> Response:
-    return Response(
-        body, status, media_type="application/json", headers={"cache-control": "no-store"}
-    )
-
-
-def _settle(answer: asyncio.Future[Verdict], verdict: Verdict) -> None:
-    if not answer.done():
-        answer.set_result(verdict)
+def _json(content: dict[str, Any], status: int = 200) -> Response:
+    return JSONResponse(content, status, headers={"cache-control": "no-store"})
 
 
 def _now() -> str:

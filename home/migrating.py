@@ -1,4 +1,8 @@
-"""All pending migrations at once: one lock, one transaction, one winner."""
+"""All pending migrations at once: one lock, one transaction, one winner.
+
+Piccolo's migration commands load a code formatter: they are imported where they are used, so that
+the server, which only asks what is pending, starts without them.
+"""
 
 from __future__ import annotations
 
@@ -8,10 +12,6 @@ from functools import lru_cache
 from typing import Any
 
 import asyncpg
-from piccolo.apps.migrations.commands.base import BaseMigrationManager
-from piccolo.apps.migrations.commands.forwards import run_forwards
-from piccolo.apps.migrations.tables import Migration
-from piccolo.conf.apps import Finder
 
 from audit.cli import CommandError
 from home.engine import Engine
@@ -33,6 +33,8 @@ async def migrate(db: Engine) -> list[str]:
     Raises:
         MigrationFailed: Piccolo refused; all of it was rolled back.
     """
+    from piccolo.apps.migrations.commands.forwards import run_forwards
+
     await _create_tracking_table()
     async with db.transaction() as transaction:
         await transaction.connection.execute(f"select pg_advisory_xact_lock({LOCK})")
@@ -48,6 +50,8 @@ async def migrate(db: Engine) -> list[str]:
 
 async def _create_tracking_table() -> None:
     """Before the lock: every `piccolo` command also makes this table, without one."""
+    from piccolo.apps.migrations.tables import Migration
+
     with contextlib.suppress(
         asyncpg.UniqueViolationError, asyncpg.DuplicateTableError, asyncpg.DuplicateObjectError
     ):
@@ -69,6 +73,9 @@ async def pending_migrations(connection: Any) -> list[str]:
 @lru_cache(maxsize=1)
 def known_migrations() -> frozenset[str]:
     """Ids of all migrations of all registered apps."""
+    from piccolo.apps.migrations.commands.base import BaseMigrationManager
+    from piccolo.conf.apps import Finder
+
     manager = BaseMigrationManager()
     configs = Finder().get_app_registry().app_configs.values()
     folders = [config.resolved_migrations_folder_path for config in configs]

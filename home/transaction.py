@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from types import TracebackType
-from typing import Any
+from typing import Any, Literal
 
 import asyncpg
 from piccolo.engine.postgres import PostgresTransaction
@@ -35,7 +35,7 @@ class Transaction(PostgresTransaction):
         exception_type: type[BaseException] | None,
         exception: BaseException | None,
         traceback: TracebackType | None,
-    ) -> bool:
+    ) -> Literal[False]:
         try:
             if self._committed or self._rolled_back:
                 pass  # by hand

@@ -7,6 +7,7 @@ import os
 import socket
 import subprocess
 import sys
+from typing import Any
 
 import asyncpg
 import pytest
@@ -28,7 +29,7 @@ async def backends(url: str) -> int:
     return count
 
 
-def engine(url: str, **settings: object) -> Engine:
+def engine(url: str, **settings: Any) -> Engine:
     return Engine(Settings(database_url=url, db_pool_min=0, **settings))
 
 
