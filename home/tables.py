@@ -54,7 +54,9 @@ class User(BaseUser, tablename="users"):
 
     users_email_unique = Unique([email])
     # Lower case, one @ with something on both sides, no white space.
-    users_email_check = Check(r"email = lower(email) AND email ~ '^[^@\s]+@[^@\s]+$'")
+    users_email_check = Check(
+        r"email = lower(email) AND email ~ '^[^@\s[:cntrl:]]+@[^@\s[:cntrl:]]+$'"
+    )
 
     # Inherited columns that do not fit (schema.md) ...
     password: Any = None

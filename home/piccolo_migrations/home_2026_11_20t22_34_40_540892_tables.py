@@ -650,7 +650,7 @@ async def forwards():
         constraint_name="users_email_check",
         constraint_class=Check,
         params={
-            "condition": "email = lower(email) AND email ~ '^[^@\\s]+@[^@\\s]+$'"
+            "condition": "email = lower(email) AND email ~ '^[^@\\s[:cntrl:]]+@[^@\\s[:cntrl:]]+$'"
         },
         schema=None,
     )

@@ -177,3 +177,9 @@ async def test_the_three_column_layout_of_other_programs(db: object, url: str) -
         == '{"a": 1}'
     )
     await connection.close()
+
+
+@pytest.mark.parametrize("email", ["no at", "two@at@example.com", "a b@c", "Upper@c", "e\x1b[1m@c"])
+async def test_the_database_refuses_what_is_no_address(url: str, email: str) -> None:
+    with pytest.raises(asyncpg.CheckViolationError):
+        await User.insert(User(email=email, password=""))
