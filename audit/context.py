@@ -1,0 +1,97 @@
+"""Who acts: carried from the request, the command or the job down to the rows it changes.
+
+The actor travels in a context variable, and from there into a setting of the transaction
+(`set_config(..., true)`), where the row trigger reads it. PostgreSQL forgets it with the
+transaction, so nothing is left for the next user of a pooled connection.
+"""
+
+from __future__ import annotations
+
+import getpass
+import json
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import asdict, dataclass, replace
+from typing import Any
+
+SETTING = "groundwork.actor"
+
+
+@dataclass(frozen=True)
+class Actor:
+    """Who did it, as the trail will say.
+
+    Args:
+        actor: an e-mail address, or «cli:<os user>», «sync:<source>», «system:<job>», «anonymous».
+        user_id: of `users`, where it is a person.
+        ip_address: of the client.
+        request_id: at most 100 characters; the same as in the logs.
+        is_admin_action: done in the back office.
+    """
+
+    actor: str
+    user_id: int | None = None
+    ip_address: str | None = None
+    request_id: str | None = None
+    is_admin_action: bool = False
+
+
+_current: ContextVar[Actor | None] = ContextVar("actor", default=None)
+
+
+def current_actor() -> Actor | None:
+    """Whoever acts now; None outside requests, commands and jobs."""
+    return _current.get()
+
+
+@contextmanager
+def acting_as(actor: Actor) -> Iterator[Actor]:
+    """Attribute what happens in this block, also inside a transaction that is open already."""
+    token = _current.set(actor)
+    try:
+        yield actor
+    finally:
+        _current.reset(token)
+
+
+def identify(actor: str, user_id: int) -> None:
+    """Tell who the current actor turned out to be; address and request stay as they are.
+
+    It lasts as long as the context of the caller: one request.
+    """
+    known = _current.get() or Actor(actor)
+    _current.set(replace(known, actor=actor, user_id=user_id))
+
+
+def command_line_actor() -> Actor:
+    """Whoever sits at the terminal, by the operating system's name."""
+    try:
+        return Actor(f"cli:{getpass.getuser()}")
+    except (KeyError, OSError):  # a user id without a name, as containers have them
+        return Actor("cli:unknown")
+
+
+def actor_sql(actor: Actor | None) -> str:
+    """The statement that hands an actor over for the rest of the transaction."""
+    text = json.dumps(storable(asdict(actor))) if actor else ""
+    escaped = text.replace("\\", "\\\\").replace("'", "''")
+    return f"SELECT set_config('{SETTING}', E'{escaped}', true)"
+
+
+def storable(value: Any) -> Any:
+    """The same value with U+FFFD for what PostgreSQL's text cannot hold: NUL and lone surrogates.
+
+    A record that says nearly what was sent is better than none.
+    """
+    if isinstance(value, str):
+        return (
+            value.encode("utf-8", "surrogatepass")
+            .decode("utf-8", "replace")
+            .replace("\0", "\ufffd")
+        )
+    if isinstance(value, Mapping):
+        return {storable(str(key)): storable(inner) for key, inner in value.items()}
+    if isinstance(value, list | tuple):
+        return [storable(inner) for inner in value]
+    return value
