@@ -11,6 +11,8 @@ from typing import Any, NoReturn, get_type_hints
 
 import asyncpg
 
+from audit.context import acting_as, command_line_actor
+
 
 class CommandError(Exception):
     """A command that cannot go on; the message says what happened and what to do."""
@@ -33,7 +35,8 @@ def command(function: Callable[..., Coroutine[Any, Any, None]]) -> Callable[...,
         except (TypeError, ValueError) as error:
             fail(f"{error}; see --help", code=2)
         try:
-            asyncio.run(function(*bound.args, **bound.kwargs))
+            with acting_as(command_line_actor()):
+                asyncio.run(function(*bound.args, **bound.kwargs))
         except (CommandError, ConnectionError) as error:
             fail(str(error))
         except asyncpg.UndefinedTableError:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import getpass
 import json
+import math
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -80,7 +81,7 @@ def actor_sql(actor: Actor | None) -> str:
 
 
 def storable(value: Any) -> Any:
-    """The same value with U+FFFD for what PostgreSQL's text cannot hold: NUL and lone surrogates.
+    """The same value without what PostgreSQL cannot hold: NUL, lone surrogates, not-a-number.
 
     A record that says nearly what was sent is better than none.
     """
@@ -94,4 +95,6 @@ def storable(value: Any) -> Any:
         return {storable(str(key)): storable(inner) for key, inner in value.items()}
     if isinstance(value, list | tuple):
         return [storable(inner) for inner in value]
+    if isinstance(value, float) and not math.isfinite(value):
+        return str(value)
     return value

@@ -7,11 +7,12 @@ import re
 import time
 from collections.abc import Awaitable, Callable
 from functools import lru_cache
-from typing import Any
+from typing import Any, Literal
 
 import asyncpg
 import structlog
 
+from audit.context import Actor, actor_sql, current_actor
 from home.errors import DatabaseUnavailable, is_lost_connection, reason_of
 
 log = structlog.get_logger("groundwork.database")
@@ -47,6 +48,7 @@ class ObservedConnection(asyncpg.Connection):
 
     slow_query_ms = 1_000
     left_state = False
+    _told: Actor | Literal["unknown"] | None = "unknown"  # whom the transaction names
     _turn: asyncio.Lock | None = None
 
     async def _observe(
@@ -59,6 +61,10 @@ class ObservedConnection(asyncpg.Connection):
                 self.left_state = True
             started = time.perf_counter()
             try:
+                if not self.is_in_transaction():
+                    self._told = "unknown"
+                elif self._told is not current_actor():
+                    await self._tell(current_actor())
                 return await run(sql, *args, **options)
             except Exception as error:
                 if not is_lost_connection(error):
@@ -82,10 +88,23 @@ class ObservedConnection(asyncpg.Connection):
         return await self._observe(super().fetchval, query, *args, **options)
 
     async def execute(self, query: str, *args: Any, **options: Any) -> Any:
-        return await self._observe(super().execute, query, *args, **options)
+        # asyncpg's transactions begin and end here: the actor goes along with BEGIN.
+        actor = current_actor()
+        if query.startswith("BEGIN") and actor is not None:
+            status = await self._observe(super().execute, query + actor_sql(actor), **options)
+            self._told = actor
+            return status
+        status = await self._observe(super().execute, query, *args, **options)
+        if query.startswith("ROLLBACK TO"):  # which also takes back whom the transaction names
+            self._told = "unknown"
+        return status
 
     async def executemany(self, command: str, args: Any, **options: Any) -> Any:
         return await self._observe(super().executemany, command, args, **options)
+
+    async def _tell(self, actor: Actor | None) -> None:
+        await super().execute(actor_sql(actor))
+        self._told = actor
 
 
 async def close_if_state_was_left(connection: Any) -> None:

@@ -6,6 +6,7 @@ Importing it connects to nothing; the pool exists before the database does; noth
 from __future__ import annotations
 
 import asyncio
+import re
 import time
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
@@ -18,6 +19,7 @@ from piccolo.engine.postgres import PostgresEngine
 from piccolo.querystring import QueryString
 from tenacity import AsyncRetrying, retry_if_exception_type, wait_random_exponential
 
+from audit.context import current_actor
 from home.connection import ObservedConnection, close_if_state_was_left
 from home.embedded import EmbeddedServer
 from home.errors import DatabaseUnavailable, PoolTimeout, is_lost_connection, reason_of
@@ -28,6 +30,7 @@ log = structlog.get_logger("groundwork.database")
 
 OLDEST_VERSION = (15, 0)
 KEEP_WARM_SECONDS = 5.0
+WRITES = re.compile(r"\s*(insert|update|delete|merge|truncate|with)\b", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
@@ -144,19 +147,24 @@ class Engine(PostgresEngine):
 
     async def run_querystring(self, querystring: QueryString, in_pool: bool = True) -> Any:
         sql, args = querystring.compile_string(engine_type=self.engine_type)
-        async with self.connection() as connection:
-            return await connection.fetch(sql, *args)
+        return await self.run_sql(sql, *args)
 
     async def run_ddl(self, ddl: str, in_pool: bool = True) -> Any:
-        async with self.connection() as connection:
-            return await connection.fetch(ddl)
+        return await self.run_sql(ddl)
 
     async def _run_in_pool(self, query: str, args: Sequence[Any] | None = None) -> Any:
-        async with self.connection() as connection:
-            return await connection.fetch(query, *(args or ()))
+        return await self.run_sql(query, *(args or ()))
 
     async def _run_in_new_connection(self, query: str, args: Sequence[Any] | None = None) -> Any:
-        return await self._run_in_pool(query, args)
+        return await self.run_sql(query, *(args or ()))
+
+    async def run_sql(self, sql: str, *args: Any) -> Any:
+        """Run one statement; a change that somebody makes gets a transaction that names them."""
+        if current_actor() is not None and WRITES.match(sql):
+            async with self.transaction() as transaction:
+                return await transaction.connection.fetch(sql, *args)
+        async with self.connection() as connection:
+            return await connection.fetch(sql, *args)
 
     def transaction(self, allow_nested: bool = True) -> Transaction:
         current = cast("Transaction | None", self.current_transaction.get())

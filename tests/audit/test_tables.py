@@ -2,21 +2,69 @@
 
 from __future__ import annotations
 
-from audit.tables import AuditLog
+import asyncpg
+import pytest
+
+from audit.record import Event, record, record_many
+from audit.tables import AuditLog, AuditSeal
 from home.engine import Engine
 from home.tables import User
 
 
 async def test_the_trail_survives_its_person(db: Engine, member: User) -> None:
-    await AuditLog(action="users.update", user_id=member.id, actor="mel@example.com").save()
+    await AuditLog(action="something.done", user_id=member.id, actor="mel@example.com").save()
     await User.delete().where(User.id == member.id)
-    [row] = await AuditLog.select(AuditLog.user_id, AuditLog.actor)
+    done = AuditLog.action == "something.done"
+    [row] = await AuditLog.select(AuditLog.user_id, AuditLog.actor).where(done)
     assert row == {"user_id": None, "actor": "mel@example.com"}
 
 
 async def test_the_view_shows_the_trail_under_other_names(db: Engine) -> None:
-    await AuditLog(action="users.update", resource="users", resource_id="7").save()
+    await record("users.seen", "users", 7)
     [row] = await db.run_ddl("select * from audit_log")
     names = ["id", "action", "entity_type", "entity_id", "user_id", "timestamp", "details"]
     assert list(row.keys()) == names
     assert (row["entity_type"], row["entity_id"]) == ("users", "7")
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        "update audit_logs set actor = 'somebody else'",
+        "update audit_logs set user_id = null",
+        "delete from audit_logs",
+        "truncate audit_logs",
+        "truncate users cascade",
+        "update audit_seals set row_count = 0",
+        "delete from audit_seals",
+        "truncate audit_seals",
+    ],
+)
+async def test_the_trail_is_append_only(db: Engine, member: User, change: str) -> None:
+    await AuditLog(action="something.done", user_id=member.id, actor="mel@example.com").save()
+    seal = "insert into audit_seals (first_id, last_id, row_count, algorithm, digest) "
+    await db.run_ddl(seal + "values (1, 1, 1, 'sha256', 'x')")
+    before = await AuditLog.select(), await AuditSeal.count()
+    with pytest.raises(asyncpg.InsufficientPrivilegeError, match="append-only"):
+        await db.run_ddl(change)
+    assert (await AuditLog.select(), await AuditSeal.count()) == before
+
+
+async def test_an_event_joins_the_transaction(db: Engine) -> None:
+    with pytest.raises(ZeroDivisionError):
+        async with db.transaction():
+            await record("something.happened")
+            await record_many([Event("something.else")])
+            raise ZeroDivisionError
+    assert await AuditLog.count() == 0
+
+
+async def test_events_hold_what_text_cannot(db: Engine) -> None:
+    awkward = {"name\0": "nul \0 half \ud800 {} '", "list": ["\0"], "n": float("nan")}
+    await record("x" * 100, "users", "9" * 300, awkward)
+    await record_many([Event("many.events", details=awkward)] * 3)
+    rows = await AuditLog.select().order_by(AuditLog.id)
+    assert len(rows) == 4
+    assert len(rows[0]["resource_id"]) == 255
+    assert all("\N{REPLACEMENT CHARACTER}" in row["details"] for row in rows)
+    assert all(row["actor"].startswith("db:") for row in rows)

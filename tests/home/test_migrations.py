@@ -67,7 +67,7 @@ async def test_forwards_backwards_app_by_app_and_forwards_again(empty_url: str) 
     assert run_piccolo(empty_url, "migrations", "forwards", "all").returncode == 0
     assert await catalog(empty_url) == first
     for app in ("sync_history", "home", "audit"):
-        for _ in range(2):  # step by step
+        for _ in (ROOT / app / "piccolo_migrations").glob(f"{app}_*.py"):  # step by step
             done = run_piccolo(empty_url, "migrations", "backwards", app, "--auto_agree")
             assert done.returncode == 0, done.stdout + done.stderr
     assert without_positions(await catalog(empty_url)) == {}

@@ -1,0 +1,149 @@
+-- The trail of row changes. The trigger functions are SECURITY DEFINER: whoever may change a row is
+-- recorded, with or without rights on the trail. Their arguments are arrays of column names:
+-- primary key, masked columns, ignored columns.
+
+CREATE FUNCTION audit_key_v1(row_ jsonb, key text[]) RETURNS varchar(255)
+LANGUAGE sql IMMUTABLE AS $$
+    SELECT left(string_agg(row_ ->> name, ',' ORDER BY place), 255)
+    FROM unnest(key) WITH ORDINALITY AS keys (name, place)
+$$;
+
+CREATE FUNCTION audit_masked_v1(row_ jsonb, mask text[]) RETURNS jsonb
+LANGUAGE plpgsql IMMUTABLE AS $$
+DECLARE
+    name text;
+BEGIN
+    FOREACH name IN ARRAY mask LOOP
+        IF row_ ->> name IS NOT NULL THEN
+            row_ := jsonb_set(row_, ARRAY[name], '"***"');
+        END IF;
+    END LOOP;
+    RETURN row_;
+END
+$$;
+
+CREATE FUNCTION audit_write_v1(actor_ jsonb, person integer, table_ text, operation text,
+                               key_ varchar, details_ jsonb) RETURNS void
+LANGUAGE plpgsql AS $$
+BEGIN
+    INSERT INTO audit_logs (user_id, actor, action, resource, resource_id, details,
+                            ip_address, request_id, is_admin_action)
+    VALUES (person, coalesce(actor_ ->> 'actor', 'db:' || session_user),
+            table_ || '.' || lower(operation), table_, key_, details_,
+            actor_ ->> 'ip_address', actor_ ->> 'request_id',
+            coalesce((actor_ ->> 'is_admin_action')::boolean, false));
+END
+$$;
+
+-- One record for each row that was updated (the columns that changed) or deleted (all of it).
+CREATE FUNCTION audit_row_v1() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER AS $$
+DECLARE
+    was jsonb := to_jsonb(OLD);
+    key_ varchar := audit_key_v1(was, TG_ARGV[0]::text[]);
+    became jsonb;
+    details_ jsonb;
+    actor_ jsonb := nullif(current_setting('groundwork.actor', true), '')::jsonb;
+    person integer := actor_ ->> 'user_id';
+BEGIN
+    was := was - TG_ARGV[2]::text[];
+    IF TG_OP = 'DELETE' THEN
+        details_ := jsonb_build_object('before', audit_masked_v1(was, TG_ARGV[1]::text[]));
+    ELSE
+        became := to_jsonb(NEW) - TG_ARGV[2]::text[];
+        IF was = became THEN
+            RETURN NULL;
+        END IF;
+        SELECT jsonb_object_agg(key, value), jsonb_object_agg(key, became -> key)
+        INTO was, became
+        FROM jsonb_each(was)
+        WHERE value IS DISTINCT FROM became -> key;
+        details_ := jsonb_build_object('before', audit_masked_v1(was, TG_ARGV[1]::text[]),
+                                       'after', audit_masked_v1(became, TG_ARGV[1]::text[]));
+    END IF;
+    IF person IS NOT NULL AND (TG_OP = 'DELETE' OR pg_trigger_depth() > 1) THEN
+        BEGIN  -- whoever acts may be the very person who is being deleted
+            PERFORM audit_write_v1(actor_, person, TG_TABLE_NAME, TG_OP, key_, details_);
+        EXCEPTION WHEN foreign_key_violation THEN
+            PERFORM audit_write_v1(actor_, NULL, TG_TABLE_NAME, TG_OP, key_, details_);
+        END;
+    ELSE
+        PERFORM audit_write_v1(actor_, person, TG_TABLE_NAME, TG_OP, key_, details_);
+    END IF;
+    RETURN NULL;
+END
+$$;
+
+-- One record for each inserted row, written by one statement however many there are.
+CREATE FUNCTION audit_inserted_v1() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER AS $$
+DECLARE
+    actor_ jsonb := nullif(current_setting('groundwork.actor', true), '')::jsonb;
+BEGIN
+    INSERT INTO audit_logs (user_id, actor, action, resource, resource_id, details,
+                            ip_address, request_id, is_admin_action)
+    SELECT (actor_ ->> 'user_id')::integer,
+           coalesce(actor_ ->> 'actor', 'db:' || session_user),
+           TG_TABLE_NAME || '.insert',
+           TG_TABLE_NAME,
+           audit_key_v1(to_jsonb(inserted), TG_ARGV[0]::text[]),
+           jsonb_build_object('after', audit_masked_v1(
+               to_jsonb(inserted) - TG_ARGV[2]::text[], TG_ARGV[1]::text[])),
+           actor_ ->> 'ip_address',
+           actor_ ->> 'request_id',
+           coalesce((actor_ ->> 'is_admin_action')::boolean, false)
+    FROM inserted;
+    RETURN NULL;
+END
+$$;
+
+CREATE FUNCTION audit_truncate_v1() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER AS $$
+DECLARE
+    actor_ jsonb := nullif(current_setting('groundwork.actor', true), '')::jsonb;
+    rows_ bigint;
+BEGIN
+    EXECUTE format('SELECT count(*) FROM %I.%I', TG_TABLE_SCHEMA, TG_TABLE_NAME) INTO rows_;
+    PERFORM audit_write_v1(actor_, (actor_ ->> 'user_id')::integer, TG_TABLE_NAME, TG_OP, NULL,
+                           jsonb_build_object('rows', rows_));
+    RETURN NULL;
+END
+$$;
+
+-- The trail itself: rows come, and stay as they are. Two ways lead around it, both narrow: the
+-- foreign key's SET NULL when a person is deleted (it runs inside a trigger), and `audit prune`.
+CREATE FUNCTION audit_append_only_v1() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+    IF TG_OP = 'UPDATE' AND TG_TABLE_NAME = 'audit_logs' AND pg_trigger_depth() > 1 THEN
+        IF NEW.user_id IS NULL AND to_jsonb(NEW) - 'user_id' = to_jsonb(OLD) - 'user_id' THEN
+            RETURN NEW;
+        END IF;
+    END IF;
+    IF current_setting('groundwork.audit_prune', true) = 'on' THEN
+        IF TG_OP = 'DELETE' AND TG_TABLE_NAME = 'audit_logs' THEN
+            RETURN OLD;
+        ELSIF TG_OP = 'UPDATE' AND TG_TABLE_NAME = 'audit_seals' THEN
+            RETURN NEW;
+        END IF;
+    END IF;
+    RAISE EXCEPTION 'the audit trail is append-only: % of % is refused', TG_OP, TG_TABLE_NAME
+        USING ERRCODE = 'insufficient_privilege',
+              HINT = 'piccolo audit prune removes old rows and keeps the proof.';
+END
+$$;
+CREATE TRIGGER append_only BEFORE UPDATE OR DELETE ON audit_logs
+    FOR EACH ROW EXECUTE FUNCTION audit_append_only_v1();
+CREATE TRIGGER append_only_truncate BEFORE TRUNCATE ON audit_logs
+    FOR EACH STATEMENT EXECUTE FUNCTION audit_append_only_v1();
+CREATE TRIGGER append_only BEFORE UPDATE OR DELETE ON audit_seals
+    FOR EACH ROW EXECUTE FUNCTION audit_append_only_v1();
+CREATE TRIGGER append_only_truncate BEFORE TRUNCATE ON audit_seals
+    FOR EACH STATEMENT EXECUTE FUNCTION audit_append_only_v1();
+
+-- A temporary table of the caller must not stand in for the trail.
+DO $$
+DECLARE
+    name text;
+BEGIN
+    FOREACH name IN ARRAY ARRAY['audit_row_v1', 'audit_inserted_v1', 'audit_truncate_v1'] LOOP
+        EXECUTE format('ALTER FUNCTION %I() SET search_path = %I, pg_temp', name, current_schema());
+    END LOOP;
+END
+$$;

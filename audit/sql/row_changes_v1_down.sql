@@ -1,0 +1,11 @@
+DROP TRIGGER append_only ON audit_logs;
+DROP TRIGGER append_only_truncate ON audit_logs;
+DROP TRIGGER append_only ON audit_seals;
+DROP TRIGGER append_only_truncate ON audit_seals;
+DROP FUNCTION audit_append_only_v1(),
+              audit_row_v1(),
+              audit_inserted_v1(),
+              audit_truncate_v1(),
+              audit_write_v1(jsonb, integer, text, text, varchar, jsonb),
+              audit_masked_v1(jsonb, text[]),
+              audit_key_v1(jsonb, text[]);

@@ -1,0 +1,189 @@
+"""Every change of a row is on the trail, whoever makes it and by whatever way."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from typing import Any
+
+import asyncpg
+import pytest
+
+from audit.context import Actor, acting_as
+from audit.record import record
+from audit.tables import AuditLog
+from audit.triggers import CannotAttach, attach, detach
+from home.engine import Engine
+from home.tables import User, UserPreference
+
+ADA = Actor("ada@example.com", None, "203.0.113.7", "request-1", True)
+
+
+async def trail(resource: str = "users") -> list[dict[str, Any]]:
+    rows = await AuditLog.select().where(AuditLog.resource == resource).order_by(AuditLog.id)
+    return [dict(row) for row in rows]
+
+
+async def things(db: Engine, **options: Any) -> None:
+    """An audited table of somebody else's."""
+    await db.run_ddl("create table things (id int primary key, name text, secret text, seen int)")
+    await attach("things", **options)()
+
+
+async def test_an_update_tells_who_from_where_and_what_changed(db: Engine, member: User) -> None:
+    with acting_as(ADA):
+        await User.update({User.display_name: "Mel"}).where(User.id == member.id)
+    record = (await trail())[-1]
+    assert record["action"] == "users.update"
+    assert record["resource_id"] == str(member.id)
+    assert record["actor"] == "ada@example.com"
+    assert (record["ip_address"], record["request_id"]) == ("203.0.113.7", "request-1")
+    assert record["is_admin_action"] is True
+    assert record["details"] == (
+        '{"after": {"display_name": "Mel"}, "before": {"display_name": null}}'
+    )
+
+
+async def test_plain_sql_is_recorded_under_the_role(db: Engine, member: User, url: str) -> None:
+    psql = await asyncpg.connect(url)
+    await psql.execute("UPDATE users SET organization = 'Harbour'")
+    role = await psql.fetchval("SELECT session_user")
+    await psql.close()
+    assert (await trail())[-1]["actor"] == f"db:{role}"
+
+
+async def test_insert_and_delete_hold_the_row(db: Engine) -> None:
+    await things(db, mask=["secret"], ignore=["seen"])
+    await db.run_ddl("insert into things values (1, 'one', 'hush', 5), (2, 'two', null, 6)")
+    await db.run_ddl("delete from things where id = 1")
+    one, two, gone = await trail("things")
+    assert one["action"] == "things.insert"
+    assert one["details"] == '{"after": {"id": 1, "name": "one", "secret": "***"}}'
+    assert two["details"] == '{"after": {"id": 2, "name": "two", "secret": null}}'
+    assert gone["action"] == "things.delete"
+    assert gone["details"] == '{"before": {"id": 1, "name": "one", "secret": "***"}}'
+
+
+async def test_masked_columns_show_that_they_changed_and_ignored_ones_nothing(db: Engine) -> None:
+    await things(db, mask=["secret"], ignore=["seen"])
+    await db.run_ddl("insert into things values (1, 'one', 'hush', 5)")
+    await db.run_ddl("update things set seen = 6, name = 'one'")
+    assert len(await trail("things")) == 1
+    await db.run_ddl("update things set secret = 'other', seen = 7")
+    assert (await trail("things"))[-1]["details"] == (
+        '{"after": {"secret": "***"}, "before": {"secret": "***"}}'
+    )
+
+
+async def test_truncate_is_recorded(db: Engine) -> None:
+    await things(db)
+    await db.run_ddl("insert into things select n from generate_series(1, 3) n")
+    await db.run_ddl("truncate things")
+    last = (await trail("things"))[-1]
+    assert (last["action"], last["details"]) == ("things.truncate", '{"rows": 3}')
+
+
+async def test_keys_of_several_columns_and_odd_names(db: Engine) -> None:
+    await db.run_ddl('create table "odd ""name" (b int, "a b" text, primary key ("a b", b))')
+    await attach('odd "name')()
+    await db.run_ddl("""insert into "odd ""name" values (7, 'x')""")
+    assert [row["resource_id"] for row in await trail('odd "name')] == ["x,7"]
+    await detach('odd "name')()
+    await db.run_ddl("""delete from "odd ""name" """)
+    assert len(await trail('odd "name')) == 1
+
+
+async def test_tables_that_cannot_be_told_apart_are_refused(db: Engine) -> None:
+    await db.run_ddl("create table heap (n int)")
+    with pytest.raises(CannotAttach, match="primary key"):
+        await attach("heap")()
+    with pytest.raises(CannotAttach, match="passwort"):
+        await attach("users", mask=["passwort"])()
+
+
+async def test_what_is_rolled_back_leaves_no_record(db: Engine, member: User) -> None:
+    before = len(await trail())
+    with pytest.raises(ZeroDivisionError), acting_as(ADA):
+        async with db.transaction():
+            await User.update({User.display_name: "Mel"}, force=True)
+            await record("something.happened")
+            raise ZeroDivisionError
+    assert len(await trail()) == before
+    assert not await AuditLog.exists().where(AuditLog.action == "something.happened")
+
+
+async def test_a_person_who_deletes_himself_stays_on_the_trail(db: Engine, member: User) -> None:
+    await UserPreference(user_id=member.id, preferences={}).save()
+    with acting_as(Actor(member.email, member.id)):
+        await User.delete().where(User.id == member.id)
+    [deleted] = [row for row in await trail() if row["action"] == "users.delete"]
+    assert (deleted["actor"], deleted["user_id"]) == (member.email, None)
+    [cascaded] = [r for r in await trail("user_preferences") if r["action"].endswith("delete")]
+    assert cascaded["actor"] == member.email
+
+
+async def test_a_bulk_update_has_a_record_for_each_row(db: Engine) -> None:
+    await things(db)
+    with acting_as(ADA):
+        await db.run_sql("insert into things select n, 'x' from generate_series(1, 5000) n")
+        await db.run_sql("update things set name = 'y'")
+    counts = "select action, actor, count(*) from audit_logs group by 1, 2 order by 1"
+    found = [tuple(row) for row in await db.run_ddl(counts)]
+    assert ("things.insert", "ada@example.com", 5000) in found
+    assert ("things.update", "ada@example.com", 5000) in found
+
+
+async def test_actors_do_not_mix(db: Engine) -> None:
+    """Hunted at random: fifty writers, nested, gathered, cancelled, failing, on few connections."""
+    await things(db)
+    seed = random.randrange(10**9)
+    dice = random.Random(seed)
+    ids = iter(range(10**6))
+
+    async def write(name: str, task_dice: random.Random) -> None:
+        number = next(ids)
+        sql = f"insert into things (id, name) values ({number}, '{name}')"
+        kind = task_dice.choice(["plain", "transaction", "nested", "fails", "inside", "savepoint"])
+        if kind == "plain":
+            await db.run_sql(sql)
+        elif kind == "inside":
+            async with db.transaction():
+                with acting_as(Actor(f"{name}-inside")):
+                    await db.run_sql(sql.replace(f"'{name}'", f"'{name}-inside'"))
+                await db.run_sql(f"update things set seen = 1 where id = {number}")
+                await db.run_sql(f"update things set name = '{name}' where id = {number}")
+        elif kind == "savepoint":
+            async with db.transaction():
+                with pytest.raises(ZeroDivisionError), acting_as(Actor("nobody")):
+                    async with db.transaction():
+                        await db.run_sql(f"insert into things values ({next(ids)}, 'nobody')")
+                        raise ZeroDivisionError
+                await db.run_sql(sql)
+        else:
+            async with db.transaction():
+                await asyncio.sleep(task_dice.random() / 200)
+                await db.run_sql(sql)
+                if kind == "nested":
+                    update = f"update things set seen = seen + 1 where id = {number}"
+                    await asyncio.gather(*[db.run_sql(update) for _ in range(3)])
+                if kind == "fails":
+                    raise ZeroDivisionError
+
+    async def person(name: str) -> None:
+        task_dice = random.Random(f"{seed}{name}")
+        with acting_as(Actor(name)):
+            for _ in range(8):
+                task = asyncio.create_task(write(name, task_dice))
+                if dice.random() < 0.2:
+                    await asyncio.sleep(dice.random() / 100)
+                    task.cancel()
+                await asyncio.gather(task, return_exceptions=True)
+
+    await asyncio.gather(*[person(f"person{n}") for n in range(50)])
+    await db.run_ddl("insert into things (id, name) values (-1, 'psql')")
+    rows = [row for row in await trail("things") if row["action"] == "things.insert"]
+    ids_in_table = {str(row["id"]) for row in await db.run_ddl("select id from things")}
+    assert {row["resource_id"] for row in rows} == ids_in_table
+    assert rows.pop()["actor"].startswith("db:")
+    mixed_up = [row for row in rows if f'"name": "{row["actor"]}"' not in row["details"]]
+    assert mixed_up == [], f"seed {seed}"
