@@ -45,7 +45,21 @@ def audit_tables() -> list[TableConfig]:
                 AuditLog.resource_id,
                 AuditLog.ip_address,
             ],
-            order_by=[OrderBy(AuditLog.id, ascending=False)],
+            visible_filters=[
+                AuditLog.created_at,
+                AuditLog.user_id,
+                AuditLog.actor,
+                AuditLog.action,
+                AuditLog.resource,
+                AuditLog.resource_id,
+                AuditLog.is_admin_action,
+                AuditLog.request_id,
+            ],
+            # As the index has it, so that a filter by time needs no sorting either.
+            order_by=[
+                OrderBy(AuditLog.created_at, ascending=False),
+                OrderBy(AuditLog.id, ascending=False),
+            ],
             validators=read_only("The audit trail cannot be changed."),
         ),
         TableConfig(
