@@ -78,7 +78,7 @@ async def record_many(events: Iterable[Event]) -> None:
     async with _engine().connection() as connection:
         # COPY knows no expressions: the role is asked for before.
         role = await connection.fetchval("SELECT 'db:' || session_user")
-        rows = [(row[0], row[1] or role, *row[2:]) for row in (event.row() for event in events)]
+        rows = ((row[0], row[1] or role, *row[2:]) for row in (event.row() for event in events))
         await connection.copy_records_to_table("audit_logs", records=rows, columns=COLUMNS)
 
 

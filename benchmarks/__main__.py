@@ -6,18 +6,22 @@ import argparse
 import os
 import signal
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from importlib import import_module
 from pathlib import Path
 
 from rich.console import Console
 
-from benchmarks import p1, p5, p6
 from benchmarks.bench import Bench
 from benchmarks.postgres import postgres
 from benchmarks.report import Row, print_table, write_json
 from benchmarks.tools import BENCH, BenchmarkError
 
-BENCHMARKS: dict[str, Callable[[Bench], list[Row]]] = {"P1": p1.run, "P5": p5.run, "P6": p6.run}
+# Each is a module p1, p2, ... with a `run`; the first line of its docstring says what it measures.
+BENCHMARKS = {
+    path.stem.upper(): import_module(f"benchmarks.{path.stem}")
+    for path in sorted(Path(__file__).parent.glob("p[0-9].py"))
+}
 # Load average above which the machine is not idle.
 QUIET = 0.7
 
@@ -26,14 +30,15 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         prog="python -m benchmarks",
         description="Compare Groundwork with Express, Django, node-pg-migrate, stock Piccolo and "
-        "floors, on a PostgreSQL 15 started for it. "
-        "P1: health checks per second. P5: migrations on an empty database. P6: time to start.",
+        "floors, on a PostgreSQL 15 started for it.\n\n"
+        + "\n".join(str(module.__doc__).splitlines()[0] for module in BENCHMARKS.values()),
+        formatter_class=argparse.RawDescriptionHelpFormatter,
         epilog="Needs wrk, node, npm and PostgreSQL 15, and the network the first time: peers are "
-        "installed into .bench/. Takes about three minutes; leave the machine alone meanwhile. "
+        "installed into .bench/. Takes some minutes; leave the machine alone meanwhile. "
         "Exit codes: 0 all goals met, 1 a goal missed, 2 could not be measured, 130 interrupted.",
     )
     parser.add_argument(
-        "ids", nargs="*", type=_benchmark, metavar="ID", help="P1, P5 or P6; all of them by default"
+        "ids", nargs="*", type=_benchmark, metavar="ID", help="such as P1; all of them by default"
     )
     parser.add_argument(
         "--seconds", type=_seconds, default=3, help="length of a round of P1 (default: 3)"
@@ -70,7 +75,7 @@ def measure(options: argparse.Namespace, console: Console) -> list[Row]:
         say = status.update if console.is_terminal else console.print
         bench = Bench(server, logs, options.seconds, say, console.print)
         for id_ in dict.fromkeys(options.ids or BENCHMARKS):
-            rows += BENCHMARKS[id_](bench)
+            rows += BENCHMARKS[id_].run(bench)
     return rows
 
 
