@@ -46,6 +46,11 @@ class Live:
     def get(self, path: str) -> httpx.Response:
         return httpx.get(self.address + path, timeout=30)
 
+    def kill(self) -> None:
+        """SIGKILL: nothing of it gets to tidy up."""
+        self.process.kill()
+        self.process.communicate()
+
     def end(self) -> str:
         """SIGTERM; returns what it logged."""
         self.process.terminate()

@@ -1,0 +1,70 @@
+"""R7: the application is killed in the middle of writes; nothing acknowledged is lost or twice."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import random
+
+import asyncpg
+import httpx
+import pytest
+
+from home.tables import User
+from tests.conftest import sign_in
+from tests.live import running
+
+
+async def write_until_it_dies(
+    client: httpx.AsyncClient, user_id: int, names: list[str], acknowledged: set[str]
+) -> None:
+    """Rename a person again and again; what was answered with 200 counts as done."""
+    while True:
+        name = f"name {user_id}.{len(names)}"
+        names.append(name)
+        try:
+            answer = await client.patch(
+                f"/admin/api/tables/users/{user_id}/", json={"display_name": name}
+            )
+        except httpx.TransportError:
+            return
+        assert answer.status_code == 200, answer.text
+        acknowledged.add(name)
+
+
+@pytest.mark.parametrize("kills", [3, pytest.param(50, marks=pytest.mark.long)])
+async def test_a_record_if_and_only_if_its_change(
+    url: str, administrator: User, kills: int
+) -> None:
+    people = [await User.create_user(f"p{n}@example.com", "a long password") for n in range(4)]
+    names: dict[int, list[str]] = {person.id: [] for person in people}
+    acknowledged: set[str] = set()
+    cookies = httpx.Cookies()
+    for _ in range(kills):
+        with running(url) as live:
+            async with httpx.AsyncClient(base_url=live.address, cookies=cookies) as client:
+                await sign_in(client, "ada@example.com")
+                writers = [
+                    asyncio.create_task(write_until_it_dies(client, person.id, done, acknowledged))
+                    for person in people
+                    for done in [names[person.id]]
+                ]
+                await asyncio.sleep(random.uniform(0.05, 0.4))
+                live.kill()
+                await asyncio.gather(*writers)
+    database = await asyncpg.connect(url)
+    for person in people:
+        name = await database.fetchval("SELECT display_name FROM users WHERE id = $1", person.id)
+        records = await database.fetch(
+            "SELECT details FROM audit_logs WHERE action = 'users.update' AND resource_id = $1"
+            " ORDER BY id",
+            str(person.id),
+        )
+        before = [json.loads(row["details"])["before"]["display_name"] for row in records]
+        after = [json.loads(row["details"])["after"]["display_name"] for row in records]
+        assert before == [None, *after[:-1]], "each record begins where the one before it ended"
+        assert after[-1] == name
+        assert len(set(after)) == len(after)
+        assert set(names[person.id]) & acknowledged <= set(after)
+    await database.close()
+    assert len(acknowledged) > kills
