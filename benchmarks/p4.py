@@ -74,7 +74,7 @@ def _compare(page: str, samples: dict[str, list[float]]) -> list[Row]:
 def _fill(bench: Bench, url: str, rows: int) -> str:
     """Returns the password of an administrator."""
     password = secrets.token_urlsafe(15)
-    variables = environment(DATABASE_URL=url, LOG_LEVEL="error")
+    variables = environment(DATABASE_URL=url, LOG_LEVEL="error", PYTHONWARNINGS="ignore")
     for arguments, stdin in (
         (["home", "migrate"], ""),
         (["home", "create_user", f"--email={EMAIL}", "--password-stdin"], password),

@@ -43,9 +43,10 @@ async def differences(db: Engine) -> list[str]:
     tables = {table for _, table, _ in declared}
     for key in sorted(declared.keys() | live.keys()):
         kind, table, name = key
-        if table not in tables or live.get(key) == declared.get(key):
+        not_ours = key not in declared and (table not in tables or kind == "function")
+        if not_ours or live.get(key) == declared.get(key):
             continue
-        what = f"{kind} {table}.{name}" if name else f"{kind} {table}"
+        what = f"{kind} " + ".".join(filter(None, (table, name)))
         if key not in live:
             found.append(f"{what}: is missing; expected {declared[key]}")
         elif key not in declared:

@@ -35,8 +35,9 @@ SELECT 'trigger', relname, tgname::text,
 FROM relations JOIN pg_trigger ON tgrelid = relations.oid
 WHERE NOT tgisinternal
 UNION ALL
--- The body of each function that a trigger calls.
-SELECT 'function', relname, proname::text, md5(prosrc)
-FROM relations
-JOIN pg_trigger ON tgrelid = relations.oid AND NOT tgisinternal
-JOIN pg_proc ON pg_proc.oid = tgfoid
+-- They belong to no table. The body counts, and on whose behalf and where it looks.
+SELECT 'function', '', proname::text,
+       concat_ws(' ', md5(prosrc), CASE WHEN prosecdef THEN 'SECURITY DEFINER' END,
+                 replace(array_to_string(proconfig, ' '), $1::text, 'schema'))
+FROM pg_proc
+WHERE pronamespace = $1::text::regnamespace

@@ -165,7 +165,16 @@ async def test_verify_says_nothing_of_a_schema_as_declared(db: Engine) -> None:
         (
             "CREATE OR REPLACE FUNCTION touch_updated_at_v1() RETURNS trigger LANGUAGE plpgsql"
             " AS 'BEGIN RETURN NEW; END'",
-            "function users.touch_updated_at_v1: is",
+            "function touch_updated_at_v1: is",
+        ),
+        (
+            "ALTER FUNCTION audit_row_v1() SECURITY INVOKER",
+            "function audit_row_v1: is ",
+        ),
+        (
+            "CREATE OR REPLACE FUNCTION audit_masked_v1(row_ jsonb, mask text[]) RETURNS jsonb"
+            " LANGUAGE sql AS 'SELECT row_'",
+            "function audit_masked_v1: is ",
         ),
         ("DROP VIEW audit_log", "view audit_log: is missing"),
         ("DROP TABLE user_preferences", "table user_preferences: is missing"),
