@@ -7,6 +7,7 @@ from piccolo.columns import (
     BigInt,
     BigSerial,
     Boolean,
+    Bytea,
     Integer,
     Text,
     Timestamptz,
@@ -50,13 +51,22 @@ class AuditLog(Table, tablename="audit_logs"):
 
 
 class AuditSeal(Table, tablename="audit_seals"):
-    """A digest over the rows `first_id..last_id`, chained to the seal before it."""
+    """A digest over the rows up to `last_id`, chained to the seal before it; see `seals`."""
 
     id = BigSerial(primary_key=True, index=False)
     first_id = BigInt(default=None, help_text="The first row under this seal.")
     last_id = BigInt(default=None, help_text="The last row under this seal.")
     row_count = BigInt(default=None, help_text="How many rows lie in between.")
+    rows_digest = Varchar(length=64, help_text="Over the rows alone.")
+    leaves = Bytea(
+        null=True,
+        default=None,
+        secret=True,  # long, and of no use to people
+        help_text="Id and short digest of each row: tells which row is not as it was.",
+    )
     algorithm = Varchar(length=20, default=None, help_text="sha256, or hmac-sha256 with a key.")
+    key_id = Varchar(length=16, null=True, default=None, help_text="Which AUDIT_SEAL_KEY.")
     previous_digest = Varchar(length=64, null=True, default=None, help_text="Of the seal before.")
-    digest = Varchar(length=64, default=None, help_text="Over the rows and the seal before.")
+    digest = Varchar(length=64, default=None, help_text="Over all of this and the seal before.")
     created_at = Timestamptz(help_text="When it was sealed.")
+    pruned_at = Timestamptz(null=True, default=None, help_text="When its rows were removed.")
