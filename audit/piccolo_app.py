@@ -4,12 +4,12 @@ from pathlib import Path
 
 from piccolo.conf.apps import AppConfig
 
-from audit.tables import AuditLog, AuditSeal
+from audit.tables import AuditDailyCount, AuditLog, AuditSeal
 
 APP_CONFIG = AppConfig(
     app_name="audit",
     migrations_folder_path=Path(__file__).parent / "piccolo_migrations",
-    table_classes=[AuditLog, AuditSeal],
+    table_classes=[AuditLog, AuditSeal, AuditDailyCount],
     migration_dependencies=[],
     commands=[],
 )

@@ -8,12 +8,15 @@ from piccolo.columns import (
     BigSerial,
     Boolean,
     Bytea,
+    Date,
     Integer,
+    Serial,
     Text,
     Timestamptz,
     Varchar,
 )
 from piccolo.columns.base import Column
+from piccolo.constraints import Unique
 from piccolo.query.methods.count import Count
 from piccolo.table import Table
 
@@ -70,3 +73,15 @@ class AuditSeal(Table, tablename="audit_seals"):
     digest = Varchar(length=64, default=None, help_text="Over all of this and the seal before.")
     created_at = Timestamptz(help_text="When it was sealed.")
     pruned_at = Timestamptz(null=True, default=None, help_text="When its rows were removed.")
+
+
+class AuditDailyCount(Table, tablename="audit_daily_counts"):
+    """How often each action happened on each day (UTC), for the rows up to `last_id`."""
+
+    id: Serial
+    day = Date(default=None)
+    action = Varchar(length=100, default=None)
+    events = BigInt(default=None)
+    last_id = BigInt(default=None, help_text="The newest row of the trail that is counted here.")
+
+    audit_daily_counts_day_action_unique = Unique([day, action])

@@ -1,0 +1,104 @@
+"""The trail at a glance: how often what happened, day by day, without reading all of it again.
+
+Sealed rows are settled, so they are counted once (`count_sealed`); newer ones are counted anew.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import date, datetime
+from typing import Any
+
+CHANGES = ("insert", "update", "delete", "truncate")
+
+# «COUNT» in ASCII: two who count at once would count twice.
+LOCK = 0x434F554E54
+COUNT_SEALED = """
+    WITH bounds AS (
+        SELECT (SELECT coalesce(max(last_id), 0) FROM audit_daily_counts) AS first,
+               (SELECT coalesce(max(last_id), 0) FROM audit_seals) AS last
+    )
+    INSERT INTO audit_daily_counts AS counted (day, action, events, last_id)
+    SELECT (created_at AT TIME ZONE 'UTC')::date, action, count(*), max(bounds.last)
+    FROM audit_logs, bounds
+    WHERE id > bounds.first AND id <= bounds.last
+    GROUP BY 1, 2
+    ON CONFLICT (day, action) DO UPDATE
+        SET events = counted.events + excluded.events, last_id = excluded.last_id
+"""
+DAILY = """
+    SELECT day, action, sum(events)::bigint AS events
+    FROM (
+        SELECT day, action, events FROM audit_daily_counts WHERE day >= $1
+        UNION ALL
+        SELECT (created_at AT TIME ZONE 'UTC')::date, action, count(*)
+        FROM audit_logs
+        WHERE id > (SELECT coalesce(max(last_id), 0) FROM audit_daily_counts)
+          AND created_at >= $1
+        GROUP BY 1, 2
+    ) AS old_and_new
+    GROUP BY day, action
+"""
+VERIFIED = """
+    SELECT created_at, (details ->> 'intact')::boolean AS intact
+    FROM audit_logs WHERE action = 'audit.verify'
+    ORDER BY created_at DESC LIMIT 1
+"""
+
+
+@dataclass(frozen=True)
+class DailyCounts:
+    """Events for each of some days (UTC), oldest first, by action."""
+
+    days: Sequence[date]
+    by_action: dict[str, dict[date, int]]
+
+    def series(self, *actions: str) -> list[int]:
+        """One number for each day."""
+        return [
+            sum(self.by_action.get(action, {}).get(day, 0) for action in actions)
+            for day in self.days
+        ]
+
+    def tables(self) -> list[str]:
+        """Tables whose rows changed, in alphabetical order."""
+        pairs = (action.rpartition(".") for action in self.by_action)
+        return sorted({table for table, _, change in pairs if table and change in CHANGES})
+
+    def changes(self, table: str) -> list[int]:
+        """Changed rows of a table, one number for each day."""
+        return self.series(*(f"{table}.{change}" for change in CHANGES))
+
+
+@dataclass(frozen=True)
+class State:
+    """How well the trail is kept; None is never."""
+
+    last_seal: datetime | None
+    last_verified: datetime | None
+    intact: bool | None
+
+
+async def daily_counts(db: Any, days: Sequence[date]) -> DailyCounts:
+    """Count events on the days given."""
+    found: dict[str, dict[date, int]] = defaultdict(dict)
+    for row in await db.run_sql(DAILY, days[0]):
+        found[row["action"]][row["day"]] = row["events"]
+    return DailyCounts(days, dict(found))
+
+
+async def state(db: Any) -> State:
+    """The newest seal, and what the newest verification found."""
+    [sealed] = await db.run_sql("SELECT max(created_at) AS at FROM audit_seals")
+    for row in await db.run_sql(VERIFIED):
+        return State(sealed["at"], row["created_at"], row["intact"])
+    return State(sealed["at"], None, None)
+
+
+async def count_sealed(db: Any) -> None:
+    """Add what was sealed since the last time to the daily counts."""
+    async with db.transaction() as transaction:
+        if await transaction.connection.fetchval("SELECT pg_try_advisory_xact_lock($1)", LOCK):
+            await transaction.connection.execute(COUNT_SEALED)

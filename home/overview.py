@@ -1,0 +1,199 @@
+"""The first page: what an administrator wants to know in the morning, each number a link."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, date, datetime, timedelta
+from pathlib import Path
+
+from jinja2 import Environment, FileSystemLoader
+from starlette.requests import Request
+from starlette.responses import HTMLResponse, Response
+
+from audit.summary import DailyCounts, daily_counts, state
+from home.charts import bars
+from home.engine import Engine
+from home.health import Probe, Verdict
+
+DAYS = 14
+PEOPLE = """
+    SELECT count(*) FILTER (WHERE NOT is_approved AND NOT is_disabled) AS pending,
+           count(*) FILTER (WHERE is_disabled) AS disabled,
+           count(*) AS all
+    FROM users
+"""
+SESSIONS = "SELECT count(*) AS active FROM sessions WHERE expire > now()"
+
+templates = Environment(
+    loader=FileSystemLoader(Path(__file__).parent / "templates"), autoescape=True
+)
+
+
+@dataclass(frozen=True)
+class Figure:
+    """A number, or a short text, and the list behind it."""
+
+    label: str
+    value: str
+    href: str | None = None
+    needs_attention: bool = False
+
+
+@dataclass(frozen=True)
+class Panel:
+    """A part of the page: figures, and perhaps a chart with the words that say the same."""
+
+    title: str
+    figures: Sequence[Figure] = field(default_factory=tuple)
+    chart: str | None = None
+    alt: str = ""
+
+
+PanelSource = Callable[[Engine], Awaitable[Panel]]
+
+
+async def people(db: Engine) -> Panel:
+    """Who waits for approval, and who is here."""
+    [row] = await db.run_sql(PEOPLE)
+    [sessions] = await db.run_sql(SESSIONS)
+    return Panel(
+        "People",
+        [
+            Figure(
+                "awaiting approval",
+                str(row["pending"]),
+                "/admin/#/users?is_approved=false&is_disabled=false",
+                needs_attention=row["pending"] > 0,
+            ),
+            Figure("disabled", str(row["disabled"]), "/admin/#/users?is_disabled=true"),
+            Figure("accounts", str(row["all"]), "/admin/#/users"),
+            Figure("active sessions", str(sessions["active"]), "/admin/#/sessions"),
+        ],
+    )
+
+
+def sign_ins(counts: DailyCounts) -> Panel:
+    """Sign-ins and failures, day by day."""
+    actions = {"succeeded": "sign_in.succeeded", "failed": "sign_in.failed"}
+    series = {name: counts.series(action) for name, action in actions.items()}
+    figures = [
+        Figure(
+            name,
+            f"{sum(series[name]):,}",
+            _events(action),
+        )
+        for name, action in actions.items()
+    ]
+    return _charted("Sign-ins", counts, series, figures)
+
+
+def changes(counts: DailyCounts) -> Panel:
+    """Changed rows for each table, day by day."""
+    series = {table: counts.changes(table) for table in counts.tables()}
+    figures = [
+        Figure(
+            table, f"{sum(values):,}", f"/admin/#/audit_logs?resource={table}&resource__match=exact"
+        )
+        for table, values in series.items()
+    ]
+    return _charted("Changes", counts, series, figures)
+
+
+def _charted(
+    title: str, counts: DailyCounts, series: dict[str, list[int]], figures: list[Figure]
+) -> Panel:
+    words = ", ".join(f"{name} {sum(values)}" for name, values in series.items()) or "nothing"
+    labels = [f"{day:%b} {day.day}" for day in counts.days]
+    return Panel(
+        f"{title}, last {len(counts.days)} days",
+        figures,
+        bars(labels, series),
+        f"{title}: {words}.",
+    )
+
+
+async def trail(db: Engine) -> Panel:
+    """Whether the audit trail is sealed, and when it was last found unaltered."""
+    now = await state(db)
+    found = {None: "", True: ", intact", False: ", ALTERED"}[now.intact]
+    return Panel(
+        "Audit trail",
+        [
+            Figure("last seal", _ago(now.last_seal), "/admin/#/audit_seals"),
+            Figure(
+                "last verified",
+                _ago(now.last_verified) + found,
+                _events("audit.verify"),
+                needs_attention=now.intact is False,
+            ),
+        ],
+    )
+
+
+def database(db: Engine, verdict: Verdict) -> Panel:
+    """The pool and the latency now."""
+    pool = db.figures()
+    latency = f"{verdict.latency_ms} ms" if verdict.connected else str(verdict.error)
+    return Panel(
+        "Database",
+        [
+            Figure("round trip", latency, "/api/health", needs_attention=not verdict.connected),
+            Figure("connections in use", f"{pool.in_use} of {pool.max}"),
+            Figure("waiting for one", str(pool.waiting), needs_attention=pool.waiting > 0),
+        ],
+    )
+
+
+def overview_page(
+    db: Engine,
+    probe: Probe,
+    is_administrator: Callable[[Request], Awaitable[bool]],
+    more: Sequence[PanelSource] = (),
+) -> Callable[[Request], Awaitable[Response]]:
+    """The page at `/`.
+
+    Args:
+        is_administrator: says whether the request is one's; others see the way to sign in.
+        more: panels of the rooms above.
+    """
+
+    async def page(request: Request) -> Response:
+        verdict = await probe.verdict()
+        panels: list[Panel] = []
+        if verdict.connected and await is_administrator(request):
+            counts = await daily_counts(db, _last_days())
+            panels = [
+                await people(db),
+                sign_ins(counts),
+                changes(counts),
+                *[await source(db) for source in more],
+                await trail(db),
+                database(db, verdict),
+            ]
+        html = templates.get_template("overview.html").render(
+            panels=panels, connected=verdict.connected
+        )
+        return HTMLResponse(html, headers={"cache-control": "no-store"})
+
+    return page
+
+
+def _events(action: str) -> str:
+    return f"/admin/#/audit_logs?action={action}&action__match=exact"
+
+
+def _last_days() -> list[date]:
+    today = datetime.now(UTC).date()
+    return [today - timedelta(days=DAYS - 1 - n) for n in range(DAYS)]
+
+
+def _ago(moment: datetime | None) -> str:
+    if moment is None:
+        return "never"
+    seconds = int((datetime.now(UTC) - moment).total_seconds())
+    for unit, size in (("day", 86_400), ("hour", 3_600), ("minute", 60)):
+        if seconds >= size:
+            number = seconds // size
+            return f"{number} {unit}{'s' if number > 1 else ''} ago"
+    return "just now"
