@@ -1,0 +1,210 @@
+"""Sealing: what the trail says now can be proven later.
+
+A seal covers the rows after those of the seal before it, so that nothing can be slipped in between,
+and holds that seal's digest, so that none can be exchanged. Writers never wait for the sealer.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass
+from typing import Any, Literal, cast
+
+import asyncpg
+import structlog
+
+from audit.cli import CommandError
+from audit.digests import CONTENT, Leaf, Seal, SealKeys, pack, rows_digest
+from audit.tables import AuditLog
+
+log = structlog.get_logger("groundwork.audit")
+
+LOCK = 0x5345414C53  # «SEALS» in ASCII; any number will do
+ROWS_PER_SEAL = 10_000
+PAGE = 500  # rows; hashing them takes the event loop about two milliseconds
+POLL_SECONDS = 0.05
+LOWEST_ID = -(2**63)
+
+ROWS = f"""
+    SELECT id, {CONTENT} FROM audit_logs WHERE id BETWEEN $1 AND $2 ORDER BY id LIMIT $3
+"""  # noqa: S608  constants only
+LAST_SEAL = "SELECT * FROM audit_seals ORDER BY id DESC LIMIT 1"
+INSERT = """
+    INSERT INTO audit_seals (id, first_id, last_id, row_count, rows_digest, key_id,
+                             previous_digest, created_at, algorithm, digest, leaves)
+    VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)
+"""
+# Every INSERT holds this lock before it draws an id, and until its transaction has ended.
+WRITERS = """
+    SELECT virtualtransaction, pid FROM pg_locks
+    WHERE locktype = 'relation' AND relation = 'audit_logs'::regclass AND granted
+      AND database = (SELECT oid FROM pg_database WHERE datname = current_database())
+      AND mode = 'RowExclusiveLock' AND pid IS DISTINCT FROM pg_backend_pid()
+"""
+OLDEST_WRITER = """
+    SELECT pid, application_name, extract(epoch FROM now() - xact_start)::int AS seconds
+    FROM pg_stat_activity WHERE pid = any($1) ORDER BY xact_start LIMIT 1
+"""
+# The sequence is moved along behind the seals: it betrays that the last ones were removed.
+SEALS_EVER_MADE = """
+    SELECT coalesce(max(last_value), 0) FROM pg_sequences
+    WHERE schemaname = current_schema() AND sequencename = 'audit_seals_id_seq'
+"""
+
+
+class SealingDelayed(CommandError):
+    """Rows cannot be sealed yet, because a transaction that may add to them goes on."""
+
+
+class OtherKey(CommandError):
+    """Seals were made with a key that is not in AUDIT_SEAL_KEY."""
+
+    def __init__(self, seal: int, key_id: str) -> None:
+        super().__init__(
+            f"seal {seal} was made with another AUDIT_SEAL_KEY (its id is {key_id}): set that one, "
+            "or after a change of keys both, the newer first: AUDIT_SEAL_KEY=new,old"
+        )
+
+
+@dataclass
+class Sealed:
+    """What a run has sealed."""
+
+    seals: int = 0
+    rows: int = 0
+
+
+async def seal(
+    keys: SealKeys, *, patience: float = 60, progress: Callable[[int], None] = lambda rows: None
+) -> Sealed:
+    """Seal all rows that are there now, 10,000 under a seal. One process at a time does it.
+
+    Args:
+        keys: the first one makes the seals.
+        patience: seconds to wait for transactions that were writing when this began.
+        progress: told how many rows each seal covers.
+
+    Raises:
+        SealingDelayed: one of them went on for longer; nothing was sealed.
+        OtherKey: the last seal was made with a key that is not among these.
+    """
+    done = Sealed()
+    bound = await settled_id(patience)
+    while True:
+        async with transaction("read_committed") as connection:  # sees what preceded the lock
+            made = await _seal_next(connection, keys, bound)
+        if made is None:
+            return done
+        with suppress(asyncpg.InsufficientPrivilegeError):  # only evidence, see above
+            await engine().run_sql("SELECT setval('audit_seals_id_seq', $1)", made.id)
+        done.seals += 1
+        done.rows += made.row_count
+        progress(made.row_count)
+
+
+async def seal_when_due(keys: SealKeys, interval: float, *, patience: float = 10) -> Sealed:
+    """Seal if the last seal is older than so many seconds, whichever process made it."""
+    fresh = """
+        SELECT created_at > now() - make_interval(secs => $1)
+        FROM audit_seals ORDER BY id DESC LIMIT 1
+    """
+    if [row[0] for row in await engine().run_sql(fresh, interval)] == [True]:
+        return Sealed()
+    return await seal(keys, patience=patience)
+
+
+async def seal_regularly(keys: SealKeys, interval: float) -> None:
+    """Seal every so many seconds, until cancelled. What fails is logged, and tried again."""
+    while True:
+        await asyncio.sleep(min(interval, 60))
+        try:
+            done = await seal_when_due(keys, interval)
+            if done.seals:
+                log.info("trail_sealed", seals=done.seals, rows=done.rows)
+        except (CommandError, ConnectionError, asyncpg.PostgresError) as error:
+            log.warning("sealing_failed", error=type(error).__name__, reason=str(error))
+
+
+async def settled_id(patience: float) -> int:
+    """The highest id up to which every row is there that will ever be there.
+
+    Ids are drawn in order, but committed in any. Whoever may have drawn an id up to the highest one
+    visible holds a lock on the table now: once all these transactions have ended, none is missing.
+    """
+    [[bound]] = await engine().run_sql("SELECT coalesce(max(id), 0) FROM audit_logs")
+    writers = {tuple(row) for row in await engine().run_sql(WRITERS)}
+    deadline = time.monotonic() + patience
+    while writers:
+        if time.monotonic() > deadline:
+            raise SealingDelayed(await _who_delays([pid for _, pid in writers]))
+        await asyncio.sleep(POLL_SECONDS)
+        writers &= {tuple(row) for row in await engine().run_sql(WRITERS)}
+    return int(bound)
+
+
+async def _who_delays(pids: list[int | None]) -> str:
+    who = "a prepared transaction"
+    for row in await engine().run_sql(OLDEST_WRITER, [pid for pid in pids if pid]):
+        name = row["application_name"] or "unnamed"
+        who = f"a transaction (process {row['pid']}, {name}, open for {row['seconds']} s)"
+    return f"{who} is still writing to the trail; nothing was sealed: try again once it has ended"
+
+
+async def _seal_next(connection: Any, keys: SealKeys, bound: int) -> Seal | None:
+    """One more seal; None when nothing is left up to the bound, or another process is sealing."""
+    if not await connection.fetchval("SELECT pg_try_advisory_xact_lock($1)", LOCK):
+        return None
+    last = await connection.fetchrow(LAST_SEAL)
+    if last is not None and last["key_id"] not in keys:
+        raise OtherKey(last["id"], last["key_id"])
+    start = last["last_id"] + 1 if last else LOWEST_ID
+    leaves = [
+        Leaf.of(row)
+        async for page in pages(connection, ROWS, start, bound, ROWS_PER_SEAL)
+        for row in page
+    ]
+    if not leaves:
+        return None
+    made = Seal(
+        # Where the last seals were removed, their numbers stay missing.
+        id=max(last["id"] if last else 0, await connection.fetchval(SEALS_EVER_MADE)) + 1,
+        first_id=leaves[0].id,
+        last_id=leaves[-1].id if len(leaves) == ROWS_PER_SEAL else bound,
+        row_count=len(leaves),
+        rows_digest=rows_digest(leaves),
+        key_id=keys.newest,
+        previous_digest=last["digest"] if last else None,
+        created_at=await connection.fetchval("SELECT clock_timestamp()"),
+    )
+    values = (*vars(made).values(), made.algorithm, made.sign(keys), pack(leaves))
+    await connection.execute(INSERT, *values)
+    return made
+
+
+@asynccontextmanager
+async def transaction(
+    isolation: Literal["read_committed", "repeatable_read"], *, readonly: bool = False
+) -> AsyncIterator[Any]:
+    """A transaction whose isolation does not depend on the database's default."""
+    async with (
+        engine().connection() as connection,
+        connection.transaction(isolation=isolation, readonly=readonly),
+    ):
+        yield connection
+
+
+async def pages(
+    connection: Any, sql: str, *args: Any, size: int = PAGE
+) -> AsyncIterator[list[Any]]:
+    """Rows of a query, some at a time. Needs an open transaction."""
+    cursor = await connection.cursor(sql, *args)
+    while page := await cursor.fetch(size):
+        yield page
+
+
+def engine() -> Any:
+    """The engine of the tables, which is home's."""
+    return cast(Any, AuditLog._meta.db)

@@ -1,0 +1,213 @@
+"""Is the trail what was sealed? Names the first row or seal that is not."""
+
+from __future__ import annotations
+
+import json
+from bisect import bisect_right
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import suppress
+from dataclasses import dataclass, field
+from operator import attrgetter
+from typing import Any, Literal
+
+from audit.digests import CONTENT, Leaf, Seal, SealKeys, pack, rows_digest, unpack
+from audit.seals import ROWS_PER_SEAL, SEALS_EVER_MADE, OtherKey, pages, transaction
+
+ROWS = f"SELECT id, {CONTENT} FROM audit_logs WHERE id <= $1 ORDER BY id"  # noqa: S608  constants
+SEALS = "SELECT * FROM audit_seals ORDER BY id"
+SEALS_IN_A_PAGE = 10  # their leaves take up to 160 kB each
+PRUNES = "SELECT details FROM audit_logs WHERE action = 'audit.prune'"
+
+Kind = Literal[
+    "altered", "removed", "inserted", "moved",  # a row
+    "seal_altered", "seal_removed", "leaves_altered", "pruned_unrecorded",
+]  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Problem:
+    """The first thing that is not as it was sealed."""
+
+    kind: Kind
+    message: str
+    seal: int
+    row: int | None = None
+
+
+@dataclass
+class Report:
+    """What was looked at, in rows; up to the first problem, if there is one."""
+
+    verified: int = 0
+    pruned: int = 0
+    unsealed: int = 0
+    seals: int = 0
+    seals_without_key: int = 0
+    problem: Problem | None = None
+
+
+class Tampered(Exception):
+    def __init__(self, kind: Kind, message: str, seal: int, row: int | None = None) -> None:
+        super().__init__(message)
+        self.problem = Problem(kind, message, seal, row)
+
+
+async def verify(
+    keys: SealKeys,
+    *,
+    kept: Mapping[int, str] | None = None,
+    progress: Callable[[int], None] = lambda rows: None,
+) -> Report:
+    """Check every seal and every sealed row, as of one moment; memory stays flat.
+
+    Args:
+        keys: that made the seals.
+        kept: digests of seals that were kept elsewhere, by the seals' numbers.
+        progress: told how many rows each seal covers.
+
+    Raises:
+        OtherKey: a seal was made with a key that is not among these.
+    """
+    report = Report()
+    async with transaction("repeatable_read", readonly=True) as connection:
+        end = await connection.fetchval("SELECT coalesce(max(last_id), 0) FROM audit_seals")
+        check = _Check(keys, dict(kept or {}), report, await _recorded_prunes(connection))
+        check.rows = _Rows(pages(connection, ROWS, end))
+        try:
+            async for page in pages(connection, SEALS, size=SEALS_IN_A_PAGE):
+                for row in page:
+                    await check.seal(row)
+                    progress(row["row_count"])
+            check.end(await connection.fetchval(SEALS_EVER_MADE))
+        except Tampered as tampered:
+            report.problem = tampered.problem
+        unsealed = "SELECT count(*) FROM audit_logs WHERE id > $1"
+        report.unsealed = await connection.fetchval(unsealed, end)
+    return report
+
+
+async def _recorded_prunes(connection: Any) -> int:
+    """The number of the last seal whose rows were pruned, as the trail tells."""
+    last = 0
+    async for page in pages(connection, PRUNES):
+        for row in page:
+            with suppress(TypeError, ValueError, KeyError):
+                last = max(last, int(json.loads(row["details"])["last_seal"]))
+    return last
+
+
+class _Rows:
+    """The sealed rows in the order of their ids."""
+
+    def __init__(self, pages: AsyncIterator[list[Any]]) -> None:
+        self._pages = pages
+        self._page: list[Leaf] = []
+
+    async def up_to(self, last_id: int, limit: int) -> list[Leaf]:
+        """Those up to an id, which the next call will not see again; at most so many."""
+        taken: list[Leaf] = []
+        while len(taken) < limit:
+            if not self._page:
+                self._page = [Leaf.of(row) for row in await anext(self._pages, [])]
+                if not self._page:
+                    break
+            cut = bisect_right(self._page, last_id, key=attrgetter("id"))
+            taken += self._page[:cut]
+            self._page = self._page[cut:]
+            if self._page:
+                break
+        return taken
+
+
+@dataclass
+class _Check:
+    keys: SealKeys
+    kept: dict[int, str]
+    report: Report
+    pruned_up_to: int
+    rows: _Rows = field(init=False)
+    last: Seal | None = None
+    last_digest: str | None = None
+
+    async def seal(self, row: Any) -> None:
+        """The next seal, then the rows below it."""
+        seal = Seal.of(row)
+        self._chain(seal, row)
+        self.last, self.last_digest = seal, row["digest"]
+        self.report.seals += 1
+        self.report.seals_without_key += seal.key_id is None
+        if row["pruned_at"] is None:
+            await self._rows(seal, row["leaves"])
+        else:
+            await self._pruned(seal)
+
+    def _chain(self, seal: Seal, row: Any) -> None:
+        expected = self.last.id + 1 if self.last else 1
+        if seal.id != expected:
+            raise Tampered("seal_removed", f"seal {expected} was removed", expected)
+        if seal.key_id not in self.keys:
+            raise OtherKey(seal.id, str(seal.key_id))
+        key_was_dropped = self.last and self.last.key_id and not seal.key_id
+        if (
+            seal.sign(self.keys) != row["digest"]
+            or seal.algorithm != row["algorithm"]
+            or seal.previous_digest != self.last_digest
+            or key_was_dropped
+        ):
+            raise Tampered("seal_altered", f"seal {seal.id} was altered", seal.id)
+        if self.kept.pop(seal.id, row["digest"]) != row["digest"]:
+            message = f"seal {seal.id} is not the one that was exported"
+            raise Tampered("seal_altered", message, seal.id)
+
+    async def _rows(self, seal: Seal, packed: bytes | None) -> None:
+        found = await self.rows.up_to(seal.last_id, seal.row_count + ROWS_PER_SEAL)
+        if rows_digest(found) != seal.rows_digest:
+            raise _first_difference(seal, packed or b"", found)
+        if pack(found) != packed:
+            message = f"the leaves of seal {seal.id} were altered; its rows were not"
+            raise Tampered("leaves_altered", message, seal.id)
+        self.report.verified += seal.row_count
+
+    async def _pruned(self, seal: Seal) -> None:
+        if seal.id > self.pruned_up_to or self.report.verified:
+            message = f"the rows of seal {seal.id} were removed without a record of pruning them"
+            raise Tampered("pruned_unrecorded", message, seal.id)
+        for leaf in await self.rows.up_to(seal.last_id, 1):
+            message = f"row {leaf.id} was inserted under seal {seal.id}, whose rows were pruned"
+            raise Tampered("inserted", message, seal.id, leaf.id)
+        self.report.pruned += seal.row_count
+
+    def end(self, ever_made: int) -> None:
+        """Were the last seals removed?"""
+        last = self.last.id if self.last else 0
+        if max([ever_made, *self.kept]) > last:
+            message = f"seal {last + 1} was removed, and all after it: the end was cut off"
+            raise Tampered("seal_removed", message, last + 1)
+
+
+def _first_difference(seal: Seal, packed: bytes, found: list[Leaf]) -> Tampered:
+    """Name the first row that is not as it was."""
+    was = {leaf.id: leaf.digest for leaf in unpack(packed)}
+    now = {leaf.id: leaf.mark for leaf in found}
+    went = {id_: mark for id_, mark in was.items() if now.get(id_) != mark}
+    came = {id_: mark for id_, mark in now.items() if was.get(id_) != mark}
+    if len(was) != seal.row_count or not (went or came):
+        message = (
+            f"rows {seal.first_id} to {seal.last_id} are not as they were sealed; "
+            f"which one cannot be said, since the leaves of seal {seal.id} were altered, too"
+        )
+        return Tampered("altered", message, seal.id)
+    row = min([*went, *came])
+    if (other := _holder(went, came.get(row), row)) is not None:
+        return Tampered("moved", f"row {row} holds what was in row {other}", seal.id, row)
+    if (other := _holder(came, went.get(row), row)) is not None:
+        return Tampered("moved", f"row {row} was moved: it is row {other} now", seal.id, row)
+    if row not in was:
+        return Tampered("inserted", f"row {row} was inserted", seal.id, row)
+    if row not in now:
+        return Tampered("removed", f"row {row} was removed", seal.id, row)
+    return Tampered("altered", f"row {row} was altered", seal.id, row)
+
+
+def _holder(marks: Mapping[int, bytes], mark: bytes | None, other_than: int) -> int | None:
+    return next((id_ for id_, held in marks.items() if held == mark and id_ != other_than), None)
