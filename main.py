@@ -26,6 +26,7 @@ from home.embedded import EmbeddedUnavailable
 from home.engine import Engine
 from home.health import Probe, health_routes
 from home.logs import set_up_logs
+from home.request import RequestContext
 from home.settings import ROOT, Settings
 from home.tables import Session, User
 from home.web import ErrorMiddleware, http_error
@@ -56,7 +57,10 @@ def create_app(settings: Settings, db: Engine) -> Starlette:
             Route("/favicon.ico", lambda request: FileResponse(FAVICON)),
             Mount("/admin", lazy_admin(settings)),
         ],
-        middleware=[Middleware(ErrorMiddleware)],
+        middleware=[
+            Middleware(RequestContext, trusted_proxies=settings.trusted_proxies),
+            Middleware(ErrorMiddleware),
+        ],
         exception_handlers={HTTPException: http_error},
         lifespan=lifespan,
     )
@@ -113,6 +117,7 @@ def serve() -> None:
         log_config=None,
         access_log=False,
         server_header=False,
+        proxy_headers=False,  # RequestContext decides whose word counts
         timeout_graceful_shutdown=5,
     )
 

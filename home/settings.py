@@ -91,6 +91,8 @@ class Settings(BaseSettings):
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     metrics_networks: Networks = (ip_network("127.0.0.0/8"), ip_network("::1/128"))
 
+    trusted_proxies: Networks = ()
+
     database_url: SecretStr | None = None
     postgres_host: str | None = None
     postgres_port: Port | None = None

@@ -23,6 +23,7 @@ from piccolo.constraints import Check, Unique
 from piccolo.table import Table
 from piccolo_api.session_auth.tables import SessionsBase
 
+from audit.context import identify
 from home import passwords
 
 
@@ -131,6 +132,7 @@ class User(BaseUser, tablename="users"):
         values: dict[Any, Any] = {cls.last_login_at: datetime.now(UTC)}
         if passwords.needs_rehash(stored["password_hash"]):
             values[cls.password_hash] = await passwords.hash_password(password)
+        identify(email, stored["id"])
         await cls.update(values).where(cls.id == stored["id"])
         return cast(int, stored["id"])
 
@@ -199,7 +201,7 @@ class Session(SessionsBase, tablename="sessions"):
         """Whose session a token opens, or None. Moves `expire` on when it is near."""
         now = datetime.now(UTC)
         session = await (
-            cls.select(cls.user_id, cls.expire, cls.max_expire)
+            cls.select(cls.user_id, cls.expire, cls.max_expire, cls.user_id.email.as_alias("email"))
             .where(cls.sid == digest(token), cls.expire > now)
             .first()
         )
@@ -209,6 +211,8 @@ class Session(SessionsBase, tablename="sessions"):
             later = min(now + increase_expiry, session["max_expire"] or now + increase_expiry)
             values: dict[Any, Any] = {cls.expire: later, cls.last_seen_at: now}
             await cls.update(values).where(cls.sid == digest(token))
+        if session["user_id"] is not None:
+            identify(session["email"], session["user_id"])
         return cast("int | None", session["user_id"])
 
     @classmethod
