@@ -35,6 +35,10 @@ async def test_changing_someones_name(page: Page, url: str, administrator: User)
         await page.locator("[name=display_name]").fill("Ada Lovelace")
         await page.get_by_role("button", name="Save").click()
         await expect(page.get_by_text("Successfully saved")).to_be_visible()
+        await page.goto(f"{live.address}/admin/#/audit_logs?action=users.update")
+        await expect(page.get_by_role("cell", name="users.update")).to_be_visible()
+        await expect(page.get_by_role("cell", name="127.0.0.1")).to_be_visible()
+        await page.get_by_role("cell", name="ada@example.com").first.wait_for()
     user = await User.objects().first()
     assert user is not None
     assert user.display_name == "Ada Lovelace"
