@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import functools
 import inspect
+import os
 import sys
 from collections.abc import Callable, Coroutine
 from typing import Any, NoReturn, get_type_hints
@@ -18,10 +19,15 @@ class CommandError(Exception):
     """A command that cannot go on; the message says what happened and what to do."""
 
 
+class WrongOption(CommandError):
+    """An option's value makes no sense; nothing was done."""
+
+
 def command(function: Callable[..., Coroutine[Any, Any, None]]) -> Callable[..., None]:
     """Make an async function a command of Piccolo's command line.
 
-    Exit codes: 0 done, 1 failed with a line on standard error, 2 wrong options, 130 interrupted.
+    Exit codes: 0 done, 1 failed with a line on standard error, 2 wrong options, 130 interrupted,
+    141 nobody reads the output any more.
     """
     signature = inspect.signature(function)
     hints = {name: hint for name, hint in get_type_hints(function).items() if name != "return"}
@@ -37,6 +43,12 @@ def command(function: Callable[..., Coroutine[Any, Any, None]]) -> Callable[...,
         try:
             with acting_as(command_line_actor()):
                 asyncio.run(function(*bound.args, **bound.kwargs))
+            sys.stdout.flush()
+        except BrokenPipeError:  # `| head` has seen enough: end quietly, as other programs do
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            sys.exit(141)
+        except WrongOption as error:
+            fail(f"{error}; see --help", code=2)
         except (CommandError, ConnectionError) as error:
             fail(str(error))
         except asyncpg.UndefinedTableError:

@@ -4,6 +4,7 @@ from pathlib import Path
 
 from piccolo.conf.apps import AppConfig
 
+from audit.commands import export, history, prune, seal, seals, verify
 from audit.tables import AuditDailyCount, AuditLog, AuditSeal
 
 APP_CONFIG = AppConfig(
@@ -11,5 +12,5 @@ APP_CONFIG = AppConfig(
     migrations_folder_path=Path(__file__).parent / "piccolo_migrations",
     table_classes=[AuditLog, AuditSeal, AuditDailyCount],
     migration_dependencies=[],
-    commands=[],
+    commands=[seal, verify, seals, export, prune, history],
 )

@@ -18,6 +18,7 @@ import structlog
 
 from audit.cli import CommandError
 from audit.digests import CONTENT, Leaf, Seal, SealKeys, pack, rows_digest
+from audit.summary import count_sealed
 from audit.tables import AuditLog
 
 log = structlog.get_logger("groundwork.audit")
@@ -56,7 +57,7 @@ SEALS_EVER_MADE = """
 
 
 class SealingDelayed(CommandError):
-    """Rows cannot be sealed yet, because a transaction that may add to them goes on."""
+    """Rows cannot be sealed now, because of what another process does with them."""
 
 
 class OtherKey(CommandError):
@@ -122,6 +123,7 @@ async def seal_regularly(keys: SealKeys, interval: float) -> None:
         await asyncio.sleep(min(interval, 60))
         try:
             done = await seal_when_due(keys, interval)
+            await count_sealed(engine())
             if done.seals:
                 log.info("trail_sealed", seals=done.seals, rows=done.rows)
         except (CommandError, ConnectionError, asyncpg.PostgresError) as error:
@@ -154,9 +156,9 @@ async def _who_delays(pids: list[int | None]) -> str:
 
 
 async def _seal_next(connection: Any, keys: SealKeys, bound: int) -> Seal | None:
-    """One more seal; None when nothing is left up to the bound, or another process is sealing."""
+    """One more seal; None when nothing is left up to the bound."""
     if not await connection.fetchval("SELECT pg_try_advisory_xact_lock($1)", LOCK):
-        return None
+        raise SealingDelayed("another process is sealing or pruning the trail now")
     last = await connection.fetchrow(LAST_SEAL)
     if last is not None and last["key_id"] not in keys:
         raise OtherKey(last["id"], last["key_id"])

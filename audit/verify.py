@@ -16,6 +16,13 @@ from audit.seals import ROWS_PER_SEAL, SEALS_EVER_MADE, OtherKey, pages, transac
 ROWS = f"SELECT id, {CONTENT} FROM audit_logs WHERE id <= $1 ORDER BY id"  # noqa: S608  constants
 SEALS = "SELECT * FROM audit_seals ORDER BY id"
 SEALS_IN_A_PAGE = 10  # their leaves take up to 160 kB each
+EXPORTED = """
+    SELECT row_to_json(seal) FROM (
+        SELECT id, first_id, last_id, row_count, rows_digest, algorithm, key_id, previous_digest,
+               digest, created_at AT TIME ZONE 'UTC' AS created_at_utc
+        FROM audit_seals ORDER BY id
+    ) AS seal
+"""
 PRUNES = "SELECT details FROM audit_logs WHERE action = 'audit.prune'"
 
 Kind = Literal[
@@ -84,6 +91,13 @@ async def verify(
         unsealed = "SELECT count(*) FROM audit_logs WHERE id > $1"
         report.unsealed = await connection.fetchval(unsealed, end)
     return report
+
+
+async def exported_seals() -> AsyncIterator[bytes]:
+    """All seals without their leaves, each as a line of JSON; for `kept`."""
+    async with transaction("repeatable_read", readonly=True) as connection:
+        async for page in pages(connection, EXPORTED):
+            yield "".join(f"{row[0]}\n" for row in page).encode()
 
 
 async def _recorded_prunes(connection: Any) -> int:

@@ -8,7 +8,14 @@ from ipaddress import IPv4Network, IPv6Network, ip_network
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BeforeValidator, Field, SecretStr, ValidationError, model_validator
+from pydantic import (
+    AfterValidator,
+    BeforeValidator,
+    Field,
+    SecretStr,
+    ValidationError,
+    model_validator,
+)
 from pydantic.fields import FieldInfo
 from pydantic_core import ErrorDetails
 from pydantic_settings import (
@@ -32,7 +39,7 @@ TWINS = {
     "postgres_user": "db_user",
     "postgres_password": "db_password",
 }
-SECRETS = ("database_url", "postgres_password")
+SECRETS = ("database_url", "postgres_password", "audit_seal_key")
 PLACEHOLDERS = frozenset(
     {
         "change-me",
@@ -66,6 +73,12 @@ def _clamp(value: object) -> object:
         return min(max(int(str(value)), 1), 20)
     except ValueError:
         return value
+
+
+def _long_keys(value: SecretStr | None) -> SecretStr | None:
+    if value and any(len(key.strip()) < 32 for key in value.get_secret_value().split(",")):
+        raise ValueError("each key needs 32 characters or more; make one: openssl rand -hex 32")
+    return value
 
 
 Networks = Annotated[tuple[IPv4Network | IPv6Network, ...], NoDecode, BeforeValidator(_networks)]
@@ -107,6 +120,9 @@ class Settings(BaseSettings):
     db_connection_timeout_ms: Milliseconds = 2_000
     db_command_timeout_ms: Milliseconds = 5_000
     db_slow_query_ms: Milliseconds = 1_000
+
+    audit_seal_key: Annotated[SecretStr | None, AfterValidator(_long_keys)] = None
+    audit_seal_interval: Annotated[int, Field(ge=0, le=86_400 * 7)] = 3_600
 
     @classmethod
     def settings_customise_sources(

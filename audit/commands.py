@@ -1,0 +1,283 @@
+"""`piccolo audit ...`: seal, prove, read, export and shorten the trail."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict
+from datetime import UTC, datetime
+from json import dumps, loads
+from pathlib import Path
+from typing import Any, BinaryIO, cast
+
+from audit.cli import CommandError, WrongOption, command
+from audit.digests import SealKeys
+from audit.export import FORMATS, Export, Filters, Format, moment, to_ndjson
+from audit.history import changes, history_of, printable
+from audit.progress import progress
+from audit.prune import due
+from audit.prune import prune as remove
+from audit.record import record
+from audit.seals import engine
+from audit.seals import seal as seal_all
+from audit.summary import count_sealed
+from audit.verify import Report, exported_seals
+from audit.verify import verify as verify_all
+
+UNSEALED = """
+    SELECT count(*) FROM audit_logs WHERE id > (SELECT coalesce(max(last_id), 0) FROM audit_seals)
+"""
+SEALED = "SELECT coalesce(sum(row_count), 0)::bigint FROM audit_seals WHERE pruned_at IS NULL"
+
+
+@command
+async def seal(patience: int = 60) -> None:
+    """Seal all rows of the trail that are not sealed yet. Writers are not stopped. With
+    AUDIT_SEAL_KEY nobody without the key can make or mend a seal.
+
+    :param patience: seconds to wait for transactions that are writing now
+
+    """
+    [[rows]] = await engine().run_sql(UNSEALED)
+    with progress("sealing", rows) as advance:
+        done = await seal_all(_keys(), patience=patience, progress=advance)
+        await count_sealed(engine())
+    print(f"sealed {done.rows} rows under {done.seals} seals" if done.seals else "nothing to seal")
+
+
+@command
+async def verify(seals: str = "", json: bool = False) -> None:
+    """Is the trail what was sealed? Names the first row or seal that was altered, removed, inserted
+    or moved, and exits 1; or exits 0. Puts what it found on the trail.
+
+    :param seals: a file from `piccolo audit seals`, kept elsewhere: each seal in it must be there
+    :param json: print the result as JSON
+
+    """
+    kept = _read_seals(seals) if seals else {}
+    [[rows]] = await engine().run_sql(SEALED)
+    with progress("verifying", rows) as advance:
+        report = await verify_all(_keys(), kept=kept, progress=advance)
+    intact = report.problem is None
+    print(dumps({"intact": intact, **asdict(report)}) if json else _in_words(report), flush=True)
+    problem = report.problem and report.problem.message
+    await record("audit.verify", details={**asdict(report), "intact": intact, "problem": problem})
+    if not intact:
+        sys.exit(1)
+
+
+def _in_words(report: Report) -> str:
+    lines = [
+        f"verified {report.verified} rows under {report.seals} seals"
+        f" ({report.pruned} rows pruned before, {report.unsealed} not sealed yet)"
+    ]
+    if report.seals_without_key:
+        lines.append(
+            f"{report.seals_without_key} of the seals were made without AUDIT_SEAL_KEY:"
+            " whoever can write to the database could have made them"
+        )
+    if report.problem:
+        lines.append(f"NOT AS SEALED: {report.problem.message}")
+    return "\n".join(lines)
+
+
+@command
+async def seals(output: str = "") -> None:
+    """Print all seals, one JSON object a line, to be kept where nobody who can write to the
+    database can change them: `piccolo audit verify --seals=FILE` then finds even a trail that was
+    cut off together with its seals.
+
+    :param output: a new file to write instead of standard output
+
+    """
+    with _new_file(output) as out:
+        async for line in exported_seals():
+            out.write(line)
+
+
+@command
+async def export(
+    output: str = "",
+    format: str = "ndjson",
+    since: str = "",
+    until: str = "",
+    actor: str = "",
+    action: str = "",
+    resource: str = "",
+    resource_id: str = "",
+    user: str = "",
+) -> None:
+    """Print the trail, oldest first: all of it, or what all given options select. The export is
+    itself put on the trail. Times are UTC unless they say otherwise.
+
+    :param output: a new file to write instead of standard output
+    :param format: ndjson (one JSON object a line), or csv for spreadsheets
+    :param since: from this date or time on, as 2026-01-31 or 2026-01-31T12:00
+    :param until: before this date or time
+    :param actor: who it was, as ada@example.com or cli:ada
+    :param action: what happened, as users.update
+    :param resource: to which table or thing, as users
+    :param resource_id: to which row of it
+    :param user: the id of the user who did it
+
+    """
+    if format not in FORMATS:
+        raise WrongOption(f"--format is one of {', '.join(FORMATS)}")
+    filters = Filters(
+        since=_moment("since", since),
+        until=_moment("until", until),
+        actor=actor or None,
+        action=action or None,
+        resource=resource or None,
+        resource_id=resource_id or None,
+        user_id=_number("user", user),
+    )
+    with _new_file(output) as out:
+        [[ids]] = await engine().run_sql("SELECT max(id) - min(id) + 1 FROM audit_logs")
+        with progress("exporting", ids) as advance:
+            running = Export(filters, cast(Format, format), advance)
+            try:
+                async with engine().connection() as connection:
+                    async for chunk in running.chunks(connection):
+                        out.write(chunk)
+            finally:
+                await running.record()
+    if output:
+        print(f"exported {running.rows} rows to {output}")
+
+
+@command
+async def prune(before: str, yes: bool = False) -> None:
+    """Remove rows older than a date, in whole seals, oldest first. Without --yes it only tells what
+    would go. Seals stay, so that the rest can still be verified; the removal is put on the trail.
+    First everything is verified: what is not as it was sealed is not removed.
+
+    :param before: rows before this date or time may go, as 2025-01-31; UTC unless it says otherwise
+    :param yes: do it
+
+    """
+    when = _moment("before", before)
+    if when is None or when > datetime.now(UTC):
+        raise WrongOption("--before is a date in the past")
+    if (going := await due(when)) is None:
+        print("nothing to remove: no seal covers only rows as old as that")
+        return
+    what = f"{going.rows} rows (up to id {going.last_id}), all before {when:%Y-%m-%d %H:%M} UTC"
+    if not yes:
+        print(f"would remove {what}; do it with --yes")
+        return
+    [[rows]] = await engine().run_sql(SEALED)
+    with progress("verifying, removing", rows + going.rows) as advance:
+        gone = await remove(when, _keys(), advance)
+    print(f"removed {gone.rows if gone else 0} rows; their seals stay")
+
+
+@command
+async def history(resource: str, resource_id: str, json: bool = False) -> None:
+    """Print what happened to one record, oldest first: who changed what, when and from where, as in
+    `piccolo audit history users 42`. Exits 1 when the trail knows nothing of it.
+
+    :param resource: the table, as users
+    :param resource_id: the row's primary key
+    :param json: print one JSON object a line, as export does
+
+    """
+    found = False
+    table = None if json or not sys.stdout.isatty() else _Table()
+    async for page in history_of(resource, resource_id):
+        found = True
+        if json:
+            sys.stdout.buffer.write(to_ndjson(page))
+            continue
+        for row in page:
+            (table.add if table else _print_plainly)(row)
+    if not found:
+        raise CommandError(f"the trail holds nothing about {resource} {resource_id}")
+    if table:
+        table.print()
+
+
+def _print_plainly(row: Any) -> None:
+    where = f" from {row['ip_address']}" if row["ip_address"] else ""
+    print(f"{row['created_at']} {printable(row['actor'])} {printable(row['action'])}{where}")
+    for change in changes(row):
+        print(f"    {change}")
+
+
+class _Table:
+    """The same for a person at a terminal."""
+
+    def __init__(self) -> None:
+        from rich.table import Table
+
+        self.rows = Table("When", "Who", "From", "What", "Changes")
+
+    def add(self, row: Any) -> None:
+        from rich.text import Text
+
+        when = row["created_at"][:19].replace("T", " ")
+        cells = (when, printable(row["actor"]), row["ip_address"] or "", printable(row["action"]))
+        self.rows.add_row(*map(Text, (*cells, "\n".join(changes(row)))))
+
+    def print(self) -> None:
+        from rich.console import Console
+
+        Console().print(self.rows)
+
+
+def _keys() -> SealKeys:
+    key = engine().settings.audit_seal_key
+    return SealKeys(key and key.get_secret_value())
+
+
+def _moment(option: str, text: str) -> datetime | None:
+    try:
+        return moment(text) if text else None
+    except ValueError as error:
+        raise WrongOption(f"--{option}: {error}") from None
+
+
+def _number(option: str, text: str) -> int | None:
+    if text and not (text.isascii() and text.isdigit() and int(text) < 2**31):
+        raise WrongOption(f"--{option} needs a number below 2147483648")
+    return int(text) if text else None
+
+
+def _read_seals(path: str) -> dict[int, str]:
+    """Digests by the numbers of the seals."""
+    kept: dict[int, str] = {}
+    try:
+        with Path(path).open(encoding="utf-8") as file:
+            for line in file:
+                seal = loads(line)
+                kept[int(seal["id"])] = str(seal["digest"])
+    except OSError as error:
+        raise CommandError(f"{path} cannot be read: {error.strerror}") from None
+    except (ValueError, TypeError, KeyError):
+        message = f"{path}, line {len(kept) + 1}: is not a seal as `piccolo audit seals` prints it"
+        raise CommandError(message) from None
+    return kept
+
+
+@contextmanager
+def _new_file(path: str) -> Iterator[BinaryIO]:
+    """Standard output, or a file that only its owner may read, and that is whole or not there."""
+    if not path:
+        yield sys.stdout.buffer
+        return
+    try:
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        with os.fdopen(descriptor, "wb") as file:
+            try:
+                yield file
+            except BaseException:
+                Path(path).unlink()
+                raise
+    except FileExistsError:
+        raise CommandError(f"{path} is there already; choose another name") from None
+    except ConnectionError:
+        raise
+    except OSError as error:
+        raise CommandError(f"{path} cannot be written: {error.strerror}") from None

@@ -1,0 +1,167 @@
+"""The trail as a file: NDJSON or CSV, in the order of ids, as many rows as there are."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import nullcontext
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from typing import Any, Literal, get_args
+
+from audit.context import storable
+from audit.record import record
+from audit.seals import engine
+
+Format = Literal["ndjson", "csv"]
+FORMATS: tuple[str, ...] = get_args(Format)
+PAGE = 1000
+
+COLUMNS = (
+    "id",
+    "created_at",
+    "actor",
+    "user_id",
+    "action",
+    "resource",
+    "resource_id",
+    "details",
+    "ip_address",
+    "request_id",
+    "is_admin_action",
+)
+# ISO 8601 whatever the session's settings are, and however far away the date is.
+CREATED_AT = "(to_json(created_at AT TIME ZONE 'UTC') #>> '{}') || 'Z' AS created_at"
+SELECTED = ", ".join(COLUMNS).replace("created_at", CREATED_AT)
+SELECT = f"SELECT {SELECTED} FROM audit_logs"  # noqa: S608  constants only
+# What a spreadsheet takes for the beginning of a formula (OWASP, «CSV injection»).
+FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n", "＝", "＋", "－", "＠")
+
+encode = json.JSONEncoder(ensure_ascii=False).encode
+
+
+@dataclass(frozen=True)
+class Filters:
+    """Which rows; None means any.
+
+    Args:
+        since: from this moment on.
+        until: before this moment.
+    """
+
+    since: datetime | None = None
+    until: datetime | None = None
+    actor: str | None = None
+    action: str | None = None
+    resource: str | None = None
+    resource_id: str | None = None
+    user_id: int | None = None
+
+    def given(self) -> dict[str, Any]:
+        """Those that are not None."""
+        return {name: value for name, value in asdict(self).items() if value is not None}
+
+    def where(self, first: int) -> tuple[str, list[Any]]:
+        """A condition whose parameters are numbered from `first`, and their values."""
+        tests = {"since": "created_at >= $", "until": "created_at < $"}
+        given = self.given()
+        where = [
+            f"{tests.get(name, f'{name} = $')}{number}" for number, name in enumerate(given, first)
+        ]
+        return " AND ".join(where) or "true", [storable(value) for value in given.values()]
+
+
+class Export:
+    """One export; `rows` tells how many have been delivered so far.
+
+    Args:
+        progress: told how many ids each step has passed.
+    """
+
+    def __init__(
+        self,
+        filters: Filters,
+        format_: Format = "ndjson",
+        progress: Callable[[int], None] = lambda ids: None,
+    ) -> None:
+        self.filters = filters
+        self.format: Format = format_
+        self.rows = 0
+        self._progress = progress
+
+    async def chunks(self, connection: Any = None) -> AsyncIterator[bytes]:
+        """The file, in pieces of up to 1,000 rows, in UTF-8.
+
+        A connection is held while a page is read, not while a slow client takes it. Rows that come
+        in meanwhile are left out.
+
+        Args:
+            connection: to use instead of one from the pool for each page.
+        """
+        if self.format == "csv":
+            yield to_csv([COLUMNS])
+        [bounds] = await self._fetch(connection, "SELECT min(id), max(id) FROM audit_logs")
+        last, end = (bounds["min"] or 0) - 1, bounds["max"] or 0
+        condition, values = self.filters.where(first=4)
+        sql = f"{SELECT} WHERE id > $1 AND id <= $2 AND {condition} ORDER BY id LIMIT $3"
+        while page := await self._fetch(connection, sql, last, end, PAGE, *values):
+            self.rows += len(page)
+            yield to_csv(page) if self.format == "csv" else to_ndjson(page)
+            self._progress(page[-1]["id"] - last)
+            last = page[-1]["id"]
+
+    async def record(self) -> None:
+        """Put the export on the trail: call it when it has ended, however it did."""
+        filters = {
+            name: value.isoformat() if isinstance(value, datetime) else value
+            for name, value in self.filters.given().items()
+        }
+        details = {"filters": filters, "format": self.format, "rows": self.rows}
+        await record("audit.export", "audit_logs", details=details)
+
+    async def _fetch(self, connection: Any, sql: str, *args: Any) -> list[Any]:
+        async with nullcontext(connection) if connection else engine().connection() as reader:
+            rows: list[Any] = await reader.fetch(sql, *args)
+            return rows
+
+
+def to_ndjson(rows: Sequence[Any]) -> bytes:
+    """One JSON object a line."""
+    return "".join(f"{_json(row)}\n" for row in rows).encode()
+
+
+def _json(row: Any) -> str:
+    # `details` is JSON already, as PostgreSQL wrote it: not a digit of a number is lost.
+    fields = dict(row)
+    details = fields.pop("details") or "null"
+    return f'{encode(fields)[:-1]}, "details": {details}}}'
+
+
+def to_csv(rows: Sequence[Any]) -> bytes:
+    """Lines as of RFC 4180. A cell that a spreadsheet would calculate is kept from it by an «'»."""
+    out = io.StringIO()
+    csv.writer(out).writerows([_cell(value) for value in row] for row in rows)
+    return out.getvalue().encode()
+
+
+def _cell(value: Any) -> Any:
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    return f"'{value}" if isinstance(value, str) and value.startswith(FORMULA) else value
+
+
+def moment(text: str) -> datetime:
+    """A date, or a date and time, of ISO 8601; without an offset it is UTC.
+
+    Raises:
+        ValueError: it is none.
+    """
+    try:
+        found = datetime.fromisoformat(text.strip())
+        return found.astimezone(UTC) if found.tzinfo else found.replace(tzinfo=UTC)
+    except (ValueError, OverflowError):
+        raise ValueError(
+            f"«{text}» is not a date such as 2026-01-31 or 2026-01-31T12:00Z"
+        ) from None

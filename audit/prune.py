@@ -1,0 +1,101 @@
+"""Removing old rows: whole seals from the start of the chain, which stays verifiable."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from datetime import datetime
+from typing import Any
+
+from audit.cli import CommandError
+from audit.digests import SealKeys
+from audit.record import record
+from audit.seals import LOCK, engine
+from audit.summary import count_sealed
+from audit.verify import verify
+
+SEALS_AT_ONCE = 10  # up to 100,000 rows: seconds, and the sealer can do its work in between
+
+# Seals whose rows are all older than $1: those before the one that holds the first that is not.
+DUE = """
+    SELECT id, first_id, last_id, row_count FROM audit_seals
+    WHERE pruned_at IS NULL AND last_id < coalesce(
+        (SELECT min(id) FROM audit_logs WHERE created_at >= $1), 9223372036854775807)
+    ORDER BY id
+"""
+ALLOW = "SELECT set_config('groundwork.audit_prune', 'on', true)"  # see audit_append_only_v1
+DELETE = "DELETE FROM audit_logs WHERE id <= $1"
+MARK = """
+    UPDATE audit_seals SET pruned_at = clock_timestamp(), leaves = NULL
+    WHERE id BETWEEN $1 AND $2 AND pruned_at IS NULL
+"""
+
+
+class NotAsSealed(CommandError):
+    """What should be pruned is not what was sealed; nothing was removed."""
+
+
+@dataclass(frozen=True)
+class Pruned:
+    """What goes, or went: all rows up to `last_id`, under these seals."""
+
+    first_seal: int
+    last_seal: int
+    first_id: int
+    last_id: int
+    rows: int
+
+    @classmethod
+    def of(cls, seals: Sequence[Any]) -> Pruned:
+        """Of rows of DUE, at least one."""
+        first, last = seals[0], seals[-1]
+        rows = sum(seal["row_count"] for seal in seals)
+        return cls(first["id"], last["id"], first["first_id"], last["last_id"], rows)
+
+
+async def due(before: datetime) -> Pruned | None:
+    """What is older than a moment, as far as it is sealed; None is nothing."""
+    seals = await engine().run_sql(DUE, before)
+    return Pruned.of(seals) if seals else None
+
+
+async def prune(
+    before: datetime, keys: SealKeys, progress: Callable[[int], None] = lambda rows: None
+) -> Pruned | None:
+    """Remove what is older than a moment. First all is verified: pruning must hide nothing.
+
+    It goes in steps, each one transaction with its own record: neither writers nor the sealer wait
+    for long, and what an interruption leaves behind is complete.
+
+    Args:
+        progress: told how many rows each step verified or removed.
+
+    Raises:
+        NotAsSealed: verification failed.
+        OtherKey: the seals cannot be verified with these keys.
+    """
+    if (problem := (await verify(keys, progress=progress)).problem) is not None:
+        raise NotAsSealed(
+            f"the trail is not as it was sealed, nothing was removed: {problem.message}"
+        )
+    await count_sealed(engine())
+    seals = await engine().run_sql(DUE, before)
+    for start in range(0, len(seals), SEALS_AT_ONCE):
+        step = Pruned.of(seals[start : start + SEALS_AT_ONCE])
+        await _remove(step, before)
+        progress(step.rows)
+    return Pruned.of(seals) if seals else None
+
+
+async def _remove(step: Pruned, before: datetime) -> None:
+    async with engine().transaction() as transaction:
+        connection = transaction.connection
+        await connection.execute("SELECT pg_advisory_xact_lock($1)", LOCK)
+        await connection.execute(ALLOW)
+        removed = await connection.execute(DELETE, step.last_id)
+        marked = await connection.execute(MARK, step.first_seal, step.last_seal)
+        seals = step.last_seal - step.first_seal + 1
+        if (removed, marked) != (f"DELETE {step.rows}", f"UPDATE {seals}"):
+            raise NotAsSealed("rows were removed meanwhile, maybe by another prune: try again")
+        details = {**asdict(step), "before": before.isoformat()}
+        await record("audit.prune", "audit_logs", details=details)
