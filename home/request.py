@@ -8,12 +8,15 @@ from collections.abc import Sequence
 from ipaddress import IPv4Network, IPv6Network, ip_address
 
 from starlette.datastructures import Headers, MutableHeaders
+from starlette.requests import cookie_parser
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from structlog.contextvars import bound_contextvars
 
 from audit.context import Actor, acting_as
+from home.sessions import Client, client
 
 GIVEN_ID = re.compile(r"[A-Za-z0-9._-]{1,100}")
+COOKIE = "id"  # of the session; piccolo-admin knows no other name
 HEALTH = ("/api/health", "/health", "/health/live")  # asked too often, and nobody's doing
 
 
@@ -47,6 +50,8 @@ class RequestContext:
                 MutableHeaders(scope=message)["x-request-id"] = request_id
             await send(message)
 
+        token = cookie_parser(headers.get("cookie", "")).get(COOKIE, "")
+        client.set(Client(headers.get("user-agent", ""), token))
         with acting_as(actor), bound_contextvars(request_id=request_id):
             await self.app(scope, receive, with_id)
 

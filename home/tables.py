@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import secrets
 from datetime import UTC, datetime, timedelta
 from typing import Any, cast
 
@@ -24,7 +22,7 @@ from piccolo.table import Table
 from piccolo_api.session_auth.tables import SessionsBase
 
 from audit.context import identify
-from home import passwords
+from home import passwords, sessions
 
 
 class User(BaseUser, tablename="users"):
@@ -182,50 +180,27 @@ class Session(SessionsBase, tablename="sessions"):
         expiry_date: datetime | None = None,
         max_expiry_date: datetime | None = None,
     ) -> Session:
-        """Store a new session. The token is on the returned object only, never in the table."""
-        token = secrets.token_urlsafe(32)  # 256 bits
-        now = datetime.now(UTC)
+        """Begin a session. The token is on the returned object only, never in the table.
+
+        How long it lasts follows from who it is, see `home.sessions`; the dates are not used.
+        """
+        token, row = await sessions.create(cls._meta.db, user_id)
         session = cls(
-            sid=digest(token),
+            sid=sessions.digest(token),
             user_id=user_id,
-            expire=_aware(expiry_date) or now + timedelta(minutes=30),
-            max_expire=_aware(max_expiry_date) or now + timedelta(hours=12),
-            last_seen_at=now,
+            expire=row["expire"],
+            max_expire=row["max_expire"],
         )
-        await session.save()
         session.token = token
         return session
 
     @classmethod
     async def get_user_id(cls, token: str, increase_expiry: timedelta | None = None) -> int | None:
-        """Whose session a token opens, or None. Moves `expire` on when it is near."""
-        now = datetime.now(UTC)
-        session = await (
-            cls.select(cls.user_id, cls.expire, cls.max_expire, cls.user_id.email.as_alias("email"))
-            .where(cls.sid == digest(token), cls.expire > now)
-            .first()
-        )
-        if session is None or (session["max_expire"] or now) < now:
-            return None
-        if increase_expiry and session["expire"] - now < increase_expiry:
-            later = min(now + increase_expiry, session["max_expire"] or now + increase_expiry)
-            values: dict[Any, Any] = {cls.expire: later, cls.last_seen_at: now}
-            await cls.update(values).where(cls.sid == digest(token))
-        if session["user_id"] is not None:
-            identify(session["email"], session["user_id"])
-        return cast("int | None", session["user_id"])
+        """Whose session a token opens, or None."""
+        person = await sessions.authenticate(cls._meta.db, token)
+        return person.id if person else None
 
     @classmethod
     async def remove_session(cls, token: str) -> None:
         """End the session that a token opens."""
-        await cls.delete().where(cls.sid == digest(token))
-
-
-def digest(token: str) -> str:
-    """What the table knows of a token: SHA-256, in hex."""
-    return hashlib.sha256(token.encode("utf-8", "surrogatepass")).hexdigest()
-
-
-def _aware(moment: datetime | None) -> datetime | None:
-    """Piccolo's endpoints pass naive local times."""
-    return moment.astimezone(UTC) if moment else None
+        await cls.delete().where(cls.sid == sessions.digest(token))

@@ -1,0 +1,119 @@
+"""Who is asking? One statement answers, for the API and the back office alike.
+
+Times are the database's: several processes, and programs that share the table, have one clock.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import secrets
+from contextvars import ContextVar
+from dataclasses import dataclass
+from typing import Any
+
+from audit.context import current_actor, identify
+
+SESSIONS_PER_PERSON = 10
+
+AUTHENTICATE = """
+    SELECT u.id, u.email, u.display_name, u.organization, u.is_admin, u.is_superuser, s.sid,
+           s.last_seen_at IS NULL OR s.last_seen_at < now() - interval '1 minute' AS is_stale
+    FROM sessions s JOIN users u ON u.id = s.user_id
+    WHERE s.sid = $1 AND s.expire > now() AND (s.max_expire IS NULL OR s.max_expire > now())
+      AND u.is_approved AND NOT u.is_disabled
+"""
+# At most once a minute, also when many requests come at once. A session ends after 30 minutes without
+# use, and after 12 hours in any case; one that may do more after 15 minutes and 8 hours
+# (OWASP ASVS 5.0, chapter 7, asks for both limits).
+TOUCH = """
+    UPDATE sessions s
+    SET last_seen_at = now(), expire = least(
+        now() + make_interval(mins => CASE WHEN u.is_admin THEN 15 ELSE 30 END),
+        coalesce(s.max_expire, s.expire))
+    FROM users u
+    WHERE s.sid = $1 AND u.id = s.user_id
+      AND (s.last_seen_at IS NULL OR s.last_seen_at < now() - interval '1 minute')
+"""
+# The session of the browser that signs in anew ends, and the oldest ones where there are too many.
+CREATE = """
+    WITH ended AS (
+        DELETE FROM sessions WHERE sid = $4 OR sid IN (
+            SELECT sid FROM sessions WHERE user_id = $2
+            ORDER BY created_at DESC OFFSET $5 - 1
+        )
+    )
+    INSERT INTO sessions (sid, user_id, sess, expire, max_expire, last_seen_at)
+    SELECT $1, u.id, $3,
+           now() + make_interval(mins => CASE WHEN u.is_admin THEN 15 ELSE 30 END),
+           now() + make_interval(hours => CASE WHEN u.is_admin THEN 8 ELSE 12 END),
+           now()
+    FROM users u WHERE u.id = $2 AND u.is_approved AND NOT u.is_disabled
+    RETURNING expire, max_expire
+"""
+
+
+@dataclass(frozen=True)
+class Client:
+    """What a request tells of the device it comes from."""
+
+    user_agent: str = ""
+    token: str = ""
+
+
+client: ContextVar[Client] = ContextVar("client")
+
+
+@dataclass(frozen=True)
+class SignedIn:
+    """A person with a session that is still good."""
+
+    id: int
+    email: str
+    display_name: str | None
+    organization: str | None
+    is_admin: bool
+    is_superuser: bool
+    sid: str
+
+
+class SignInRefused(Exception):
+    """The account was disabled, or lost its approval, at this very moment."""
+
+
+def digest(token: str) -> str:
+    """What the table knows of a token: SHA-256, in hex."""
+    return hashlib.sha256(token.encode("utf-8", "surrogatepass")).hexdigest()
+
+
+async def authenticate(db: Any, token: str) -> SignedIn | None:
+    """Whose session a token opens; from here on, what happens is that person's doing."""
+    async with db.connection() as connection:
+        row = await connection.fetchrow(AUTHENTICATE, digest(token))
+        if row is None:
+            return None
+        if row["is_stale"]:
+            await connection.execute(TOUCH, row["sid"])
+    found = SignedIn(*list(row.values())[:-1])
+    identify(found.email, found.id)
+    return found
+
+
+async def create(db: Any, user_id: int) -> tuple[str, Any]:
+    """Begin a session.
+
+    Returns:
+        The token, which is stored nowhere, and the row's `expire` and `max_expire`.
+
+    Raises:
+        SignInRefused: the account may not sign in.
+    """
+    token = secrets.token_urlsafe(32)  # 256 bits
+    device, actor = client.get(Client()), current_actor()
+    sess = {"user_agent": device.user_agent[:500], "ip_address": actor and actor.ip_address}
+    old = digest(device.token) if device.token else ""
+    arguments = (digest(token), user_id, json.dumps(sess), old, SESSIONS_PER_PERSON)
+    rows = await db.run_sql(CREATE, *arguments)
+    if not rows:
+        raise SignInRefused
+    return token, rows[0]
