@@ -155,7 +155,7 @@ async def prune(before: str, yes: bool = False) -> None:
     First everything is verified: what is not as it was sealed is not removed.
 
     :param before: rows before this date or time may go, as 2025-01-31; UTC unless it says otherwise
-    :param yes: do it
+    :param yes: remove them, instead of telling what would go
 
     """
     when = _moment("before", before)

@@ -57,7 +57,7 @@ SEALS_EVER_MADE = """
 
 
 class SealingDelayed(CommandError):
-    """Rows cannot be sealed now, because of what another process does with them."""
+    """Rows cannot be sealed yet, because a transaction that may add to them goes on."""
 
 
 class OtherKey(CommandError):
@@ -81,7 +81,7 @@ class Sealed:
 async def seal(
     keys: SealKeys, *, patience: float = 60, progress: Callable[[int], None] = lambda rows: None
 ) -> Sealed:
-    """Seal all rows that are there now, 10,000 under a seal. One process at a time does it.
+    """Seal all rows that are there now, 10,000 under a seal. Several processes take turns.
 
     Args:
         keys: the first one makes the seals.
@@ -99,7 +99,8 @@ async def seal(
             made = await _seal_next(connection, keys, bound)
         if made is None:
             return done
-        with suppress(asyncpg.InsufficientPrivilegeError):  # only evidence, see above
+        # Afterwards, since it cannot be rolled back: the sequence is never ahead of the seals.
+        with suppress(asyncpg.InsufficientPrivilegeError):  # it is only evidence
             await engine().run_sql("SELECT setval('audit_seals_id_seq', $1)", made.id)
         done.seals += 1
         done.rows += made.row_count
@@ -157,8 +158,7 @@ async def _who_delays(pids: list[int | None]) -> str:
 
 async def _seal_next(connection: Any, keys: SealKeys, bound: int) -> Seal | None:
     """One more seal; None when nothing is left up to the bound."""
-    if not await connection.fetchval("SELECT pg_try_advisory_xact_lock($1)", LOCK):
-        raise SealingDelayed("another process is sealing or pruning the trail now")
+    await connection.execute("SELECT pg_advisory_xact_lock($1)", LOCK)
     last = await connection.fetchrow(LAST_SEAL)
     if last is not None and last["key_id"] not in keys:
         raise OtherKey(last["id"], last["key_id"])

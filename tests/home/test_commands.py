@@ -345,5 +345,8 @@ def test_help_describes_the_command_and_each_option(
     lines = re.sub(r"\x1b\[\d+m", "", done.stdout).split("\n")
     assert len(lines[lines.index(name) + 2]) > 20
     for option in options:
-        [line] = [number for number, line in enumerate(lines) if line.startswith(f"{option} [")]
+        names = (f"{option} ", f"{option} [")  # without and with a default
+        [line] = [
+            n for n, line in enumerate(lines) if line == names[0] or line.startswith(names[1])
+        ]
         assert len(lines[line + 1]) > 10

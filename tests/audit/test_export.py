@@ -1,0 +1,165 @@
+"""The trail as a file."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import tracemalloc
+from datetime import UTC, datetime, timedelta, timezone
+from typing import Any
+
+import pytest
+
+from audit.context import Actor, acting_as
+from audit.export import COLUMNS, Export, Filters, Format, moment
+from audit.record import record
+from audit.tables import AuditLog
+from home.engine import Engine
+from home.tables import User
+from tests.audit.trails import fill
+
+
+async def exported(filters: Filters | None = None, format_: Format = "ndjson") -> str:
+    export = Export(filters or Filters(), format_)
+    return b"".join([chunk async for chunk in export.chunks()]).decode()
+
+
+async def numbers(**filters: Any) -> list[int]:
+    return [json.loads(line)["id"] for line in (await exported(Filters(**filters))).splitlines()]
+
+
+async def test_ndjson_holds_every_column_of_every_row_in_order(db: Engine, member: User) -> None:
+    before = await AuditLog.count()
+    with acting_as(Actor("mel@example.com", member.id, "10.0.0.9", "r1", is_admin_action=True)):
+        await record("some.thing", "things", "ü\n'\"", {"n": [1.50, None, 10**30], "ä": "\x1b"})
+    await fill(db, 1, 2500)
+    rows = [json.loads(line) for line in (await exported()).splitlines()]
+    assert [row["id"] for row in rows] == sorted(row["id"] for row in rows)
+    assert len(rows) == before + 2501
+    [row] = [row for row in rows if row["action"] == "some.thing"]
+    assert set(row) == set(COLUMNS)
+    created_at = datetime.fromisoformat(row.pop("created_at"))
+    [stored] = await AuditLog.select().where(AuditLog.action == "some.thing")
+    assert created_at == stored["created_at"]
+    assert row == {
+        "id": stored["id"],
+        "actor": "mel@example.com",
+        "user_id": member.id,
+        "action": "some.thing",
+        "resource": "things",
+        "resource_id": "ü\n'\"",
+        "details": {"n": [1.5, None, 10**30], "ä": "\x1b"},
+        "ip_address": "10.0.0.9",
+        "request_id": "r1",
+        "is_admin_action": True,
+    }
+
+
+async def test_csv_is_neutral_to_spreadsheets(db: Engine) -> None:
+    formulas = ["=1+1", "+1", "-1", "@SUM(A1)", "\t=1", "\r=1", "\n=1", "＝1"]
+    harmless = ["a=1", "'=1", "1-1", "", 'quote " comma , line \r\n end', None]
+    for text in (*formulas, *harmless):
+        await record("some.thing", "things", text)
+    rows = list(csv.DictReader(io.StringIO(await exported(format_="csv"), newline="")))
+    assert list(rows[0]) == list(COLUMNS)
+    expected = [f"'{text}" for text in formulas] + [text or "" for text in harmless]
+    assert [row["resource_id"] for row in rows] == expected
+    assert {row["is_admin_action"] for row in rows} == {"false"}
+    assert {row["user_id"] for row in rows} == {""}
+
+
+async def test_filters_select(db: Engine, member: User) -> None:
+    start = await AuditLog.count() + 1
+    await fill(db, 1, 6)
+    with acting_as(Actor("mel@example.com", member.id)):
+        await record("some.thing", "things", 5)
+    mine = [start + 6]
+    assert await numbers(actor="mel@example.com") == mine
+    assert await numbers(action="some.thing") == mine
+    assert await numbers(resource="things", resource_id="5") == mine
+    assert await numbers(user_id=member.id) == mine
+    [at] = await AuditLog.select(AuditLog.created_at).where(AuditLog.id == start + 3)
+    edges = {"action": "users.update"}
+    assert await numbers(since=at["created_at"], **edges) == [start + 3, start + 4, start + 5]
+    assert await numbers(until=at["created_at"], **edges) == [start, start + 1, start + 2]
+    nothing = ["nul \0", "\ud800", "x' OR true --", ""]
+    assert [await numbers(actor=text) for text in nothing] == [[]] * 4
+
+
+async def test_nothing_to_export_is_an_empty_file(db: Engine) -> None:
+    assert await exported() == ""
+    assert await exported(format_="csv") == ",".join(COLUMNS) + "\r\n"
+
+
+async def test_dates_far_away_are_exported(db: Engine) -> None:
+    for date in ("infinity", "4713-01-01 BC", "294276-12-31"):
+        await db.run_ddl(f"INSERT INTO audit_logs (action, created_at) VALUES ('x', '{date}')")
+    assert len((await exported()).splitlines()) == 3
+
+
+async def test_rows_that_come_in_meanwhile_are_left_out(db: Engine) -> None:
+    await fill(db, 1, 2500)
+    export = Export(Filters())
+    async for _ in export.chunks():
+        await fill(db, 1, 1000)
+    assert export.rows == 2500
+
+
+async def test_the_export_itself_is_recorded(db: Engine) -> None:
+    await fill(db, 1, 3)
+    since = datetime(2020, 1, 1, tzinfo=UTC)
+    export = Export(Filters(since=since, actor="person2@example.com"), "csv")
+    _ = [chunk async for chunk in export.chunks()]
+    await export.record()
+    [row] = await AuditLog.select().where(AuditLog.action == "audit.export")
+    assert row["resource"] == "audit_logs"
+    assert json.loads(row["details"]) == {
+        "format": "csv",
+        "rows": 1,
+        "filters": {"since": "2020-01-01T00:00:00+00:00", "actor": "person2@example.com"},
+    }
+
+
+async def test_no_connection_is_held_while_a_client_is_slow(db: Engine) -> None:
+    await fill(db, 1, 2500)
+    async for _ in Export(Filters()).chunks():
+        assert db.figures().in_use == 0
+
+
+async def test_memory_does_not_grow_with_the_trail(db: Engine) -> None:
+    async def peak_of_exporting() -> int:
+        tracemalloc.start()
+        try:
+            async for _ in Export(Filters()).chunks():
+                pass
+            return tracemalloc.get_traced_memory()[1]
+        finally:
+            tracemalloc.stop()
+
+    await fill(db, 1, 5_000)
+    short = await peak_of_exporting()
+    await fill(db, 5_001, 30_000)
+    assert await peak_of_exporting() < 1.3 * short
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("2026-01-31", datetime(2026, 1, 31, tzinfo=UTC)),
+        ("2026-01-31T12:30", datetime(2026, 1, 31, 12, 30, tzinfo=UTC)),
+        ("2026-01-31 12:30:01+02:00", datetime(2026, 1, 31, 10, 30, 1, tzinfo=UTC)),
+        ("2026-01-31T12:30Z", datetime(2026, 1, 31, 12, 30, tzinfo=timezone(timedelta()))),
+        (" 2026-02-28 ", datetime(2026, 2, 28, tzinfo=UTC)),
+    ],
+)
+def test_moments_are_utc_unless_they_say_otherwise(text: str, expected: datetime) -> None:
+    assert moment(text) == expected
+
+
+@pytest.mark.parametrize(
+    "text", ["", "x", "2026-02-29", "31.01.2026", "0001-01-01T00:00+14:00", "99999-01-01", "1e3"]
+)
+def test_what_is_no_moment_is_refused(text: str) -> None:
+    with pytest.raises(ValueError, match="is not a date such as"):
+        moment(text)
