@@ -22,6 +22,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from audit.admin import audit_tables
 from home.admin import home_tables
+from home.api import Api
 from home.embedded import EmbeddedUnavailable
 from home.engine import Engine
 from home.health import Probe, health_routes
@@ -29,6 +30,7 @@ from home.logs import set_up_logs
 from home.request import RequestContext
 from home.settings import ROOT, Settings
 from home.tables import Session, User
+from home.throttle import NoLimit
 from home.web import ErrorMiddleware, http_error
 from sync_history.admin import sync_tables
 
@@ -53,6 +55,7 @@ def create_app(settings: Settings, db: Engine) -> Starlette:
     return Starlette(
         routes=[
             *health_routes(probe),
+            *Api(db, settings.registration).routes(),
             Route("/", lambda request: RedirectResponse("/admin/")),
             Route("/favicon.ico", lambda request: FileResponse(FAVICON)),
             Mount("/admin", lazy_admin(settings)),
@@ -76,6 +79,7 @@ def lazy_admin(settings: Settings) -> ASGIApp:
             auth_table=User,
             session_table=Session,
             auto_include_related=False,
+            rate_limit_provider=NoLimit(),  # home.throttle limits sign-ins
             production=settings.environment == "production",
             site_name="Groundwork",
         )

@@ -73,9 +73,14 @@ def command_line_actor() -> Actor:
         return Actor("cli:unknown")
 
 
+def actor_json(actor: Actor) -> str:
+    """The value of SETTING for an actor."""
+    return json.dumps(storable(asdict(actor)))
+
+
 def actor_sql(actor: Actor | None) -> str:
     """The statement that hands an actor over for the rest of the transaction."""
-    text = json.dumps(storable(asdict(actor))) if actor else ""
+    text = actor_json(actor) if actor else ""
     escaped = text.replace("\\", "\\\\").replace("'", "''")
     return f"SELECT set_config('{SETTING}', E'{escaped}', true)"
 

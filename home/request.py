@@ -56,6 +56,11 @@ class RequestContext:
             await self.app(scope, receive, with_id)
 
 
+def is_secure(scope: Scope) -> bool:
+    """Whether the browser speaks https, to us or to the proxy in front of us."""
+    return bool(scope["scheme"] == "https")
+
+
 def client_address(
     scope: Scope, headers: Headers, trusted_proxies: Sequence[IPv4Network | IPv6Network]
 ) -> str | None:

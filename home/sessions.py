@@ -23,8 +23,8 @@ AUTHENTICATE = """
     WHERE s.sid = $1 AND s.expire > now() AND (s.max_expire IS NULL OR s.max_expire > now())
       AND u.is_approved AND NOT u.is_disabled
 """
-# At most once a minute, also when many requests come at once. A session ends after 30 minutes without
-# use, and after 12 hours in any case; one that may do more after 15 minutes and 8 hours
+# At most once a minute, also when many requests come at once. A session ends after 30 minutes
+# without use, and after 12 hours in any case; an administrator's after 15 minutes and 8 hours
 # (OWASP ASVS 5.0, chapter 7, asks for both limits).
 TOUCH = """
     UPDATE sessions s

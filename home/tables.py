@@ -22,7 +22,8 @@ from piccolo.table import Table
 from piccolo_api.session_auth.tables import SessionsBase
 
 from audit.context import identify
-from home import passwords, sessions
+from audit.record import record
+from home import passwords, sessions, throttle
 
 
 class User(BaseUser, tablename="users"):
@@ -115,8 +116,12 @@ class User(BaseUser, tablename="users"):
         """The id of the account these open, or None: unknown, wrong, unapproved or disabled.
 
         All take the same time: the hash is computed whatever was found.
+
+        Raises:
+            throttle.Throttled: this account or this address has failed too often.
         """
         email, stored = normalise_email(username), None
+        await throttle.check(cls._meta.db, email)
         if len(password) <= passwords.MAX_LENGTH and len(email) <= 255 and "\x00" not in email:
             stored = await (
                 cls.select(cls.id, cls.password_hash)
@@ -125,6 +130,7 @@ class User(BaseUser, tablename="users"):
             )
         password = password[: passwords.MAX_LENGTH]
         if not await passwords.verify(password, stored["password_hash"] if stored else ""):
+            await record("sign_in.failed", throttle.RESOURCE, throttle.account_key(email))
             return None
         assert stored is not None  # nothing fits an empty hash
         values: dict[Any, Any] = {cls.last_login_at: datetime.now(UTC)}
@@ -132,6 +138,7 @@ class User(BaseUser, tablename="users"):
             values[cls.password_hash] = await passwords.hash_password(password)
         identify(email, stored["id"])
         await cls.update(values).where(cls.id == stored["id"])
+        await record("sign_in.succeeded", throttle.RESOURCE, email)
         return cast(int, stored["id"])
 
 

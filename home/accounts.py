@@ -1,0 +1,91 @@
+"""What happens to accounts and sessions, for the API, the back office and commands alike."""
+
+from __future__ import annotations
+
+from typing import Any, cast
+
+import asyncpg
+
+from audit.record import record
+from home import passwords, sessions, throttle
+from home.tables import Session, User, normalise_email
+
+END_OTHERS = "DELETE FROM sessions WHERE user_id = $1 AND sid <> $2 RETURNING sid"
+END_ONE = "DELETE FROM sessions WHERE user_id = $1 AND sid = $2 RETURNING sid"
+LIST = """
+    SELECT sid, sess, created_at, last_seen_at, expire
+    FROM sessions WHERE user_id = $1 AND expire > now() ORDER BY last_seen_at DESC NULLS LAST
+"""
+
+
+class SignInFailed(Exception):
+    """Unknown, wrong, not approved or disabled: the answer does not tell which."""
+
+
+def _db() -> Any:
+    return User._meta.db
+
+
+async def sign_in(email: str, password: str) -> str:
+    """Begin a session.
+
+    Returns:
+        The token for the cookie.
+
+    Raises:
+        SignInFailed: these open no account.
+        throttle.Throttled: too many failures.
+    """
+    user_id = await User.login(email, password)
+    if user_id is None:
+        raise SignInFailed
+    try:
+        session = await Session.create_session(user_id)
+    except sessions.SignInRefused:
+        raise SignInFailed from None
+    return cast(str, session.token)
+
+
+async def sign_out(token: str) -> None:
+    """End the session that a token opens, if it is one."""
+    if await _db().run_sql(
+        "DELETE FROM sessions WHERE sid = $1 RETURNING sid", sessions.digest(token)
+    ):
+        await record("sign_out", throttle.RESOURCE)
+
+
+async def register(email: str, password: str, **columns: Any) -> None:
+    """Ask for an account: it waits for approval. Whether the address is taken, nobody is told.
+
+    Raises:
+        PasswordRefused: the password breaks a rule.
+        asyncpg.CheckViolationError: this is no e-mail address.
+    """
+    try:
+        await User.create_user(email, password, **columns)
+    except asyncpg.UniqueViolationError:
+        await record("register.repeated", "users", throttle.account_key(normalise_email(email)))
+
+
+async def change_password(person: sessions.SignedIn, old: str, new: str) -> bool:
+    """Change the own password; all other sessions end. False: the old one is wrong."""
+    [row] = await User.select(User.password_hash).where(User.id == person.id)
+    if not await passwords.verify(old, row["password_hash"]):
+        return False
+    await User.update_password(person.id, new)
+    return True
+
+
+async def own_sessions(user_id: int) -> list[dict[str, Any]]:
+    """A person's sessions, the one used last first."""
+    return [dict(row) for row in await _db().run_sql(LIST, user_id)]
+
+
+async def end_session(user_id: int, sid: str) -> bool:
+    """End one of a person's sessions; False when it is none of theirs."""
+    return bool(await _db().run_sql(END_ONE, user_id, sid))
+
+
+async def end_other_sessions(user_id: int, sid: str) -> int:
+    """End all of a person's sessions but one; returns how many."""
+    return len(await _db().run_sql(END_OTHERS, user_id, sid))

@@ -1,0 +1,208 @@
+"""`/api/`: people and their own things. Bodies and answers are JSON, errors as everywhere."""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import json
+from typing import Annotated, Any, TypeVar
+
+from pydantic import BaseModel, ConfigDict, Field, JsonValue, RootModel, ValidationError
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Route
+
+from home import accounts, preferences, sessions
+from home.engine import Engine
+from home.request import COOKIE, is_secure
+from home.sessions import SignedIn
+from home.tables import User
+
+Model = TypeVar("Model", bound=BaseModel)
+Name = Annotated[str, Field(max_length=255, pattern=r"^[^\x00-\x1f\x7f]*$")]
+NO_STORE = {"cache-control": "no-store"}
+CSRF_HEADER = "x-csrf-token"
+
+
+class Body(BaseModel):
+    """What may be sent: these fields, and no others."""
+
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+
+class SignIn(Body):
+    email: Annotated[str, Field(max_length=255)]
+    password: Annotated[str, Field(max_length=1024)]
+
+
+class Register(SignIn):
+    display_name: Name | None = None
+    organization: Name | None = None
+
+
+class Profile(Body):
+    display_name: Name | None = None
+    organization: Name | None = None
+
+
+class JsonObject(RootModel[dict[str, JsonValue]]):
+    """Any JSON object."""
+
+
+class Api:
+    """The handlers. Those of a person find them signed in by `person`."""
+
+    def __init__(self, db: Engine, registration: bool) -> None:
+        self.db = db
+        self.registration = registration
+
+    def routes(self) -> list[Route]:
+        return [
+            Route("/api/me", self.me),
+            Route("/api/me", self.change_me, methods=["PATCH"]),
+            Route("/api/me/preferences", self.preferences),
+            Route("/api/me/preferences", self.replace_preferences, methods=["PUT"]),
+            Route("/api/me/preferences", self.merge_preferences, methods=["PATCH"]),
+            Route("/api/me/sessions", self.sessions),
+            Route("/api/me/sessions", self.end_other_sessions, methods=["DELETE"]),
+            Route("/api/me/sessions/{sid}", self.end_session, methods=["DELETE"]),
+            Route("/api/sign-in", self.sign_in, methods=["POST"]),
+            Route("/api/sign-out", self.sign_out, methods=["POST"]),
+            Route("/api/register", self.register, methods=["POST"]),
+        ]
+
+    async def person(self, request: Request) -> SignedIn:
+        """Whose session the cookie opens; unsafe methods also need the session's CSRF token."""
+        token = request.cookies.get(COOKIE, "")
+        person = await sessions.authenticate(self.db, token) if token else None
+        if person is None:
+            raise HTTPException(401, "Sign in first.")
+        if request.method not in ("GET", "HEAD"):
+            given = request.headers.get(CSRF_HEADER, "").encode()
+            if not hmac.compare_digest(given, csrf_token(token).encode()):
+                raise HTTPException(403, f"Send the csrf_token of GET /api/me as {CSRF_HEADER}.")
+        return person
+
+    async def me(self, request: Request) -> Response:
+        person = await self.person(request)
+        return _answer(_profile(person) | {"csrf_token": csrf_token(request.cookies[COOKIE])})
+
+    async def change_me(self, request: Request) -> Response:
+        profile = await _body(request, Profile)
+        person = await self.person(request)
+        values: dict[Any, Any] = profile.model_dump(exclude_unset=True)
+        if values:
+            await User.update(values).where(User.id == person.id)
+        return _answer(_profile(person) | values)
+
+    async def preferences(self, request: Request) -> Response:
+        person = await self.person(request)
+        return _stored(await preferences.read(self.db, person.id))
+
+    async def replace_preferences(self, request: Request) -> Response:
+        content = (await _body(request, JsonObject)).root
+        person = await self.person(request)
+        stored = await preferences.replace(self.db, person.id, content, _if_match(request))
+        return _stored(stored)
+
+    async def merge_preferences(self, request: Request) -> Response:
+        patch = (await _body(request, JsonObject)).root
+        person = await self.person(request)
+        return _stored(await preferences.merge(self.db, person.id, patch, _if_match(request)))
+
+    async def sessions(self, request: Request) -> Response:
+        person = await self.person(request)
+        rows = await accounts.own_sessions(person.id)
+        return _answer({"sessions": [_session(row, person) for row in rows]})
+
+    async def end_session(self, request: Request) -> Response:
+        person = await self.person(request)
+        if not await accounts.end_session(person.id, request.path_params["sid"]):
+            raise HTTPException(404, "You have no such session.")
+        return Response(status_code=204)
+
+    async def end_other_sessions(self, request: Request) -> Response:
+        person = await self.person(request)
+        return _answer({"ended": await accounts.end_other_sessions(person.id, person.sid)})
+
+    async def sign_in(self, request: Request) -> Response:
+        body = await _body(request, SignIn)
+        try:
+            token = await accounts.sign_in(body.email, body.password)
+        except accounts.SignInFailed:
+            raise HTTPException(401, "This e-mail address and password open no account.") from None
+        response = _answer({"csrf_token": csrf_token(token)})
+        response.set_cookie(
+            COOKIE, token, httponly=True, samesite="lax", secure=is_secure(request.scope)
+        )
+        return response
+
+    async def sign_out(self, request: Request) -> Response:
+        await self.person(request)
+        await accounts.sign_out(request.cookies[COOKIE])
+        response = Response(status_code=204)
+        response.delete_cookie(COOKIE)
+        return response
+
+    async def register(self, request: Request) -> Response:
+        if not self.registration:
+            raise HTTPException(403, "Ask an administrator for an account.")
+        body = await _body(request, Register)
+        await accounts.register(**body.model_dump())
+        message = "If the address is new, an administrator has been asked to let you in."
+        return _answer({"message": message}, 202)
+
+
+def csrf_token(token: str) -> str:
+    """The token that pages of this site read, and pages of other sites cannot."""
+    return hashlib.sha256(f"csrf of {token}".encode()).hexdigest()
+
+
+async def _body(request: Request, model: type[Model]) -> Model:
+    """The body, checked before anything else is done."""
+    try:
+        return model.model_validate_json(await request.body())
+    except ValidationError as error:
+        problem = error.errors(include_url=False, include_input=False, include_context=False)[0]
+        where = ".".join(str(part) for part in problem["loc"])
+        raise HTTPException(
+            422, f"{where}: {problem['msg']}" if where else problem["msg"]
+        ) from None
+
+
+def _profile(person: SignedIn) -> dict[str, Any]:
+    return {
+        "id": person.id,
+        "email": person.email,
+        "display_name": person.display_name,
+        "organization": person.organization,
+        "is_admin": person.is_admin,
+        "is_superuser": person.is_superuser,
+    }
+
+
+def _session(row: dict[str, Any], person: SignedIn) -> dict[str, Any]:
+    times = {
+        name: row[name] and row[name].isoformat()
+        for name in ("created_at", "last_seen_at", "expire")
+    }
+    sess = json.loads(row["sess"])
+    sess = sess if isinstance(sess, dict) else {}
+    device = {name: sess.get(name) for name in ("user_agent", "ip_address")}
+    return {"id": row["sid"], "is_this_one": row["sid"] == person.sid, **device, **times}
+
+
+def _if_match(request: Request) -> str | None:
+    """RFC 9110, section 13.1.1: the version that the caller knows; `*` is any."""
+    given = request.headers.get("if-match", "*").strip()
+    return None if given == "*" else given.removeprefix("W/").strip('"')
+
+
+def _stored(found: preferences.Preferences) -> Response:
+    headers = {"etag": f'"{found.etag}"', **NO_STORE}
+    return Response(found.text, media_type="application/json", headers=headers)
+
+
+def _answer(content: dict[str, Any], status: int = 200) -> JSONResponse:
+    return JSONResponse(content, status, headers=NO_STORE)

@@ -1,0 +1,104 @@
+"""A person's preferences: one JSON object, replaced or merged, never lost to a second tab.
+
+The statement that writes carries the actor itself, so that a change costs one round trip: the
+setting is local to the statement's transaction, at whose end the row trigger reads it.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from typing import Any
+
+from audit.context import actor_json, current_actor
+
+MAX_BYTES = 64 * 1024
+EMPTY = "{}"
+READ = """
+    SELECT preferences::text AS text, md5(preferences::text) AS etag
+    FROM user_preferences WHERE user_id = $1
+"""
+NOTHING = "SELECT $1::text AS text, md5($1::text) AS etag"
+WRITE = """
+    WITH actor AS MATERIALIZED (SELECT set_config('groundwork.actor', $1, true))
+    INSERT INTO user_preferences AS old (user_id, preferences)
+    SELECT $2, $3::jsonb FROM actor
+    WHERE $4::text IS NULL OR $4 = md5('{}')
+       OR EXISTS (SELECT FROM user_preferences WHERE user_id = $2)
+    ON CONFLICT (user_id) DO UPDATE SET preferences = excluded.preferences
+    WHERE $4::text IS NULL OR md5(old.preferences::text) = $4
+    RETURNING preferences::text AS text, md5(preferences::text) AS etag
+"""
+
+
+class Changed(Exception):
+    """Somebody else, perhaps the same person elsewhere, was faster."""
+
+
+class TooLarge(ValueError):
+    """More than MAX_BYTES."""
+
+
+@dataclass(frozen=True)
+class Preferences:
+    """The object as JSON text, and the tag of this version."""
+
+    text: str
+    etag: str
+
+
+async def read(db: Any, user_id: int) -> Preferences:
+    """What is stored, or an empty object."""
+    async with db.connection() as connection:
+        row = await connection.fetchrow(READ, user_id)
+        return Preferences(*(row or await connection.fetchrow(NOTHING, EMPTY)))
+
+
+async def replace(db: Any, user_id: int, content: dict[str, Any], etag: str | None) -> Preferences:
+    """Store another object.
+
+    Args:
+        etag: of the version that the caller knows; None replaces any.
+
+    Raises:
+        Changed: the stored version is another one; nothing was changed.
+        TooLarge: the object is too large.
+    """
+    text = json.dumps(content, separators=(",", ":"))
+    if len(text) > MAX_BYTES:
+        raise TooLarge
+    actor = current_actor()
+    async with db.connection() as connection:
+        row = await connection.fetchrow(WRITE, actor and actor_json(actor), user_id, text, etag)
+    if row is None:
+        raise Changed
+    return Preferences(*row)
+
+
+async def merge(db: Any, user_id: int, patch: dict[str, Any], etag: str | None) -> Preferences:
+    """Apply a JSON merge patch (RFC 7396).
+
+    Raises:
+        Changed: as in `replace`; without an etag it is applied to the newest version.
+        TooLarge: the merged object is too large.
+    """
+    while True:
+        known = await read(db, user_id)
+        merged = _merged(json.loads(known.text), patch)
+        try:
+            return await replace(db, user_id, merged, etag or known.etag)
+        except Changed:
+            if etag is not None:
+                raise
+
+
+def _merged(target: Any, patch: Any) -> Any:
+    if not isinstance(patch, dict):
+        return patch
+    result = dict(target) if isinstance(target, dict) else {}
+    for name, value in patch.items():
+        if value is None:
+            result.pop(name, None)
+        else:
+            result[name] = _merged(result.get(name), value)
+    return result
