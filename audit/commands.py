@@ -56,7 +56,7 @@ async def verify(seals: str = "", json: bool = False) -> None:
     :param json: print the result as JSON
 
     """
-    kept = _read_seals(seals) if seals else {}
+    kept = read_seals(Path(seals)) if seals else {}
     [[rows]] = await engine().run_sql(SEALED)
     with progress("verifying", rows) as advance:
         report = await verify_all(_keys(), kept=kept, progress=advance)
@@ -212,14 +212,15 @@ class _Table:
     def __init__(self) -> None:
         from rich.table import Table
 
-        self.rows = Table("When", "Who", "From", "What", "Changes")
+        self.rows = Table("When and who", "What", show_lines=True)
 
     def add(self, row: Any) -> None:
         from rich.text import Text
 
-        when = row["created_at"][:19].replace("T", " ")
-        cells = (when, printable(row["actor"]), row["ip_address"] or "", printable(row["action"]))
-        self.rows.add_row(*map(Text, (*cells, "\n".join(changes(row)))))
+        who = [row["created_at"][:19].replace("T", " "), printable(row["actor"])]
+        who += [f"from {row['ip_address']}"] if row["ip_address"] else []
+        what = [printable(row["action"]), *changes(row)]
+        self.rows.add_row(Text("\n".join(who)), Text("\n".join(what)))
 
     def print(self) -> None:
         from rich.console import Console
@@ -245,17 +246,17 @@ def _number(option: str, text: str) -> int | None:
     return int(text) if text else None
 
 
-def _read_seals(path: str) -> dict[int, str]:
-    """Digests by the numbers of the seals."""
+def read_seals(path: Path) -> dict[int, str]:
+    """Digests by the numbers of seals, from a file that `piccolo audit seals` wrote."""
     kept: dict[int, str] = {}
     try:
-        with Path(path).open(encoding="utf-8") as file:
+        with path.open(encoding="utf-8") as file:
             for line in file:
                 seal = loads(line)
                 kept[int(seal["id"])] = str(seal["digest"])
     except OSError as error:
         raise CommandError(f"{path} cannot be read: {error.strerror}") from None
-    except (ValueError, TypeError, KeyError):
+    except (ValueError, TypeError, KeyError, RecursionError):
         message = f"{path}, line {len(kept) + 1}: is not a seal as `piccolo audit seals` prints it"
         raise CommandError(message) from None
     return kept

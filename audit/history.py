@@ -23,21 +23,17 @@ def changes(row: Any) -> Iterator[str]:
     """The details of a record in words: «email: a@example.com → b@example.com»."""
     try:
         details = json.loads(row["details"] or "{}")
-    except ValueError:  # more nested or longer than Python reads
+    except (ValueError, RecursionError):  # longer or deeper than Python reads
         details = row["details"]
     if not isinstance(details, dict):
         yield printable(details)
         return
-    if not details.keys() <= {"before", "after"}:
-        yield from (f"{printable(name)}: {printable(value)}" for name, value in details.items())
-        return
-    before, after = details.get("before") or {}, details.get("after") or {}
-    for name in {**before, **after}:
-        was, became = printable(before.get(name)), printable(after.get(name))
-        if "before" in details and "after" in details:
-            yield f"{printable(name)}: {was} → {became}"
-        else:
-            yield f"{printable(name)}: {became if 'after' in details else was}"
+    sides = [details[side] for side in ("before", "after") if side in details]
+    if len(sides) != len(details) or not all(isinstance(side, dict) for side in sides):
+        sides = [details]  # an event
+    for name in dict.fromkeys(name for side in sides for name in side):
+        values = " → ".join(printable(side.get(name)) for side in sides)
+        yield f"{printable(name)}: {values}"
 
 
 def printable(value: Any) -> str:

@@ -9,6 +9,8 @@ from typing import Any
 import httpx
 import pytest
 
+from audit.history import HISTORY
+from audit.seals import ROWS
 from audit.tables import AuditLog
 from home.engine import Engine
 from home.tables import User
@@ -61,11 +63,16 @@ async def test_a_page_of_the_list_uses_an_index(
 
 
 async def test_the_history_of_a_record_uses_its_index(long_trail: Engine) -> None:
-    query = AuditLog.select().where(AuditLog.resource == "users", AuditLog.resource_id == "42")
-    sql, args = query.order_by(AuditLog.id).querystrings[0].compile_string()
-    [[plan]] = await long_trail.run_sql(f"EXPLAIN (FORMAT JSON) {sql}", *args)
+    [[plan]] = await long_trail.run_sql(f"EXPLAIN (FORMAT JSON) {HISTORY}", "users", "42")
     found = [node.get("Index Name") for node in nodes(json.loads(plan)[0]["Plan"])]
     assert "idx_audit_logs_resource_resource_id" in found
+
+
+async def test_sealing_reads_only_what_is_new(long_trail: Engine) -> None:
+    [[plan]] = await long_trail.run_sql(f"EXPLAIN (FORMAT JSON) {ROWS}", 119_000, 120_000, 10_000)
+    found = list(nodes(json.loads(plan)[0]["Plan"]))
+    assert "audit_logs_pkey" in [node.get("Index Name") for node in found]
+    assert "Sort" not in [node["Node Type"] for node in found]
 
 
 async def test_totals_are_estimated_above_a_hundred_thousand(long_trail: Engine) -> None:
