@@ -133,6 +133,19 @@ async def test_two_at_once_remove_and_record_once(db: Engine) -> None:
     assert (await verify(KEYS)).problem is None
 
 
+async def test_verifying_while_rows_are_pruned_sees_one_moment(db: Engine) -> None:
+    for row in range(1, 42):
+        await fill(db, row, row)
+        await seal(KEYS)
+    pruning = asyncio.create_task(prune(await when(41), KEYS))
+    pruned = set()
+    while not pruning.done():
+        report = await verify(KEYS)
+        pruned.add(report.pruned)
+        assert (report.problem, report.pruned + report.verified) == (None, 41)
+    assert len(pruned) > 1
+
+
 async def test_rows_slipped_in_where_others_were_pruned_are_named(db: Engine) -> None:
     await seal_three_times(db)
     await prune(await when(25), KEYS)
