@@ -133,12 +133,16 @@ class User(BaseUser, tablename="users"):
             await record("sign_in.failed", throttle.RESOURCE, throttle.account_key(email))
             return None
         assert stored is not None  # nothing fits an empty hash
-        values: dict[Any, Any] = {cls.last_login_at: datetime.now(UTC)}
-        if passwords.needs_rehash(stored["password_hash"]):
-            values[cls.password_hash] = await passwords.hash_password(password)
         identify(email, stored["id"])
-        await cls.update(values).where(cls.id == stored["id"])
-        await record("sign_in.succeeded", throttle.RESOURCE, email)
+        better_hash = None
+        if passwords.needs_rehash(stored["password_hash"]):
+            better_hash = await passwords.hash_password(password)
+        async with cls._meta.db.transaction():
+            await cls.update({cls.last_login_at: datetime.now(UTC)}).where(cls.id == stored["id"])
+            if better_hash is not None:
+                await cls.raw("SELECT set_config('groundwork.rehash', 'on', true)")
+                await cls.update({cls.password_hash: better_hash}).where(cls.id == stored["id"])
+            await record("sign_in.succeeded", throttle.RESOURCE, email)
         return cast(int, stored["id"])
 
 

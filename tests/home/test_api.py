@@ -227,15 +227,7 @@ async def test_preferences_that_cannot_be_stored_are_refused(
 
 
 async def test_odd_emails_open_nothing(client: httpx.AsyncClient, member: User) -> None:
-    for email in (
-        "mel@example.com\0",
-        "MEL@EXAMPLE.COM ",
-        "mel@example.com'--",
-        "m\u0131l@example.com",
-    ):
-        answer = await client.post("/api/sign-in", json={"email": email, "password": "wrong one"})
-        assert answer.status_code == 401, email
-    answer: Any = await client.post(
-        "/api/sign-in", json={"email": " Mel@Example.com ", "password": PASSWORD}
-    )
-    assert answer.status_code == 200
+    for email in ("mel@example.com\0", "MEL@EXAMPLE.COM ", "mel@example.com'--", "m\u0131l@x.com"):
+        wrong = await client.post("/api/sign-in", json={"email": email, "password": "wrong one"})
+        assert wrong.status_code == 401, email
+    await enter(client, {"email": " Mel@Example.com ", "password": PASSWORD})
