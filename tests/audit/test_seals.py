@@ -113,8 +113,7 @@ async def test_a_seal_waits_for_who_was_writing_and_for_nobody_else(db: Engine, 
         await slow.execute(f"BEGIN; {WRITE}")  # id 1
         await fill(db, 2, 5)
         sealing = asyncio.create_task(seal(KEYS, patience=30))
-        while not await waits(db, sealing):
-            await asyncio.sleep(0.01)
+        await has_asked_who_is_writing(late, sealing)
         await late.execute(f"BEGIN; {WRITE}")  # id 6, and never ends
         assert not sealing.done()
         await slow.execute(end)
@@ -125,10 +124,16 @@ async def test_a_seal_waits_for_who_was_writing_and_for_nobody_else(db: Engine, 
     assert (await verify(KEYS)).problem is None
 
 
-async def waits(db: Engine, sealing: asyncio.Task[Sealed]) -> bool:
-    """It has asked who is writing."""
-    await asyncio.sleep(0.2)
-    return not sealing.done()
+ASKED = """
+    SELECT true FROM pg_stat_activity
+    WHERE query LIKE '%FROM pg_locks%' AND state = 'idle' AND pid <> pg_backend_pid()
+"""
+
+
+async def has_asked_who_is_writing(session: Any, sealing: asyncio.Task[Sealed]) -> None:
+    while not await session.fetchval(ASKED):
+        assert not sealing.done()
+        await asyncio.sleep(0.01)
 
 
 async def test_readers_are_not_waited_for(db: Engine) -> None:
