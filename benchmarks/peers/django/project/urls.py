@@ -1,6 +1,8 @@
+import json
 import time
 
-from django.db import connection
+from backoffice.models import User, UserPreference
+from django.db import connection, transaction
 from django.http import HttpRequest, JsonResponse
 from django.urls import path
 from django.utils import timezone
@@ -15,4 +17,18 @@ def health(request: HttpRequest) -> JsonResponse:
     return JsonResponse({"status": "ok", "timestamp": timezone.now(), "database": database})
 
 
-urlpatterns = [path("api/health", health)]
+def preferences(request: HttpRequest) -> JsonResponse:
+    person = User.objects.filter(
+        pk=request.session.get("user_id"), is_approved=True, is_disabled=False
+    ).first()
+    if person is None:
+        return JsonResponse({"error": "Sign in first."}, status=401)
+    content = json.loads(request.body)
+    with transaction.atomic():
+        stored, _ = UserPreference.objects.get_or_create(user=person)
+        stored.preferences = content
+        stored.save()
+    return JsonResponse(content)
+
+
+urlpatterns = [path("api/health", health), path("api/me/preferences", preferences)]

@@ -14,3 +14,4 @@ MIDDLEWARE = [
     "django.contrib.auth.middleware.AuthenticationMiddleware",
     "auditlog.middleware.AuditlogMiddleware",
 ]
+ROOT_URLCONF = "project.audited_urls"
