@@ -13,7 +13,7 @@ import math
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from typing import Any
 
 SETTING = "groundwork.actor"
@@ -62,7 +62,7 @@ def identify(actor: str, user_id: int) -> None:
     It lasts as long as the context of the caller: one request.
     """
     known = _current.get() or Actor(actor)
-    _current.set(replace(known, actor=actor, user_id=user_id))
+    _current.set(Actor(actor, user_id, known.ip_address, known.request_id, known.is_admin_action))
 
 
 def command_line_actor() -> Actor:

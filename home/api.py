@@ -16,7 +16,7 @@ from starlette.routing import Route
 from home import accounts, preferences, sessions
 from home.engine import Engine
 from home.request import COOKIE, is_secure
-from home.sessions import SignedIn
+from home.sessions import SignedIn, client
 from home.tables import User
 
 Model = TypeVar("Model", bound=BaseModel)
@@ -74,7 +74,7 @@ class Api:
 
     async def person(self, request: Request) -> SignedIn:
         """Whose session the cookie opens; unsafe methods also need the session's CSRF token."""
-        token = request.cookies.get(COOKIE, "")
+        token = client.get().token
         person = await sessions.authenticate(self.db, token) if token else None
         if person is None:
             raise HTTPException(401, "Sign in first.")
@@ -86,7 +86,7 @@ class Api:
 
     async def me(self, request: Request) -> Response:
         person = await self.person(request)
-        return _answer(_profile(person) | {"csrf_token": csrf_token(request.cookies[COOKIE])})
+        return _answer(_profile(person) | {"csrf_token": csrf_token(client.get().token)})
 
     async def change_me(self, request: Request) -> Response:
         profile = await _body(request, Profile)
@@ -140,7 +140,7 @@ class Api:
 
     async def sign_out(self, request: Request) -> Response:
         await self.person(request)
-        await accounts.sign_out(request.cookies[COOKIE])
+        await accounts.sign_out(client.get().token)
         response = Response(status_code=204)
         response.delete_cookie(COOKIE)
         return response

@@ -103,7 +103,9 @@ class Engine(PostgresEngine):
             return await self.get_new_connection()
         self._waiting += 1
         try:
-            return await self.pool.acquire(timeout=self.settings.db_connection_timeout_ms / 1000)
+            # Not acquire(timeout=...), which makes a task for each connection.
+            async with asyncio.timeout(self.settings.db_connection_timeout_ms / 1000):
+                return await self.pool.acquire()
         except TimeoutError as error:
             full = self.figures().in_use >= self.settings.db_pool_max
             raise (PoolTimeout() if full else DatabaseUnavailable("timeout")) from error

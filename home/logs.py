@@ -14,6 +14,8 @@ from urllib.parse import quote, quote_plus
 import structlog
 from structlog.typing import EventDict, Processor, WrappedLogger
 
+from audit.context import current_actor
+
 # Up to the last @ of a URL: a password that was not encoded may hold / or @.
 CREDENTIALS_IN_URL = re.compile(
     r"""(?<=://) ( [^\s"'<>/@:]* : [^\s"'<>]* | [^\s"'<>/@:]+ ) (?=@)
@@ -80,10 +82,17 @@ def _escape(text: str, key: str) -> str:
     return pattern.sub(lambda match: ascii(match.group())[1:-1], text)
 
 
+def _add_request_id(logger: WrappedLogger, method: str, event: EventDict) -> EventDict:
+    actor = current_actor()
+    if actor is not None and actor.request_id is not None:
+        event.setdefault("request_id", actor.request_id)
+    return event
+
+
 def set_up_logs(*, production: bool, level: str, secrets: Iterable[str]) -> None:
     """Send structlog and the standard library's logs through one pipe to standard error."""
     shared: list[Processor] = [
-        structlog.contextvars.merge_contextvars,
+        _add_request_id,
         structlog.stdlib.add_logger_name,
         structlog.stdlib.add_log_level,
         structlog.processors.TimeStamper(fmt="iso", utc=True),

@@ -1,4 +1,7 @@
-"""Each request gets an id and an actor: the trail and the logs say which it was, and from where."""
+"""Each request gets an id and an actor: the trail and the logs say which it was, and from where.
+
+It runs for every request but health checks, hence without helpers that copy headers around.
+"""
 
 from __future__ import annotations
 
@@ -7,27 +10,27 @@ import secrets
 from collections.abc import Sequence
 from ipaddress import IPv4Network, IPv6Network, ip_address
 
-from starlette.datastructures import Headers, MutableHeaders
 from starlette.requests import cookie_parser
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
-from structlog.contextvars import bound_contextvars
 
 from audit.context import Actor, acting_as
 from home.sessions import Client, client
 
 GIVEN_ID = re.compile(r"[A-Za-z0-9._-]{1,100}")
+Networks = Sequence[IPv4Network | IPv6Network]
+
 COOKIE = "id"  # of the session; piccolo-admin knows no other name
 HEALTH = ("/api/health", "/health", "/health/live")  # asked too often, and nobody's doing
 
 
 class RequestContext:
-    """Middleware: `X-Request-ID` is taken or made, bound to the logs, and returned.
+    """Middleware: `X-Request-ID` is taken or made, shows in the logs, and is returned.
 
     Args:
         trusted_proxies: networks whose X-Forwarded-For is believed.
     """
 
-    def __init__(self, app: ASGIApp, trusted_proxies: Sequence[IPv4Network | IPv6Network]) -> None:
+    def __init__(self, app: ASGIApp, trusted_proxies: Networks) -> None:
         self.app = app
         self.trusted_proxies = trusted_proxies
 
@@ -35,24 +38,26 @@ class RequestContext:
         if scope["type"] != "http" or scope["path"] in HEALTH:
             await self.app(scope, receive, send)
             return
-        headers = Headers(scope=scope)
-        given = headers.get("x-request-id", "")
+        headers = dict(scope["headers"])
+        given = headers.get(b"x-request-id", b"").decode("latin-1")
         request_id = given if GIVEN_ID.fullmatch(given) else secrets.token_hex(8)
         actor = Actor(
             "anonymous",
-            ip_address=client_address(scope, headers, self.trusted_proxies),
-            request_id=request_id,
-            is_admin_action=scope["path"].startswith("/admin/"),
+            None,
+            client_address(scope, self.trusted_proxies),
+            request_id,
+            scope["path"].startswith("/admin/"),
         )
 
         async def with_id(message: Message) -> None:
             if message["type"] == "http.response.start":
-                MutableHeaders(scope=message)["x-request-id"] = request_id
+                message["headers"].append((b"x-request-id", request_id.encode()))
             await send(message)
 
-        token = cookie_parser(headers.get("cookie", "")).get(COOKIE, "")
-        client.set(Client(headers.get("user-agent", ""), token))
-        with acting_as(actor), bound_contextvars(request_id=request_id):
+        cookies = cookie_parser(headers.get(b"cookie", b"").decode("latin-1"))
+        user_agent = headers.get(b"user-agent", b"").decode("latin-1")
+        client.set(Client(user_agent, cookies.get(COOKIE, "")))
+        with acting_as(actor):
             await self.app(scope, receive, with_id)
 
 
@@ -61,19 +66,19 @@ def is_secure(scope: Scope) -> bool:
     return bool(scope["scheme"] == "https")
 
 
-def client_address(
-    scope: Scope, headers: Headers, trusted_proxies: Sequence[IPv4Network | IPv6Network]
-) -> str | None:
+def client_address(scope: Scope, trusted_proxies: Networks) -> str | None:
     """The address of the client: the first from the right that is not one of our proxies.
 
     What stands left of it in X-Forwarded-For was written by the client and proves nothing.
     """
-    client = scope.get("client")
-    address: str | None = client[0] if client else None
-    forwarded = [part.strip() for part in ",".join(headers.getlist("x-forwarded-for")).split(",")]
+    address: str | None = scope["client"][0] if scope.get("client") else None
+    if not trusted_proxies:
+        return address
+    values = [value for name, value in scope["headers"] if name == b"x-forwarded-for"]
+    forwarded = [part.strip() for part in b",".join(values).decode("latin-1").split(",")]
     while forwarded[-1:] and _is_in(address, trusted_proxies) and _is_address(forwarded[-1]):
         address = forwarded.pop()
-    return address if _is_address(address) else None
+    return address
 
 
 def _is_address(text: str | None) -> bool:
@@ -84,5 +89,5 @@ def _is_address(text: str | None) -> bool:
     return True
 
 
-def _is_in(address: str | None, networks: Sequence[IPv4Network | IPv6Network]) -> bool:
+def _is_in(address: str | None, networks: Networks) -> bool:
     return _is_address(address) and any(ip_address(str(address)) in each for each in networks)
