@@ -19,7 +19,14 @@ READ = """
     FROM user_preferences WHERE user_id = $1
 """
 NOTHING = "SELECT $1::text AS text, md5($1::text) AS etag"
-WRITE = """
+# Nearly always there is a row already: then this is all.
+UPDATE = """
+    WITH actor AS MATERIALIZED (SELECT set_config('groundwork.actor', $1, true))
+    UPDATE user_preferences SET preferences = $3::jsonb FROM actor
+    WHERE user_id = $2 AND ($4::text IS NULL OR md5(preferences::text) = $4)
+    RETURNING preferences::text AS text, md5(preferences::text) AS etag
+"""
+UPSERT = """
     WITH actor AS MATERIALIZED (SELECT set_config('groundwork.actor', $1, true))
     INSERT INTO user_preferences AS old (user_id, preferences)
     SELECT $2, $3::jsonb FROM actor
@@ -69,7 +76,10 @@ async def replace(db: Any, user_id: int, content: dict[str, Any], etag: str | No
         raise TooLarge
     actor = current_actor()
     async with db.connection() as connection:
-        row = await connection.fetchrow(WRITE, actor and actor_json(actor), user_id, text, etag)
+        arguments = (actor and actor_json(actor), user_id, text, etag)
+        row = await connection.fetchrow(UPDATE, *arguments)
+        if row is None:
+            row = await connection.fetchrow(UPSERT, *arguments)
     if row is None:
         raise Changed
     return Preferences(*row)

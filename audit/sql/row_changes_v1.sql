@@ -36,39 +36,53 @@ END
 $$;
 
 -- One record for each row that was updated (the columns that changed) or deleted (all of it).
+-- It runs for every change: what is rarely needed is done only then.
 CREATE FUNCTION audit_row_v1() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER AS $$
 DECLARE
     was jsonb := to_jsonb(OLD);
-    key_ varchar := audit_key_v1(was, TG_ARGV[0]::text[]);
     became jsonb;
-    details_ jsonb;
+    key text[] := TG_ARGV[0];
+    mask text[] := TG_ARGV[1];
+    ignore text[] := TG_ARGV[2];
+    key_ varchar := left(was ->> key[1], 255);
     actor_ jsonb := nullif(current_setting('groundwork.actor', true), '')::jsonb;
     person integer := actor_ ->> 'user_id';
+    details_ jsonb;
 BEGIN
-    was := was - TG_ARGV[2]::text[];
-    IF TG_OP = 'DELETE' THEN
-        details_ := jsonb_build_object('before', audit_masked_v1(was, TG_ARGV[1]::text[]));
-    ELSE
-        became := to_jsonb(NEW) - TG_ARGV[2]::text[];
+    IF cardinality(key) > 1 THEN
+        key_ := audit_key_v1(was, key);
+    END IF;
+    was := was - ignore;
+    IF TG_OP = 'UPDATE' THEN
+        became := to_jsonb(NEW) - ignore;
         IF was = became THEN
             RETURN NULL;
         END IF;
-        SELECT jsonb_object_agg(key, value), jsonb_object_agg(key, became -> key)
+        SELECT jsonb_object_agg(old_.key, old_.value), jsonb_object_agg(old_.key, became -> old_.key)
         INTO was, became
-        FROM jsonb_each(was)
-        WHERE value IS DISTINCT FROM became -> key;
-        details_ := jsonb_build_object('before', audit_masked_v1(was, TG_ARGV[1]::text[]),
-                                       'after', audit_masked_v1(became, TG_ARGV[1]::text[]));
+        FROM jsonb_each(was) AS old_
+        WHERE old_.value IS DISTINCT FROM became -> old_.key;
     END IF;
+    IF cardinality(mask) > 0 THEN
+        was := audit_masked_v1(was, mask);
+        became := audit_masked_v1(became, mask);
+    END IF;
+    details_ := CASE TG_OP WHEN 'DELETE' THEN jsonb_build_object('before', was)
+                ELSE jsonb_build_object('before', was, 'after', became) END;
     IF person IS NOT NULL AND (TG_OP = 'DELETE' OR pg_trigger_depth() > 1) THEN
         BEGIN  -- whoever acts may be the very person who is being deleted
             PERFORM audit_write_v1(actor_, person, TG_TABLE_NAME, TG_OP, key_, details_);
         EXCEPTION WHEN foreign_key_violation THEN
             PERFORM audit_write_v1(actor_, NULL, TG_TABLE_NAME, TG_OP, key_, details_);
         END;
-    ELSE
-        PERFORM audit_write_v1(actor_, person, TG_TABLE_NAME, TG_OP, key_, details_);
+        RETURN NULL;
     END IF;
+    INSERT INTO audit_logs (user_id, actor, action, resource, resource_id, details,
+                            ip_address, request_id, is_admin_action)
+    VALUES (person, coalesce(actor_ ->> 'actor', 'db:' || session_user),
+            TG_TABLE_NAME || '.' || lower(TG_OP), TG_TABLE_NAME, key_, details_,
+            actor_ ->> 'ip_address', actor_ ->> 'request_id',
+            coalesce((actor_ ->> 'is_admin_action')::boolean, false));
     RETURN NULL;
 END
 $$;
