@@ -212,9 +212,9 @@ def _first_difference(seal: Seal, packed: bytes, found: list[Leaf]) -> Tampered:
         )
         return Tampered("altered", message, seal.id)
     row = min([*went, *came])
-    if (other := _holder(went, came.get(row), row)) is not None:
+    if (other := _holder(went, came.get(row))) is not None:
         return Tampered("moved", f"row {row} holds what was in row {other}", seal.id, row)
-    if (other := _holder(came, went.get(row), row)) is not None:
+    if (other := _holder(came, went.get(row))) is not None:
         return Tampered("moved", f"row {row} was moved: it is row {other} now", seal.id, row)
     if row not in was:
         return Tampered("inserted", f"row {row} was inserted", seal.id, row)
@@ -223,5 +223,5 @@ def _first_difference(seal: Seal, packed: bytes, found: list[Leaf]) -> Tampered:
     return Tampered("altered", f"row {row} was altered", seal.id, row)
 
 
-def _holder(marks: Mapping[int, bytes], mark: bytes | None, other_than: int) -> int | None:
-    return next((id_ for id_, held in marks.items() if held == mark and id_ != other_than), None)
+def _holder(marks: Mapping[int, bytes], mark: bytes | None) -> int | None:
+    return next((id_ for id_, held in marks.items() if held == mark), None)

@@ -148,7 +148,7 @@ async def test_verifying_while_rows_are_pruned_sees_one_moment(db: Engine) -> No
 
 async def test_rows_slipped_in_where_others_were_pruned_are_named(db: Engine) -> None:
     await seal_three_times(db)
-    await prune(await when(25), KEYS)
+    await prune(datetime.now(UTC) + timedelta(days=1), KEYS)
     await tamper(db, "INSERT INTO audit_logs (id, action) VALUES (7, 'forged')")
     problem = (await verify(KEYS)).problem
     assert problem is not None

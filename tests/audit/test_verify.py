@@ -6,8 +6,8 @@ from collections.abc import Mapping
 
 import pytest
 
-from audit.digests import Seal, SealKeys
-from audit.seals import seal
+from audit.digests import Leaf, Seal, SealKeys, pack, rows_digest
+from audit.seals import ROWS, seal
 from audit.tables import AuditSeal
 from audit.verify import verify
 from home.engine import Engine
@@ -173,15 +173,36 @@ async def test_a_row_and_its_leaf_altered_together_are_noticed(db: Engine) -> No
 
 async def test_who_has_no_key_cannot_mend_a_seal(db: Engine) -> None:
     await seal_three_times(db)
-    await tamper(db, "DELETE FROM audit_logs WHERE id = 30")
-    last = await AuditSeal.objects().where(AuditSeal.id == 3).first()
-    assert last is not None
-    forged = Seal.of({**last.to_dict(), "leaves": b"", "key_id": None, "row_count": 8})
-    sql = "UPDATE audit_seals SET row_count = 8, key_id = NULL, algorithm = 'sha256', digest = $1"
-    await tamper(db, f"{sql} WHERE id = 3", forged.sign(SealKeys(None)))
+    await forge(db, 3, SealKeys(None))
     problem = (await verify(KEYS)).problem
     assert problem is not None
     assert (problem.kind, problem.seal) == ("seal_altered", 3)
+
+
+async def test_a_seal_made_anew_breaks_the_chain_behind_it(db: Engine) -> None:
+    nobody = SealKeys(None)
+    await seal_three_times(db, nobody)
+    await forge(db, 2, nobody)
+    problem = (await verify(nobody)).problem
+    assert problem is not None
+    assert (problem.kind, problem.seal) == ("seal_altered", 3)
+
+
+async def forge(db: Engine, number: int, keys: SealKeys) -> None:
+    """Take the last row from under a seal, which is made anew to fit."""
+    row = await AuditSeal.objects().where(AuditSeal.id == number).first()
+    assert row is not None
+    rows = await db.run_sql(ROWS, row.first_id, row.last_id - 1, 100)
+    leaves = [Leaf.of(each) for each in rows]
+    new = {"row_count": len(leaves), "rows_digest": rows_digest(leaves), "key_id": keys.newest}
+    digest = Seal.of({**row.to_dict(), **new}).sign(keys)
+    await tamper(db, f"DELETE FROM audit_logs WHERE id = {row.last_id}")
+    sql = """
+        UPDATE audit_seals SET row_count = $2, rows_digest = $3, key_id = $4, digest = $5,
+                               leaves = $6, algorithm = 'sha256'
+        WHERE id = $1
+    """
+    await tamper(db, sql, number, *new.values(), digest, pack(leaves))
 
 
 async def test_seals_kept_elsewhere_find_what_the_database_cannot_tell(db: Engine) -> None:
