@@ -148,12 +148,12 @@ class _Check:
         seal = Seal.of(row)
         self._chain(seal, row)
         self.last, self.last_digest = seal, row["digest"]
-        self.report.seals += 1
-        self.report.seals_without_key += seal.key_id is None
         if row["pruned_at"] is None:
             await self._rows(seal, row["leaves"])
         else:
             await self._pruned(seal)
+        self.report.seals += 1
+        self.report.seals_without_key += seal.key_id is None
 
     def _chain(self, seal: Seal, row: Any) -> None:
         expected = self.last.id + 1 if self.last else 1

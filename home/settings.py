@@ -181,6 +181,8 @@ class Settings(BaseSettings):
         """Values that must never be shown, for the redaction of logs."""
         found = [getattr(self, name) for name in SECRETS]
         values = [secret.get_secret_value() for secret in found if secret is not None]
+        if self.audit_seal_key is not None:  # several keys, each a secret
+            values += map(str.strip, self.audit_seal_key.get_secret_value().split(","))
         if self.database is not None and self.database.args.get("password"):
             values.append(self.database.args["password"])
         return tuple(values)

@@ -297,3 +297,11 @@ def test_no_secret_is_shown(monkeypatch: pytest.MonkeyPatch) -> None:
     shown = f"{settings} {settings!r} {settings.database!r} {settings.model_dump()}"
     assert CANARY not in shown + settings.model_dump_json()
     assert set(settings.secrets) == {URL, CANARY, f"{CANARY}-too"}
+
+
+def test_each_seal_key_is_long_and_a_secret(monkeypatch: pytest.MonkeyPatch) -> None:
+    new, old = "n" * 32, "o" * 32
+    monkeypatch.setenv("AUDIT_SEAL_KEY", f"{new}, {old}")
+    assert {new, old} <= set(load_settings().secrets)
+    monkeypatch.setenv("AUDIT_SEAL_KEY", f"{new},{CANARY}")
+    assert refusal().startswith("AUDIT_SEAL_KEY: each key needs 32 characters or more")
