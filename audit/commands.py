@@ -10,12 +10,12 @@ from dataclasses import asdict
 from datetime import UTC, datetime
 from json import dumps, loads
 from pathlib import Path
-from typing import Any, BinaryIO, cast
+from typing import BinaryIO, cast
 
 from audit.cli import CommandError, WrongOption, command
 from audit.digests import SealKeys
 from audit.export import FORMATS, Export, Filters, Format, moment, to_ndjson
-from audit.history import changes, history_of, printable
+from audit.history import HistoryTable, history_of, print_plainly
 from audit.progress import progress
 from audit.prune import due
 from audit.prune import prune as remove
@@ -185,47 +185,18 @@ async def history(resource: str, resource_id: str, json: bool = False) -> None:
 
     """
     found = False
-    table = None if json or not sys.stdout.isatty() else _Table()
+    table = None if json or not sys.stdout.isatty() else HistoryTable()
     async for page in history_of(resource, resource_id):
         found = True
         if json:
             sys.stdout.buffer.write(to_ndjson(page))
             continue
         for row in page:
-            (table.add if table else _print_plainly)(row)
+            (table.add if table else print_plainly)(row)
     if not found:
         raise CommandError(f"the trail holds nothing about {resource} {resource_id}")
     if table:
         table.print()
-
-
-def _print_plainly(row: Any) -> None:
-    where = f" from {row['ip_address']}" if row["ip_address"] else ""
-    print(f"{row['created_at']} {printable(row['actor'])} {printable(row['action'])}{where}")
-    for change in changes(row):
-        print(f"    {change}")
-
-
-class _Table:
-    """The same for a person at a terminal."""
-
-    def __init__(self) -> None:
-        from rich.table import Table
-
-        self.rows = Table("When and who", "What", show_lines=True)
-
-    def add(self, row: Any) -> None:
-        from rich.text import Text
-
-        who = [row["created_at"][:19].replace("T", " "), printable(row["actor"])]
-        who += [f"from {row['ip_address']}"] if row["ip_address"] else []
-        what = [printable(row["action"]), *changes(row)]
-        self.rows.add_row(Text("\n".join(who)), Text("\n".join(what)))
-
-    def print(self) -> None:
-        from rich.console import Console
-
-        Console().print(self.rows)
 
 
 def _keys() -> SealKeys:

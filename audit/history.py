@@ -36,6 +36,36 @@ def changes(row: Any) -> Iterator[str]:
         yield f"{printable(name)}: {values}"
 
 
+def print_plainly(row: Any) -> None:
+    """A record, and a line for each change below it."""
+    where = f" from {row['ip_address']}" if row["ip_address"] else ""
+    print(f"{row['created_at']} {printable(row['actor'])} {printable(row['action'])}{where}")
+    for change in changes(row):
+        print(f"    {change}")
+
+
+class HistoryTable:
+    """The same for a person at a terminal."""
+
+    def __init__(self) -> None:
+        from rich.table import Table
+
+        self.rows = Table("When and who", "What", show_lines=True)
+
+    def add(self, row: Any) -> None:
+        from rich.text import Text
+
+        who = [row["created_at"][:19].replace("T", " "), printable(row["actor"])]
+        who += [f"from {row['ip_address']}"] if row["ip_address"] else []
+        what = [printable(row["action"]), *changes(row)]
+        self.rows.add_row(Text("\n".join(who)), Text("\n".join(what)))
+
+    def print(self) -> None:
+        from rich.console import Console
+
+        Console().print(self.rows)
+
+
 def printable(value: Any) -> str:
     """A value in one line, as JSON unless it is text. Nothing that a terminal would obey."""
     text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
