@@ -38,22 +38,22 @@ class Actor:
     is_admin_action: bool = False
 
 
-_current: ContextVar[Actor | None] = ContextVar("actor", default=None)
+current: ContextVar[Actor | None] = ContextVar("actor", default=None)
 
 
 def current_actor() -> Actor | None:
     """Whoever acts now; None outside requests, commands and jobs."""
-    return _current.get()
+    return current.get()
 
 
 @contextmanager
 def acting_as(actor: Actor) -> Iterator[Actor]:
     """Attribute what happens in this block, also inside a transaction that is open already."""
-    token = _current.set(actor)
+    token = current.set(actor)
     try:
         yield actor
     finally:
-        _current.reset(token)
+        current.reset(token)
 
 
 def identify(actor: str, user_id: int) -> None:
@@ -61,8 +61,8 @@ def identify(actor: str, user_id: int) -> None:
 
     It lasts as long as the context of the caller: one request.
     """
-    known = _current.get() or Actor(actor)
-    _current.set(Actor(actor, user_id, known.ip_address, known.request_id, known.is_admin_action))
+    known = current.get() or Actor(actor)
+    current.set(Actor(actor, user_id, known.ip_address, known.request_id, known.is_admin_action))
 
 
 def command_line_actor() -> Actor:

@@ -74,14 +74,9 @@ class Api:
 
     async def person(self, request: Request) -> SignedIn:
         """Whose session the cookie opens; unsafe methods also need the session's CSRF token."""
-        token = client.get().token
-        person = await sessions.authenticate(self.db, token) if token else None
+        person = await sessions.authenticate(self.db, _checked_token(request))
         if person is None:
             raise HTTPException(401, "Sign in first.")
-        if request.method not in ("GET", "HEAD"):
-            given = request.headers.get(CSRF_HEADER, "").encode()
-            if not hmac.compare_digest(given, csrf_token(token).encode()):
-                raise HTTPException(403, f"Send the csrf_token of GET /api/me as {CSRF_HEADER}.")
         return person
 
     async def me(self, request: Request) -> Response:
@@ -102,9 +97,12 @@ class Api:
 
     async def replace_preferences(self, request: Request) -> Response:
         content = (await _body(request, JsonObject)).root
+        token, etag = _checked_token(request), _if_match(request)
+        sid = sessions.digest(token)
+        if stored := await preferences.replace_own(self.db, sid, content, etag):
+            return _stored(stored)
         person = await self.person(request)
-        stored = await preferences.replace(self.db, person.id, content, _if_match(request))
-        return _stored(stored)
+        return _stored(await preferences.replace(self.db, person.id, content, etag))
 
     async def merge_preferences(self, request: Request) -> Response:
         patch = (await _body(request, JsonObject)).root
@@ -157,6 +155,18 @@ class Api:
 def csrf_token(token: str) -> str:
     """The token that pages of this site read, and pages of other sites cannot."""
     return hashlib.sha256(f"csrf of {token}".encode()).hexdigest()
+
+
+def _checked_token(request: Request) -> str:
+    """The session's token; to change something, a request must also know its CSRF token."""
+    token = client.get().token
+    if not token:
+        raise HTTPException(401, "Sign in first.")
+    if request.method not in ("GET", "HEAD"):
+        given = request.headers.get(CSRF_HEADER, "").encode()
+        if not hmac.compare_digest(given, csrf_token(token).encode()):
+            raise HTTPException(403, f"Send the csrf_token of GET /api/me as {CSRF_HEADER}.")
+    return token
 
 
 async def _body(request: Request, model: type[Model]) -> Model:

@@ -59,6 +59,7 @@ class Engine(PostgresEngine):
         self.settings = settings
         self.embedded = None if settings.database else EmbeddedServer(ROOT / ".data")
         self._waiting = 0
+        self._lent = 0
         self.is_closed = False
         self._warm: asyncio.Task[None] | None = None
         super().__init__(config=dict(settings.database.args) if settings.database else {})
@@ -103,9 +104,10 @@ class Engine(PostgresEngine):
             return await self.get_new_connection()
         self._waiting += 1
         try:
-            # Not acquire(timeout=...), which makes a task for each connection.
+            if self._lent < self.settings.db_pool_max:  # at once, or as soon as it is connected
+                return await self._lend(self.pool)
             async with asyncio.timeout(self.settings.db_connection_timeout_ms / 1000):
-                return await self.pool.acquire()
+                return await self._lend(self.pool)
         except TimeoutError as error:
             full = self.figures().in_use >= self.settings.db_pool_max
             raise (PoolTimeout() if full else DatabaseUnavailable("timeout")) from error
@@ -116,12 +118,21 @@ class Engine(PostgresEngine):
         finally:
             self._waiting -= 1
 
+    async def _lend(self, pool: Any) -> Any:
+        self._lent += 1
+        try:
+            return await pool.acquire()  # its own timeout would make a task each time
+        except BaseException:
+            self._lent -= 1
+            raise
+
     async def release(self, connection: Any) -> None:
         """Give a connection back; never fails, never waits long, survives cancellation."""
         try:
             if self.pool is None:
                 await asyncio.shield(connection.close(timeout=1))
             else:
+                self._lent -= 1
                 await self.pool.release(connection, timeout=1)
         except Exception as error:
             log.debug("release_failed", error=type(error).__name__)
@@ -180,6 +191,7 @@ class Engine(PostgresEngine):
         """Make the pool, empty, whatever the database does; warm it in the background."""
         settings = self.settings
         self.is_closed = False
+        self._lent = 0
         make_pool: Any = asyncpg.create_pool  # its stubs know no `connect=`
         self.pool = await make_pool(
             connect=self._connect_for_pool,

@@ -1,7 +1,7 @@
 """A person's preferences: one JSON object, replaced or merged, never lost to a second tab.
 
-The statement that writes carries the actor itself, so that a change costs one round trip: the
-setting is local to the statement's transaction, at whose end the row trigger reads it.
+The statements that write carry the actor themselves, which saves a transaction's round trips: the
+setting is local to the statement's own, at whose end the row trigger reads it.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import json
 from dataclasses import dataclass
 from typing import Any
 
-from audit.context import actor_json, current_actor
+from audit.context import Actor, actor_json, current_actor
 
 MAX_BYTES = 64 * 1024
 EMPTY = "{}"
@@ -19,11 +19,15 @@ READ = """
     FROM user_preferences WHERE user_id = $1
 """
 NOTHING = "SELECT $1::text AS text, md5($1::text) AS etag"
-# Nearly always there is a row already: then this is all.
-UPDATE = """
-    WITH actor AS MATERIALIZED (SELECT set_config('groundwork.actor', $1, true))
-    UPDATE user_preferences SET preferences = $3::jsonb FROM actor
-    WHERE user_id = $2 AND ($4::text IS NULL OR md5(preferences::text) = $4)
+# Nearly always the session is good and the row is there: then this is all, session check included.
+REPLACE_OWN = """
+    WITH me AS MATERIALIZED (
+        SELECT id, set_config('groundwork.actor', ($1::jsonb || jsonb_build_object(
+                   'actor', email, 'user_id', id))::text, true)
+        FROM signed_in WHERE sid = $2 AND NOT is_stale
+    )
+    UPDATE user_preferences SET preferences = $3::jsonb FROM me
+    WHERE user_id = me.id AND ($4::text IS NULL OR md5(preferences::text) = $4)
     RETURNING preferences::text AS text, md5(preferences::text) AS etag
 """
 UPSERT = """
@@ -61,6 +65,18 @@ async def read(db: Any, user_id: int) -> Preferences:
         return Preferences(*(row or await connection.fetchrow(NOTHING, EMPTY)))
 
 
+async def replace_own(db: Any, sid: str, content: Any, etag: str | None) -> Preferences | None:
+    """Replace the preferences of whoever has this session, in one statement.
+
+    Returns:
+        None where that is not all there is to it, and `replace` has to say why.
+    """
+    text, actor = _rendered(content), current_actor() or Actor("anonymous")
+    async with db.connection() as connection:
+        row = await connection.fetchrow(REPLACE_OWN, actor_json(actor), sid, text, etag)
+    return Preferences(*row) if row else None
+
+
 async def replace(db: Any, user_id: int, content: dict[str, Any], etag: str | None) -> Preferences:
     """Store another object.
 
@@ -71,15 +87,9 @@ async def replace(db: Any, user_id: int, content: dict[str, Any], etag: str | No
         Changed: the stored version is another one; nothing was changed.
         TooLarge: the object is too large.
     """
-    text = json.dumps(content, separators=(",", ":"))
-    if len(text) > MAX_BYTES:
-        raise TooLarge
-    actor = current_actor()
+    text, actor = _rendered(content), current_actor()
     async with db.connection() as connection:
-        arguments = (actor and actor_json(actor), user_id, text, etag)
-        row = await connection.fetchrow(UPDATE, *arguments)
-        if row is None:
-            row = await connection.fetchrow(UPSERT, *arguments)
+        row = await connection.fetchrow(UPSERT, actor and actor_json(actor), user_id, text, etag)
     if row is None:
         raise Changed
     return Preferences(*row)
@@ -100,6 +110,13 @@ async def merge(db: Any, user_id: int, patch: dict[str, Any], etag: str | None) 
         except Changed:
             if etag is not None:
                 raise
+
+
+def _rendered(content: dict[str, Any]) -> str:
+    text = json.dumps(content, separators=(",", ":"))
+    if len(text) > MAX_BYTES:
+        raise TooLarge
+    return text
 
 
 def _merged(target: Any, patch: Any) -> Any:

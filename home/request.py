@@ -13,7 +13,7 @@ from ipaddress import IPv4Network, IPv6Network, ip_address
 from starlette.requests import cookie_parser
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from audit.context import Actor, acting_as
+from audit.context import Actor, current
 from home.sessions import Client, client
 
 GIVEN_ID = re.compile(r"[A-Za-z0-9._-]{1,100}")
@@ -57,8 +57,11 @@ class RequestContext:
         cookies = cookie_parser(headers.get(b"cookie", b"").decode("latin-1"))
         user_agent = headers.get(b"user-agent", b"").decode("latin-1")
         client.set(Client(user_agent, cookies.get(COOKIE, "")))
-        with acting_as(actor):
+        context = current.set(actor)
+        try:
             await self.app(scope, receive, with_id)
+        finally:
+            current.reset(context)
 
 
 def is_secure(scope: Scope) -> bool:

@@ -17,11 +17,8 @@ from audit.context import current_actor, identify
 SESSIONS_PER_PERSON = 10
 
 AUTHENTICATE = """
-    SELECT u.id, u.email, u.display_name, u.organization, u.is_admin, u.is_superuser, s.sid,
-           s.last_seen_at IS NULL OR s.last_seen_at < now() - interval '1 minute' AS is_stale
-    FROM sessions s JOIN users u ON u.id = s.user_id
-    WHERE s.sid = $1 AND s.expire > now() AND (s.max_expire IS NULL OR s.max_expire > now())
-      AND u.is_approved AND NOT u.is_disabled
+    SELECT id, email, display_name, organization, is_admin, is_superuser, sid, is_stale
+    FROM signed_in WHERE sid = $1
 """
 # At most once a minute, also when many requests come at once. A session ends after 30 minutes
 # without use, and after 12 hours in any case; an administrator's after 15 minutes and 8 hours
