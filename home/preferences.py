@@ -21,10 +21,11 @@ READ = """
 NOTHING = "SELECT $1::text AS text, md5($1::text) AS etag"
 # Nearly always the session is good and the row is there: then this is all, session check included.
 REPLACE_OWN = """
-    WITH me AS MATERIALIZED (
-        SELECT id, set_config('groundwork.actor', ($1::jsonb || jsonb_build_object(
-                   'actor', email, 'user_id', id))::text, true)
+    WITH found AS (
+        SELECT id, ($1::jsonb || jsonb_build_object('actor', email, 'user_id', id))::text AS actor
         FROM signed_in WHERE sid = $2 AND NOT is_stale
+    ), me AS MATERIALIZED (
+        SELECT id, set_config('groundwork.actor', actor, true) FROM found
     )
     UPDATE user_preferences SET preferences = $3::jsonb FROM me
     WHERE user_id = me.id AND ($4::text IS NULL OR md5(preferences::text) = $4)

@@ -10,6 +10,7 @@ import pytest
 from starlette.applications import Starlette
 
 from audit.tables import AuditLog
+from home.engine import Engine
 from home.tables import Session, User
 from tests.conftest import PASSWORD
 
@@ -231,3 +232,14 @@ async def test_odd_emails_open_nothing(client: httpx.AsyncClient, member: User) 
         wrong = await client.post("/api/sign-in", json={"email": email, "password": "wrong one"})
         assert wrong.status_code == 401, email
     await enter(client, {"email": " Mel@Example.com ", "password": PASSWORD})
+
+
+async def test_connections_are_used_again(mel: httpx.AsyncClient, db: Engine) -> None:
+    await mel.put("/api/me/preferences", json={"n": 0})
+    pids = "SELECT array_agg(pid ORDER BY pid) FROM pg_stat_activity WHERE application_name = $1"
+    [[before]] = await db.run_sql(pids, "groundwork")
+    for n in range(1, 5):
+        await mel.put("/api/me/preferences", json={"n": n})
+        await mel.patch("/api/me/preferences", json={"m": n})
+    [[after]] = await db.run_sql(pids, "groundwork")
+    assert set(after) <= set(before)
