@@ -13,14 +13,12 @@ import math
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
-from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 SETTING = "groundwork.actor"
 
 
-@dataclass(frozen=True)
-class Actor:
+class Actor(NamedTuple):
     """Who did it, as the trail will say.
 
     Args:
@@ -75,7 +73,7 @@ def command_line_actor() -> Actor:
 
 def actor_json(actor: Actor) -> str:
     """The value of SETTING for an actor."""
-    return json.dumps(storable(asdict(actor)))
+    return json.dumps(storable(actor._asdict()))
 
 
 def actor_sql(actor: Actor | None) -> str:

@@ -10,7 +10,6 @@ import secrets
 from collections.abc import Sequence
 from ipaddress import IPv4Network, IPv6Network, ip_address
 
-from starlette.requests import cookie_parser
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from audit.context import Actor, current
@@ -20,6 +19,7 @@ GIVEN_ID = re.compile(r"[A-Za-z0-9._-]{1,100}")
 Networks = Sequence[IPv4Network | IPv6Network]
 
 COOKIE = "id"  # of the session; piccolo-admin knows no other name
+TOKENS = re.compile(rf"(?:^|;\s*){COOKIE}=([^;]*)")
 HEALTH = ("/api/health", "/health", "/health/live")  # asked too often, and nobody's doing
 
 
@@ -54,9 +54,9 @@ class RequestContext:
                 message["headers"].append((b"x-request-id", request_id.encode()))
             await send(message)
 
-        cookies = cookie_parser(headers.get(b"cookie", b"").decode("latin-1"))
         user_agent = headers.get(b"user-agent", b"").decode("latin-1")
-        client.set(Client(user_agent, cookies.get(COOKIE, "")))
+        tokens = TOKENS.findall(headers.get(b"cookie", b"").decode("latin-1"))
+        client.set(Client(user_agent, tokens[-1] if tokens else ""))
         context = current.set(actor)
         try:
             await self.app(scope, receive, with_id)

@@ -9,8 +9,7 @@ import hashlib
 import json
 import secrets
 from contextvars import ContextVar
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from audit.context import current_actor, identify
 
@@ -50,8 +49,7 @@ CREATE = """
 """
 
 
-@dataclass(frozen=True)
-class Client:
+class Client(NamedTuple):
     """What a request tells of the device it comes from."""
 
     user_agent: str = ""
@@ -61,8 +59,7 @@ class Client:
 client: ContextVar[Client] = ContextVar("client")
 
 
-@dataclass(frozen=True)
-class SignedIn:
+class SignedIn(NamedTuple):
     """A person with a session that is still good."""
 
     id: int
