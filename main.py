@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
 import gc
 import signal
 import sys
 import warnings
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from contextlib import asynccontextmanager
 from functools import cache
+from typing import Any
 
 import structlog
 import uvicorn
@@ -16,15 +18,21 @@ from piccolo_admin.endpoints import create_admin
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
-from starlette.responses import FileResponse, RedirectResponse
+from starlette.requests import Request
+from starlette.responses import FileResponse, Response
 from starlette.routing import Mount, Route
+from starlette.staticfiles import StaticFiles
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from audit.admin import audit_tables
+from audit.digests import SealKeys
+from audit.seals import seal_regularly
+from home.accounts import purge_regularly
 from home.admin import home_tables
 from home.api import Api
 from home.embedded import EmbeddedUnavailable
 from home.engine import Engine
+from home.guard import Guard
 from home.health import Probe, health_routes
 from home.logs import set_up_logs
 from home.request import RequestContext
@@ -46,9 +54,13 @@ def create_app(settings: Settings, db: Engine) -> Starlette:
     @asynccontextmanager
     async def lifespan(app: Starlette) -> AsyncIterator[None]:
         await db.start_connection_pool()
+        jobs = [asyncio.create_task(job) for job in regular_jobs(settings)]
         try:
             yield
         finally:
+            for job in jobs:
+                job.cancel()
+            await asyncio.gather(*jobs, return_exceptions=True)
             await probe.close()
             await db.close_connection_pool()
 
@@ -56,17 +68,44 @@ def create_app(settings: Settings, db: Engine) -> Starlette:
         routes=[
             *health_routes(probe),
             *Api(db, settings.registration).routes(),
-            Route("/", lambda request: RedirectResponse("/admin/")),
+            Route("/", first_page(db, probe)),
+            Mount("/static", StaticFiles(directory=ROOT / "home" / "static")),
             Route("/favicon.ico", lambda request: FileResponse(FAVICON)),
             Mount("/admin", lazy_admin(settings)),
         ],
         middleware=[
-            Middleware(RequestContext, trusted_proxies=settings.trusted_proxies),
+            Middleware(
+                RequestContext,
+                trusted_proxies=settings.trusted_proxies,
+                production=settings.environment == "production",
+            ),
+            Middleware(Guard, allowed_networks=settings.allowed_networks),
             Middleware(ErrorMiddleware),
         ],
         exception_handlers={HTTPException: http_error},
         lifespan=lifespan,
     )
+
+
+def first_page(db: Engine, probe: Probe) -> Callable[[Request], Awaitable[Response]]:
+    """The overview; its charts are loaded for the first who asks."""
+
+    async def page(request: Request) -> Response:
+        from home.overview import overview
+
+        return await overview(db, probe)
+
+    return page
+
+
+def regular_jobs(settings: Settings) -> list[Coroutine[Any, Any, None]]:
+    """What goes on beside the requests, in each process; the database decides who does it."""
+    jobs = [purge_regularly()]
+    if settings.audit_seal_interval:
+        key = settings.audit_seal_key
+        keys = SealKeys(key.get_secret_value() if key else None)
+        jobs.append(seal_regularly(keys, settings.audit_seal_interval))
+    return jobs
 
 
 def lazy_admin(settings: Settings) -> ASGIApp:

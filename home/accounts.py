@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any, cast
 
 import asyncpg
+import structlog
 
+from audit.context import Actor, acting_as
 from audit.record import record
 from home import passwords, sessions, throttle
 from home.tables import Session, User, normalise_email
@@ -16,6 +19,18 @@ LIST = """
     SELECT sid, sess, created_at, last_seen_at, expire
     FROM sessions WHERE user_id = $1 AND expire > now() ORDER BY last_seen_at DESC NULLS LAST
 """
+
+
+PURGE = """
+    DELETE FROM sessions WHERE sid IN (
+        SELECT sid FROM sessions WHERE expire < now() OR max_expire < now()
+        ORDER BY expire LIMIT $1 FOR UPDATE SKIP LOCKED
+    ) RETURNING sid
+"""
+PURGE_AT_ONCE = 1_000
+PURGE_SECONDS = 600
+
+log = structlog.get_logger("groundwork.accounts")
 
 
 class SignInFailed(Exception):
@@ -89,3 +104,22 @@ async def end_session(user_id: int, sid: str) -> bool:
 async def end_other_sessions(user_id: int, sid: str) -> int:
     """End all of a person's sessions but one; returns how many."""
     return len(await _db().run_sql(END_OTHERS, user_id, sid))
+
+
+async def purge_sessions() -> int:
+    """Remove sessions that are over, a thousand at a time; returns how many."""
+    total = 0
+    while removed := len(await _db().run_sql(PURGE, PURGE_AT_ONCE)):
+        total += removed
+    return total
+
+
+async def purge_regularly() -> None:
+    """Purge every ten minutes, until cancelled. What fails is logged, and tried again."""
+    with acting_as(Actor("system:purge")):
+        while True:
+            await asyncio.sleep(PURGE_SECONDS)
+            try:
+                await purge_sessions()
+            except (ConnectionError, asyncpg.PostgresError) as error:
+                log.warning("purge_failed", error=type(error).__name__)

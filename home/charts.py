@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 import base64
+import sys
 from collections.abc import Mapping, Sequence
 
 import pygal
 from pygal.style import Style
+
+# pygal looks for plug-ins by an import hook of a kind that Python has given up, and warns of at
+# every later import. We have none: take it out again.
+sys.meta_path[:] = [hook for hook in sys.meta_path if hasattr(hook, "find_spec")]
 
 STYLE = Style(
     background="transparent",
@@ -41,13 +46,14 @@ def bars(labels: Sequence[str], series: Mapping[str, Sequence[int]]) -> str:
         truncate_legend=-1,
         show_minor_x_labels=False,
         x_labels_major_every=max(len(labels) // 4, 1),
-        integer_mode=True,
-        min_scale=2,
-        max_scale=4,
+        truncate_label=-1,
         no_data_text="nothing yet",
         disable_xml_declaration=True,
     )
     chart.x_labels = labels
+    highest = max((sum(column) for column in zip(*series.values(), strict=True)), default=0)
+    step = max(-(-highest // 4), 1)
+    chart.y_labels = range(0, highest + step, step)
     for name, values in series.items():
         chart.add(name, list(values))
     svg: str = chart.render(is_unicode=True)

@@ -8,13 +8,13 @@ from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 
 from jinja2 import Environment, FileSystemLoader
-from starlette.requests import Request
 from starlette.responses import HTMLResponse, Response
 
 from audit.summary import DailyCounts, daily_counts, state
 from home.charts import bars
 from home.engine import Engine
 from home.health import Probe, Verdict
+from home.sessions import authenticate, client
 
 DAYS = 14
 PEOPLE = """
@@ -145,38 +145,28 @@ def database(db: Engine, verdict: Verdict) -> Panel:
     )
 
 
-def overview_page(
-    db: Engine,
-    probe: Probe,
-    is_administrator: Callable[[Request], Awaitable[bool]],
-    more: Sequence[PanelSource] = (),
-) -> Callable[[Request], Awaitable[Response]]:
-    """The page at `/`.
+async def overview(db: Engine, probe: Probe, more: Sequence[PanelSource] = ()) -> Response:
+    """The page at `/`: figures for administrators, the way to sign in for others.
 
     Args:
-        is_administrator: says whether the request is one's; others see the way to sign in.
         more: panels of the rooms above.
     """
-
-    async def page(request: Request) -> Response:
-        verdict = await probe.verdict()
-        panels: list[Panel] = []
-        if verdict.connected and await is_administrator(request):
-            counts = await daily_counts(db, _last_days())
-            panels = [
-                await people(db),
-                sign_ins(counts),
-                changes(counts),
-                *[await source(db) for source in more],
-                await trail(db),
-                database(db, verdict),
-            ]
-        html = templates.get_template("overview.html").render(
-            panels=panels, connected=verdict.connected
-        )
-        return HTMLResponse(html, headers={"cache-control": "no-store"})
-
-    return page
+    verdict = await probe.verdict()
+    token, panels = client.get().token, list[Panel]()
+    person = await authenticate(db, token) if verdict.connected and token else None
+    if person is not None and person.is_admin:
+        counts = await daily_counts(db, _last_days())
+        panels = [
+            await people(db),
+            await trail(db),
+            sign_ins(counts),
+            changes(counts),
+            *[await source(db) for source in more],
+            database(db, verdict),
+        ]
+    page = templates.get_template("overview.html")
+    html = page.render(panels=panels, connected=verdict.connected)
+    return HTMLResponse(html, headers={"cache-control": "no-store"})
 
 
 def _events(action: str) -> str:

@@ -105,6 +105,7 @@ class Settings(BaseSettings):
     metrics_networks: Networks = (ip_network("127.0.0.0/8"), ip_network("::1/128"))
 
     trusted_proxies: Networks = ()
+    allowed_networks: Networks = ()
     registration: bool = True
 
     database_url: SecretStr | None = None

@@ -95,6 +95,8 @@ class ErrorMiddleware:
 
 def answer_for(error: Exception, path: str) -> Response:
     """The response to an exception; what is our own fault is logged."""
+    while isinstance(error, ExceptionGroup) and len(error.exceptions) == 1:
+        error = error.exceptions[0]  # of a middleware with a task of its own
     match error:
         case DatabaseUnavailable():
             log.warning("request_without_database", path=path, reason=error.reason)

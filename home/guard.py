@@ -1,0 +1,78 @@
+"""What is refused before anybody looks at it: strangers' networks, other sites, bodies too long."""
+
+from __future__ import annotations
+
+from ipaddress import ip_address
+from urllib.parse import urlsplit
+
+from starlette.datastructures import Headers
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from audit.context import current_actor
+from home.preferences import TooLarge
+from home.request import HEALTH, Networks
+from home.web import error_response
+
+MAX_BODY_BYTES = 1024 * 1024
+SAFE = ("GET", "HEAD", "OPTIONS")
+
+
+class Guard:
+    """Middleware below RequestContext, which knows the client's address.
+
+    Args:
+        allowed_networks: who may come at all; empty is everybody. Health is told to all.
+    """
+
+    def __init__(self, app: ASGIApp, allowed_networks: Networks) -> None:
+        self.app = app
+        self.allowed_networks = allowed_networks
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http" or scope["path"] in HEALTH:
+            await self.app(scope, receive, send)
+            return
+        if self.allowed_networks and not self._is_allowed():
+            answer = error_response(403, "forbidden", "This network may not use the application.")
+            await answer(scope, receive, send)
+            return
+        if scope["method"] in SAFE:
+            await self.app(scope, receive, send)
+            return
+        headers = Headers(scope=scope)
+        if not _is_same_origin(headers):
+            answer = error_response(403, "forbidden", "This request came from another site.")
+            await answer(scope, receive, send)
+            return
+        if int(headers.get("content-length") or 0) > MAX_BODY_BYTES:
+            answer = error_response(413, "too_large", "A request holds at most 1 MiB.")
+            await answer(scope, receive, send)
+            return
+        received = 0
+
+        async def receive_some() -> Message:
+            nonlocal received
+            message = await receive()
+            received += len(message.get("body", b""))
+            if received > MAX_BODY_BYTES:  # without Content-Length, or with a lie in it
+                raise TooLarge
+            return message
+
+        await self.app(scope, receive_some, send)
+
+    def _is_allowed(self) -> bool:
+        actor = current_actor()
+        try:
+            address = ip_address((actor and actor.ip_address) or "")
+        except ValueError:
+            return False
+        return any(address in network for network in self.allowed_networks)
+
+
+def _is_same_origin(headers: Headers) -> bool:
+    """Browsers say where an unsafe request comes from; programs say nothing, without harm."""
+    site = headers.get("sec-fetch-site")
+    if site is not None:
+        return site in ("same-origin", "none")
+    origin = headers.get("origin")
+    return origin is None or urlsplit(origin).netloc == headers.get("host", "")

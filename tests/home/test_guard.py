@@ -1,0 +1,79 @@
+"""What is refused at the door, and what every answer says to the browser."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from ipaddress import ip_network
+
+import httpx
+import pytest
+
+import piccolo_conf
+from home.tables import User
+from main import create_app
+from tests.conftest import PASSWORD, sign_in
+
+MEL = {"email": "mel@example.com", "password": PASSWORD}
+
+
+@pytest.mark.parametrize("path", ["/", "/admin/", "/api/me", "/nowhere", "/favicon.ico"])
+async def test_every_answer_has_security_headers(client: httpx.AsyncClient, path: str) -> None:
+    answer = await client.get(path)
+    assert "frame-ancestors 'none'" in answer.headers["content-security-policy"]
+    assert "unsafe" not in answer.headers["content-security-policy"]
+    assert answer.headers["x-content-type-options"] == "nosniff"
+    assert answer.headers["referrer-policy"] == "same-origin"
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {"origin": "https://elsewhere.example"},
+        {"origin": "null"},
+        {"sec-fetch-site": "cross-site"},
+        {"sec-fetch-site": "same-site", "origin": "http://test"},
+    ],
+)
+async def test_other_sites_cannot_act(
+    client: httpx.AsyncClient, member: User, headers: dict[str, str]
+) -> None:
+    answer = await client.post("/api/sign-in", json=MEL, headers=headers)
+    assert (answer.status_code, answer.json()["error"]["code"]) == (403, "forbidden")
+
+
+@pytest.mark.parametrize(
+    "headers", [{}, {"origin": "http://test"}, {"sec-fetch-site": "same-origin"}]
+)
+async def test_this_site_and_programs_can(
+    client: httpx.AsyncClient, member: User, headers: dict[str, str]
+) -> None:
+    assert (await client.post("/api/sign-in", json=MEL, headers=headers)).status_code == 200
+
+
+async def chunks(size: int) -> AsyncIterator[bytes]:
+    for _ in range(size // 1000):
+        yield b"x" * 1000
+
+
+@pytest.mark.parametrize("path", ["/api/sign-in", "/admin/public/login/"])
+async def test_a_body_has_an_end(client: httpx.AsyncClient, administrator: User, path: str) -> None:
+    await sign_in(client, "ada@example.com")
+    assert (await client.post(path, content=b"x" * 1_100_000)).status_code == 413
+    answer = await client.post(path, content=chunks(1_100_000))
+    assert 400 <= answer.status_code < 500
+
+
+@pytest.mark.parametrize(
+    ("address", "status"), [("10.1.2.3", 401), ("203.0.113.9", 403), ("nonsense", 403)]
+)
+async def test_networks(url: str, address: str, status: int) -> None:
+    allowed = {"allowed_networks": (ip_network("10.0.0.0/8"),)}
+    settings = piccolo_conf.SETTINGS.model_copy(update=allowed)
+    app = create_app(settings, piccolo_conf.DB)
+    transport = httpx.ASGITransport(app=app, client=(address, 4711))
+    async with (
+        app.router.lifespan_context(app),
+        httpx.AsyncClient(transport=transport, base_url="http://test") as client,
+    ):
+        assert (await client.get("/api/me")).status_code == status
+        assert (await client.get("/health/live")).status_code == 200

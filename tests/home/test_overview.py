@@ -1,0 +1,46 @@
+"""The first page."""
+
+from __future__ import annotations
+
+import re
+from html import unescape
+
+import httpx
+
+from home.tables import User
+from tests.conftest import point_at, sign_in
+
+
+async def test_strangers_and_members_see_the_way_in(
+    client: httpx.AsyncClient, member: User
+) -> None:
+    for _ in range(2):
+        page = await client.get("/")
+        assert page.status_code == 200
+        assert "Sign in" in page.text
+        assert "awaiting approval" not in page.text
+        await client.post(
+            "/api/sign-in", json={"email": member.email, "password": "correct horse battery"}
+        )
+
+
+async def test_administrators_see_figures_that_lead_somewhere(
+    client: httpx.AsyncClient, administrator: User
+) -> None:
+    await User.create_user("new@example.com", "a fine password", display_name="<b>New</b>")
+    await sign_in(client, "ada@example.com")
+    page = (await client.get("/")).text
+    figures = dict(re.findall(r'aria-label="([^"]+): ([^"]+)"', unescape(page)))
+    assert figures["awaiting approval"] == "1"
+    assert figures["accounts"] == "2"
+    assert figures["active sessions"] == "1"
+    assert figures["succeeded"] == "1"
+    assert figures["users"] == "2"  # inserted; signing in changes only what is ignored
+    assert "Sign-ins: succeeded 1, failed 0." in re.findall(r'alt="([^"]*)"', page)
+
+
+async def test_without_a_database_the_page_says_so(client: httpx.AsyncClient) -> None:
+    point_at("postgresql://someone@127.0.0.1:1/db")
+    page = await client.get("/")
+    assert page.status_code == 200
+    assert "database is unavailable" in page.text
