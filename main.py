@@ -111,23 +111,26 @@ def regular_jobs(settings: Settings) -> list[Coroutine[Any, Any, None]]:
 def lazy_admin(settings: Settings) -> ASGIApp:
     """The back office, built for the first who asks for it: the server is up sooner."""
 
-    @cache
-    def admin() -> ASGIApp:
-        app: ASGIApp = create_admin(
-            tables=[*home_tables(), *audit_tables(), *sync_tables()],
-            auth_table=User,
-            session_table=Session,
-            auto_include_related=False,
-            rate_limit_provider=NoLimit(),  # home.throttle limits sign-ins
-            production=settings.environment == "production",
-            site_name="Groundwork",
-        )
-        return app
-
     async def build_and_call(scope: Scope, receive: Receive, send: Send) -> None:
-        await admin()(scope, receive, send)
+        admin = build_admin(settings.environment == "production")
+        await admin(scope, receive, send)
 
     return build_and_call
+
+
+@cache
+def build_admin(production: bool) -> ASGIApp:
+    """Piccolo's admin with all tables."""
+    app: ASGIApp = create_admin(
+        tables=[*home_tables(), *audit_tables(), *sync_tables()],
+        auth_table=User,
+        session_table=Session,
+        auto_include_related=False,
+        rate_limit_provider=NoLimit(),  # home.throttle limits sign-ins
+        production=production,
+        site_name="Groundwork",
+    )
+    return app
 
 
 def serve() -> None:

@@ -15,6 +15,7 @@ from home.tables import Session, User, normalise_email
 
 END_OTHERS = "DELETE FROM sessions WHERE user_id = $1 AND sid <> $2 RETURNING sid"
 END_ONE = "DELETE FROM sessions WHERE user_id = $1 AND sid = $2 RETURNING sid"
+END_ALL = "DELETE FROM sessions WHERE user_id = $1 OR $1::integer IS NULL RETURNING sid"
 LIST = """
     SELECT sid, sess, created_at, last_seen_at, expire
     FROM sessions WHERE user_id = $1 AND expire > now() ORDER BY last_seen_at DESC NULLS LAST
@@ -104,6 +105,11 @@ async def end_session(user_id: int, sid: str) -> bool:
 async def end_other_sessions(user_id: int, sid: str) -> int:
     """End all of a person's sessions but one; returns how many."""
     return len(await _db().run_sql(END_OTHERS, user_id, sid))
+
+
+async def revoke_sessions(user_id: int | None) -> int:
+    """End all sessions of a person, or everybody's; returns how many."""
+    return len(await _db().run_sql(END_ALL, user_id))
 
 
 async def purge_sessions() -> int:

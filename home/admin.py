@@ -33,7 +33,10 @@ def _only_editable(row_id: Any, values: dict[str, Any]) -> dict[str, Any]:
             status_code=422,
             detail="Passwords are changed by their owners.",
         )
-    return {name: value for name, value in values.items() if name in EDITABLE}
+    changes = {name: value for name, value in values.items() if name in EDITABLE}
+    if not changes:
+        raise HTTPException(status_code=422, detail="Nothing of this can be changed here.")
+    return changes
 
 
 def home_tables() -> list[TableConfig]:

@@ -12,8 +12,8 @@ from typing import Any, cast
 import asyncpg
 from piccolo.apps.migrations.commands.backwards import run_backwards
 
-from audit.cli import CommandError, command
-from home import passwords, schema
+from audit.cli import CommandError, WrongOption, command
+from home import accounts, passwords, schema
 from home.engine import Engine
 from home.migrating import migrate as apply_migrations
 from home.seeds import SEED_PASSWORD, seed_people
@@ -121,6 +121,32 @@ async def reset(force: bool = False) -> None:
         await run_backwards("all", auto_agree=True)
     await apply_migrations(_db())
     print("dropped and rebuilt")
+
+
+@command
+async def purge_sessions() -> None:
+    """Remove sessions that are over. The application does so every ten minutes by itself."""
+    print(f"removed {await accounts.purge_sessions()} sessions")
+
+
+@command
+async def revoke_sessions(email: str = "", everybody: bool = False) -> None:
+    """End all sessions of a person, or of everybody: who was signed in has to sign in again.
+
+    :param email: whose sessions
+    :param everybody: all there are, for example after a leak
+
+    """
+    if bool(email) == everybody:
+        raise WrongOption("give either --email=... or --everybody")
+    user_id = None
+    if email:
+        address = normalise_email(email)
+        found = await User.select(User.id).where(User.email == address)
+        if not found:
+            raise CommandError("there is no account with this e-mail address")
+        user_id = found[0]["id"]
+    print(f"ended {await accounts.revoke_sessions(user_id)} sessions")
 
 
 async def _create(email: str, password: str, **columns: Any) -> None:

@@ -44,7 +44,8 @@ class Guard:
             answer = error_response(403, "forbidden", "This request came from another site.")
             await answer(scope, receive, send)
             return
-        if int(headers.get("content-length") or 0) > MAX_BODY_BYTES:
+        length = headers.get("content-length", "0")
+        if not length.isdigit() or int(length[:20]) > MAX_BODY_BYTES:
             answer = error_response(413, "too_large", "A request holds at most 1 MiB.")
             await answer(scope, receive, send)
             return

@@ -4,7 +4,16 @@ from pathlib import Path
 
 from piccolo.conf.apps import AppConfig
 
-from home.commands import create_user, migrate, reset, seed, setup, verify
+from home.commands import (
+    create_user,
+    migrate,
+    purge_sessions,
+    reset,
+    revoke_sessions,
+    seed,
+    setup,
+    verify,
+)
 from home.tables import Session, User, UserPreference
 
 APP_CONFIG = AppConfig(
@@ -12,5 +21,14 @@ APP_CONFIG = AppConfig(
     migrations_folder_path=Path(__file__).parent / "piccolo_migrations",
     table_classes=[User, UserPreference, Session],
     migration_dependencies=["audit.piccolo_app"],
-    commands=[migrate, verify, create_user, setup, seed, reset],
+    commands=[
+        migrate,
+        verify,
+        create_user,
+        setup,
+        seed,
+        reset,
+        purge_sessions,
+        revoke_sessions,
+    ],
 )
