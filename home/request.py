@@ -22,7 +22,8 @@ COOKIE = "id"  # of the session; piccolo-admin knows no other name
 TOKENS = re.compile(rf"(?:^|;\s*){COOKIE}=([^;]*)")
 # Of the OWASP Secure Headers Project, as far as the back office works under them.
 HEADERS = {
-    "content-security-policy": "default-src 'self'; img-src 'self' data:; object-src 'none'; "
+    "content-security-policy": "default-src 'self'; script-src 'self'; "
+    "style-src 'self' 'unsafe-inline'; img-src 'self' data:; object-src 'none'; "
     "base-uri 'none'; form-action 'self'; frame-ancestors 'none'",
     "x-content-type-options": "nosniff",
     "x-frame-options": "DENY",

@@ -61,7 +61,8 @@ async def test_wrong_credentials_are_refused(
 async def test_unapproved_and_disabled_people_stay_out(
     client: httpx.AsyncClient, administrator: User, column: str
 ) -> None:
-    await User.update({column: column == "is_disabled"}, force=True)
+    await User.create_user("bea@example.com", PASSWORD, is_superuser=True, is_approved=True)
+    await User.update({column: column == "is_disabled"}).where(User.id == administrator.id)
     assert (await sign_in(client, "ada@example.com")).status_code == 401
     assert not await Session.exists()
 
@@ -69,8 +70,9 @@ async def test_unapproved_and_disabled_people_stay_out(
 async def test_disabling_someone_ends_their_access_at_the_next_request(
     client: httpx.AsyncClient, administrator: User
 ) -> None:
+    await User.create_user("bea@example.com", PASSWORD, is_superuser=True, is_approved=True)
     await sign_in(client, "ada@example.com")
-    await User.update({User.is_disabled: True}, force=True)
+    await User.update({User.is_disabled: True}).where(User.id == administrator.id)
     assert (await client.get("/admin/api/tables/")).status_code == 401
 
 
