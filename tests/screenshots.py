@@ -16,7 +16,11 @@ from tests.live import running
 from tests.postgres import Server, find_binaries
 
 ROOT = Path(__file__).resolve().parent.parent
-PICTURES = {"users": "/admin/#/users"}
+PICTURES = {
+    "users": ("/admin/#/users", "Showing"),
+    "trail": ("/admin/#/audit_logs", "Showing"),
+    "overview": ("/", "Audit trail"),
+}
 
 
 async def take(address: str) -> None:
@@ -30,9 +34,9 @@ async def take(address: str) -> None:
         await page.locator("input[name=password]").fill(SEED_PASSWORD)
         await page.get_by_role("button", name="Login").click()
         await page.get_by_text("ada@example.com").wait_for()
-        for name, path in PICTURES.items():
+        for name, (path, text) in PICTURES.items():
             await page.goto(address + path)
-            await page.get_by_text("Showing").wait_for()
+            await page.get_by_text(text).first.wait_for()
             await page.screenshot(path=ROOT / "docs" / f"{name}.png")
         await browser.close()
 

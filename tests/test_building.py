@@ -11,8 +11,12 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import asyncpg
+import pytest
 
 from tests.conftest import ROOT
+
+# Nothing in here depends on the version of PostgreSQL.
+pytestmark = pytest.mark.parametrize("server_url", ["embedded"], indirect=True, scope="session")
 
 BLOCKS = re.compile(r"^```(\w+)\n(.*?)^```", re.MULTILINE | re.DOTALL)
 PARTS = ("audit", "home", "sync_history", "main.py", "piccolo_conf.py")

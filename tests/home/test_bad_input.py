@@ -12,6 +12,9 @@ from home.engine import Engine
 from home.tables import User, UserPreference
 from tests.conftest import sign_in
 
+# Nothing in here depends on the version of PostgreSQL.
+pytestmark = pytest.mark.parametrize("server_url", ["embedded"], indirect=True, scope="session")
+
 USERS = "/admin/api/tables/users/"
 LOGS = "/admin/api/tables/audit_logs/"
 PREFERENCES = "/admin/api/tables/user_preferences/"

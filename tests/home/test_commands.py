@@ -27,6 +27,9 @@ from home.seeds import PEOPLE, SEED_PASSWORD
 from home.tables import User
 from tests.conftest import PASSWORD, ROOT, point_at, run_piccolo
 
+# Nothing in here depends on the version of PostgreSQL.
+pytestmark = pytest.mark.parametrize("server_url", ["embedded"], indirect=True, scope="session")
+
 NOWHERE = "postgresql://ada:canary-c4n4ry@127.0.0.1:1/nothing"
 ADA = "--email=ada@example.com"
 Done = subprocess.CompletedProcess[str]

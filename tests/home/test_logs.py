@@ -13,6 +13,9 @@ import pytest
 from home.logs import Redactor
 from tests.conftest import ROOT
 
+# Nothing in here depends on the version of PostgreSQL.
+pytestmark = pytest.mark.parametrize("server_url", ["embedded"], indirect=True, scope="session")
+
 CANARY = 'c4n4ry/ü "x" \'\\ @'
 START = """
 import logging, sys, warnings

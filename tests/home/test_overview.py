@@ -6,9 +6,13 @@ import re
 from html import unescape
 
 import httpx
+import pytest
 
 from home.tables import User
 from tests.conftest import point_at, sign_in
+
+# Nothing in here depends on the version of PostgreSQL.
+pytestmark = pytest.mark.parametrize("server_url", ["embedded"], indirect=True, scope="session")
 
 
 async def test_strangers_and_members_see_the_way_in(
