@@ -12,7 +12,7 @@ run: $(STAMP)  ## start the application on the database of .env, or on the embed
 	@exec $(BIN)/python main.py
 
 test: $(STAMP)  ## run the test suite
-	@$(BIN)/pytest
+	@$(BIN)/pytest --numprocesses auto
 
 faults: $(STAMP)  ## inject every fault many times
 	@$(BIN)/pytest -m long

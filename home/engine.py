@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import asyncio
 import re
-import time
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -17,7 +16,6 @@ import asyncpg
 import structlog
 from piccolo.engine.postgres import PostgresEngine
 from piccolo.querystring import QueryString
-from tenacity import AsyncRetrying, retry_if_exception_type, wait_random_exponential
 
 from audit.context import current_actor
 from home.connection import ObservedConnection, close_if_state_was_left
@@ -25,11 +23,11 @@ from home.embedded import EmbeddedServer
 from home.errors import DatabaseUnavailable, PoolTimeout, is_lost_connection, reason_of
 from home.settings import ROOT, Settings
 from home.transaction import Transaction
+from home.warm import keep_warm
 
 log = structlog.get_logger("groundwork.database")
 
-OLDEST_VERSION = (15, 0)
-KEEP_WARM_SECONDS = 5.0
+
 WRITES = re.compile(r"\s*(insert|update|delete|merge|truncate|with)\b", re.IGNORECASE)
 
 
@@ -203,7 +201,7 @@ class Engine(PostgresEngine):
             reset=close_if_state_was_left,
             **kwargs,
         )
-        self._warm = asyncio.create_task(self._keep_warm(), name="keep the pool warm")
+        self._warm = asyncio.create_task(keep_warm(self), name="keep the pool warm")
         self._warm.add_done_callback(_log_failure)
 
     async def _connect_for_pool(self, dsn: None, **options: Any) -> ObservedConnection:
@@ -232,53 +230,6 @@ class Engine(PostgresEngine):
         size = pool.get_size() if pool else 0
         idle = pool.get_idle_size() if pool else 0
         return PoolFigures(size, idle, size - idle, self._waiting, self.settings.db_pool_max)
-
-    async def _keep_warm(self) -> None:
-        """Hold DB_POOL_MIN connections, and say in the log when the database comes and goes."""
-        connected = False
-        retry = AsyncRetrying(
-            wait=wait_random_exponential(multiplier=0.2, max=KEEP_WARM_SECONDS),
-            retry=retry_if_exception_type(DatabaseUnavailable),
-        )
-        while True:
-            async for attempt in retry:
-                with attempt:
-                    try:
-                        version, round_trip_ms = await self._fill_pool()
-                    except DatabaseUnavailable as error:
-                        if connected or attempt.retry_state.attempt_number == 1:
-                            log.warning("database_unavailable", reason=error.reason)
-                        connected = False
-                        raise
-            if not connected:
-                connected = True
-                log.info(f"Connected to {version}", round_trip_ms=round_trip_ms)
-            if self.settings.db_pool_min == 0:  # a database that may go to sleep
-                return
-            await asyncio.sleep(KEEP_WARM_SECONDS)
-
-    async def _fill_pool(self) -> tuple[str, float]:
-        connections: list[Any] = []
-        try:
-            for _ in range(max(self.settings.db_pool_min, 1)):
-                connections.append(await self.acquire())
-            started = time.perf_counter()
-            await connections[0].fetchval("select 1")
-            round_trip_ms = round((time.perf_counter() - started) * 1000, 2)
-            version = connections[0].get_server_version()
-            if version < OLDEST_VERSION:
-                log.warning("database_too_old", oldest_supported=OLDEST_VERSION[0])
-            return f"PostgreSQL {version_text(version)}", round_trip_ms
-        except PoolTimeout:  # busy, so it is warm
-            return "PostgreSQL", 0.0
-        finally:
-            for connection in connections:
-                await self.release(connection)
-
-
-def version_text(version: Any) -> str:
-    """«15.18» from asyncpg's ServerVersion, which keeps the second number in `micro`."""
-    return f"{version.major}.{version.micro}"
 
 
 def _log_failure(task: asyncio.Task[None]) -> None:

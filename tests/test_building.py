@@ -15,8 +15,7 @@ import pytest
 
 from tests.conftest import ROOT
 
-# Nothing in here depends on the version of PostgreSQL.
-pytestmark = pytest.mark.parametrize("server_url", ["embedded"], indirect=True, scope="session")
+pytestmark = pytest.mark.any_version
 
 BLOCKS = re.compile(r"^```(\w+)\n(.*?)^```", re.MULTILINE | re.DOTALL)
 PARTS = ("audit", "home", "sync_history", "main.py", "piccolo_conf.py")

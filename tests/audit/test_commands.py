@@ -23,8 +23,7 @@ from tests.audit.trails import FILL, KEY, fill, seal_three_times, tamper
 from tests.conftest import ROOT, run_piccolo
 from tests.home.test_commands import NOWHERE, Done, Terminal, the_one_line
 
-# Nothing in here depends on the version of PostgreSQL.
-pytestmark = pytest.mark.parametrize("server_url", ["embedded"], indirect=True, scope="session")
+pytestmark = pytest.mark.any_version
 
 
 def audit(url: str, *arguments: str, key: str = KEY) -> Done:

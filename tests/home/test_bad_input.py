@@ -12,8 +12,7 @@ from home.engine import Engine
 from home.tables import User, UserPreference
 from tests.conftest import sign_in
 
-# Nothing in here depends on the version of PostgreSQL.
-pytestmark = pytest.mark.parametrize("server_url", ["embedded"], indirect=True, scope="session")
+pytestmark = pytest.mark.any_version
 
 USERS = "/admin/api/tables/users/"
 LOGS = "/admin/api/tables/audit_logs/"

@@ -16,6 +16,7 @@ import termios
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 
@@ -24,11 +25,10 @@ import pytest
 
 import piccolo_conf
 from home.seeds import PEOPLE, SEED_PASSWORD
-from home.tables import User
+from home.tables import Session, User
 from tests.conftest import PASSWORD, ROOT, point_at, run_piccolo
 
-# Nothing in here depends on the version of PostgreSQL.
-pytestmark = pytest.mark.parametrize("server_url", ["embedded"], indirect=True, scope="session")
+pytestmark = pytest.mark.any_version
 
 NOWHERE = "postgresql://ada:canary-c4n4ry@127.0.0.1:1/nothing"
 ADA = "--email=ada@example.com"
@@ -353,3 +353,19 @@ def test_help_describes_the_command_and_each_option(
             n for n, line in enumerate(lines) if line == names[0] or line.startswith(names[1])
         ]
         assert len(lines[line + 1]) > 10
+
+
+async def test_sessions_are_ended_and_purged(url: str, member: User, administrator: User) -> None:
+    for person in (member, member, administrator):
+        await Session.create_session(person.id)
+    assert run_piccolo(url, "home", "revoke_sessions").returncode == 2
+    unknown = run_piccolo(url, "home", "revoke_sessions", "--email=nobody@example.com")
+    assert (unknown.returncode, unknown.stdout) == (1, "")
+    done = run_piccolo(url, "home", "revoke_sessions", "--email= Mel@example.com")
+    assert done.stdout == "ended 2 sessions\n"
+    assert await Session.select(Session.user_id).output(as_list=True) == [administrator.id]
+    await Session.update({Session.expire: datetime(2020, 1, 1, tzinfo=UTC)}, force=True)
+    assert run_piccolo(url, "home", "purge_sessions").stdout == "removed 1 sessions\n"
+    assert await Session.count() == 0
+    await Session.create_session(administrator.id)
+    assert run_piccolo(url, "home", "revoke_sessions", "--everybody").stdout == "ended 1 sessions\n"

@@ -33,6 +33,14 @@ def engine(url: str, **settings: Any) -> Engine:
     return Engine(Settings(database_url=url, db_pool_min=0, **settings))
 
 
+async def all_given_back(db: Engine) -> bool:
+    """Soon: the task that keeps the pool warm may hold a connection for a moment."""
+    async with asyncio.timeout(5):
+        while db.figures().in_use:
+            await asyncio.sleep(0.01)
+    return True
+
+
 def test_importing_the_configuration_touches_no_network() -> None:
     with socket.create_server(("127.0.0.1", 0)) as listener:
         url = f"postgresql://someone:secret@127.0.0.1:{listener.getsockname()[1]}/db"
@@ -58,7 +66,7 @@ async def test_a_full_pool_refuses_instead_of_waiting_for_ever(url: str) -> None
     for connection in held:
         await db.release(connection)
     assert await db.run_ddl("select 1")
-    assert db.figures().in_use == 0
+    assert await all_given_back(db)
     await db.close_connection_pool()
 
 
@@ -82,7 +90,7 @@ async def test_a_connection_lost_in_a_transaction_gives_its_slot_back(url: str) 
             await killer.close()
             await db.run_ddl("select 1")
     assert await db.run_ddl("select 1")
-    assert db.figures().in_use == 0
+    assert await all_given_back(db)
     await db.close_connection_pool()
 
 
@@ -105,7 +113,7 @@ async def test_a_commit_that_fails_gives_its_slot_back(url: str) -> None:
         async with db.transaction():
             await db.run_ddl("insert into deferred values (1), (1)")
     assert await db.run_ddl("select 1")
-    assert db.figures().in_use == 0
+    assert await all_given_back(db)
     await db.close_connection_pool()
 
 
@@ -124,7 +132,7 @@ async def test_cancelled_work_gives_its_slot_back(url: str) -> None:
         task.cancel()
         await asyncio.gather(task, return_exceptions=True)
     assert [await db.run_ddl("select 1") for _ in range(4)]
-    assert db.figures().in_use == 0
+    assert await all_given_back(db)
     await db.close_connection_pool()
 
 

@@ -13,8 +13,7 @@ from home.tables import User
 from main import create_app
 from tests.conftest import PASSWORD, sign_in
 
-# Nothing in here depends on the version of PostgreSQL.
-pytestmark = pytest.mark.parametrize("server_url", ["embedded"], indirect=True, scope="session")
+pytestmark = pytest.mark.any_version
 
 MEL = {"email": "mel@example.com", "password": PASSWORD}
 

@@ -13,8 +13,7 @@ import pytest
 from home.logs import Redactor
 from tests.conftest import ROOT
 
-# Nothing in here depends on the version of PostgreSQL.
-pytestmark = pytest.mark.parametrize("server_url", ["embedded"], indirect=True, scope="session")
+pytestmark = pytest.mark.any_version
 
 CANARY = 'c4n4ry/ü "x" \'\\ @'
 START = """

@@ -11,8 +11,7 @@ import pytest
 from home.tables import User
 from tests.conftest import point_at, sign_in
 
-# Nothing in here depends on the version of PostgreSQL.
-pytestmark = pytest.mark.parametrize("server_url", ["embedded"], indirect=True, scope="session")
+pytestmark = pytest.mark.any_version
 
 
 async def test_strangers_and_members_see_the_way_in(

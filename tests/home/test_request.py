@@ -12,8 +12,7 @@ from home.request import client_address
 from home.tables import User
 from tests.conftest import sign_in
 
-# Nothing in here depends on the version of PostgreSQL.
-pytestmark = pytest.mark.parametrize("server_url", ["embedded"], indirect=True, scope="session")
+pytestmark = pytest.mark.any_version
 
 PROXIES = [ip_network("10.0.0.0/8"), ip_network("fd00::/8")]
 
