@@ -5,6 +5,7 @@ Tests that touch the database run twice: on the embedded PostgreSQL and on an in
 
 from __future__ import annotations
 
+import asyncio
 import itertools
 import os
 import subprocess
@@ -170,6 +171,14 @@ async def administrator(url: str) -> User:
 async def member(url: str) -> User:
     """Mel, an approved member without rights."""
     return await User.create_user("mel@example.com", PASSWORD, is_approved=True)
+
+
+async def all_given_back(db: Engine) -> bool:
+    """Soon: the task that keeps the pool warm may hold a connection for a moment."""
+    async with asyncio.timeout(5):
+        while db.figures().in_use:
+            await asyncio.sleep(0.01)
+    return True
 
 
 async def sign_in(

@@ -18,6 +18,7 @@ from audit.tables import AuditLog
 from home.engine import Engine
 from home.tables import User
 from tests.audit.trails import fill
+from tests.conftest import all_given_back
 
 
 async def exported(filters: Filters | None = None, format_: Format = "ndjson") -> str:
@@ -124,7 +125,7 @@ async def test_the_export_itself_is_recorded(db: Engine) -> None:
 async def test_no_connection_is_held_while_a_client_is_slow(db: Engine) -> None:
     await fill(db, 1, 2500)
     async for _ in Export(Filters()).chunks():
-        assert db.figures().in_use == 0
+        assert await all_given_back(db)
 
 
 async def test_memory_does_not_grow_with_the_trail(db: Engine) -> None:

@@ -17,7 +17,7 @@ from home.connection import leaves_state
 from home.engine import Engine
 from home.errors import DatabaseUnavailable, PoolTimeout
 from home.settings import Settings
-from tests.conftest import ROOT
+from tests.conftest import ROOT, all_given_back
 
 
 async def backends(url: str) -> int:
@@ -31,14 +31,6 @@ async def backends(url: str) -> int:
 
 def engine(url: str, **settings: Any) -> Engine:
     return Engine(Settings(database_url=url, db_pool_min=0, **settings))
-
-
-async def all_given_back(db: Engine) -> bool:
-    """Soon: the task that keeps the pool warm may hold a connection for a moment."""
-    async with asyncio.timeout(5):
-        while db.figures().in_use:
-            await asyncio.sleep(0.01)
-    return True
 
 
 def test_importing_the_configuration_touches_no_network() -> None:
