@@ -187,6 +187,9 @@ class Engine(PostgresEngine):
 
     async def start_connection_pool(self, **kwargs: Any) -> None:
         """Make the pool, empty, whatever the database does; warm it in the background."""
+        if self.pool is not None:  # a second one would leave the first without an owner
+            log.warning("pool_exists")
+            return
         settings = self.settings
         self.is_closed = False
         self._lent = 0

@@ -62,6 +62,15 @@ async def test_a_full_pool_refuses_instead_of_waiting_for_ever(url: str) -> None
     await db.close_connection_pool()
 
 
+async def test_a_second_start_leaves_nothing_running(url: str) -> None:
+    db = engine(url)
+    await db.start_connection_pool()
+    await db.start_connection_pool()
+    await db.close_connection_pool()
+    assert [task for task in asyncio.all_tasks() if task.get_name() == "keep the pool warm"] == []
+    assert await backends(url) == 0
+
+
 async def test_a_closed_server_opens_no_connections_of_its_own(url: str) -> None:
     db = engine(url)
     await db.start_connection_pool()
