@@ -155,7 +155,7 @@ async def test_a_file_that_cannot_be_written_is_said_in_a_line(
 async def test_a_full_disk_leaves_no_half_of_a_file(url: str, db: Engine, tmp_path: Path) -> None:
     await fill(db, 1, 5000)
     file = tmp_path / "trail.ndjson"
-    command = f"ulimit -f 64; exec {piccolo()} audit export --output={file}"
+    command = f"ulimit -f 64; exec '{piccolo()}' audit export --output='{file}'"
     done = subprocess.run(
         ["bash", "-c", f"trap '' XFSZ; {command}"],
         cwd=ROOT, env={**os.environ, "DATABASE_URL": url},
