@@ -30,12 +30,15 @@ from audit.seals import seal_regularly
 from home.accounts import purge_regularly
 from home.admin import home_tables
 from home.api import Api
+from home.cookies import AdminCookies
 from home.embedded import EmbeddedUnavailable
 from home.engine import Engine
 from home.guard import Guard
 from home.health import Probe, health_routes
 from home.logs import set_up_logs
+from home.pages import Pages
 from home.request import RequestContext
+from home.second_factor import SecondFactor
 from home.settings import ROOT, Settings
 from home.tables import Session, User
 from home.throttle import NoLimit
@@ -50,6 +53,7 @@ log = structlog.get_logger("groundwork")
 def create_app(settings: Settings, db: Engine) -> Starlette:
     """Compose the application. Nothing here needs the database to be there."""
     probe = Probe(db)
+    factor = SecondFactor(settings.mfa_key.get_secret_value() if settings.mfa_key else None)
 
     @asynccontextmanager
     async def lifespan(app: Starlette) -> AsyncIterator[None]:
@@ -67,11 +71,12 @@ def create_app(settings: Settings, db: Engine) -> Starlette:
     return Starlette(
         routes=[
             *health_routes(probe),
-            *Api(db, settings.registration).routes(),
+            *Api(db, factor, settings.registration).routes(),
+            *Pages(factor, settings.registration).routes(),
             Route("/", first_page(db, probe)),
             Mount("/static", StaticFiles(directory=ROOT / "home" / "static")),
             Route("/favicon.ico", lambda request: FileResponse(FAVICON)),
-            Mount("/admin", lazy_admin(settings)),
+            Mount("/admin", lazy_admin(settings, factor)),
         ],
         middleware=[
             Middleware(
@@ -79,7 +84,11 @@ def create_app(settings: Settings, db: Engine) -> Starlette:
                 trusted_proxies=settings.trusted_proxies,
                 production=settings.environment == "production",
             ),
-            Middleware(Guard, allowed_networks=settings.allowed_networks),
+            Middleware(
+                Guard,
+                allowed_networks=settings.allowed_networks,
+                allowed_hosts=settings.allowed_hosts,
+            ),
             Middleware(ErrorMiddleware),
         ],
         exception_handlers={HTTPException: http_error},
@@ -108,18 +117,18 @@ def regular_jobs(settings: Settings) -> list[Coroutine[Any, Any, None]]:
     return jobs
 
 
-def lazy_admin(settings: Settings) -> ASGIApp:
+def lazy_admin(settings: Settings, factor: SecondFactor) -> ASGIApp:
     """The back office, built for the first who asks for it: the server is up sooner."""
 
     async def build_and_call(scope: Scope, receive: Receive, send: Send) -> None:
-        admin = build_admin(settings.environment == "production")
+        admin = build_admin(settings.environment == "production", factor)
         await admin(scope, receive, send)
 
     return build_and_call
 
 
 @cache
-def build_admin(production: bool) -> ASGIApp:
+def build_admin(production: bool, factor: SecondFactor) -> ASGIApp:
     """Piccolo's admin with all tables."""
     app: ASGIApp = create_admin(
         tables=[*home_tables(), *audit_tables(), *sync_tables()],
@@ -127,10 +136,11 @@ def build_admin(production: bool) -> ASGIApp:
         session_table=Session,
         auto_include_related=False,
         rate_limit_provider=NoLimit(),  # home.throttle limits sign-ins
+        mfa_providers=[factor.provider],
         production=production,
         site_name="Groundwork",
     )
-    return app
+    return AdminCookies(app)
 
 
 def serve() -> None:

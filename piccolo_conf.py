@@ -3,7 +3,8 @@
 from typing import Any
 
 from home.engine import Engine
-from home.settings import SettingsError, load_settings
+from home.settings import load_settings
+from home.settings_sources import SettingsError
 
 try:
     SETTINGS = load_settings()

@@ -10,7 +10,8 @@ import structlog
 
 from audit.context import Actor, acting_as
 from audit.record import record
-from home import passwords, sessions, throttle
+from home import sessions, throttle
+from home.second_factor import SecondFactor
 from home.tables import Session, User, normalise_email
 
 END_OTHERS = "DELETE FROM sessions WHERE user_id = $1 AND sid <> $2 RETURNING sid"
@@ -38,25 +39,48 @@ class SignInFailed(Exception):
     """Unknown, wrong, not approved or disabled: the answer does not tell which."""
 
 
+class CodeNeeded(Exception):
+    """The password is right; the account has a second factor besides."""
+
+
 def _db() -> Any:
     return User._meta.db
 
 
-async def sign_in(email: str, password: str) -> str:
+async def prove(factor: SecondFactor, email: str, password: str, code: str | None) -> int:
+    """Whose account these open; the session is up to the caller.
+
+    Raises:
+        SignInFailed: these open no account.
+        CodeNeeded: the code of the second factor is missing.
+        throttle.Throttled: too many failures.
+    """
+    user_id = await User.login(email, password)
+    if user_id is None:
+        raise SignInFailed
+    if await factor.is_asked_of(user_id):
+        if not code:
+            raise CodeNeeded
+        if not await factor.accepts(user_id, code):
+            raise SignInFailed
+    return user_id
+
+
+async def sign_in(factor: SecondFactor, email: str, password: str, code: str | None) -> str:
     """Begin a session.
 
     Returns:
         The token for the cookie.
 
     Raises:
-        SignInFailed: these open no account.
-        throttle.Throttled: too many failures.
+        sessions.SecondFactorMissing: an administrator has to set one up first.
+        As `prove`.
     """
-    user_id = await User.login(email, password)
-    if user_id is None:
-        raise SignInFailed
+    user_id = await prove(factor, email, password, code)
     try:
         session = await Session.create_session(user_id)
+    except sessions.SecondFactorMissing:
+        raise
     except sessions.SignInRefused:
         raise SignInFailed from None
     return cast(str, session.token)
@@ -83,13 +107,21 @@ async def register(email: str, password: str, **columns: Any) -> None:
         await record("register.repeated", "users", throttle.account_key(normalise_email(email)))
 
 
-async def change_password(person: sessions.SignedIn, old: str, new: str) -> bool:
-    """Change the own password; all other sessions end. False: the old one is wrong."""
-    [row] = await User.select(User.password_hash).where(User.id == person.id)
-    if not await passwords.verify(old, row["password_hash"]):
-        return False
+async def change_password(person: sessions.SignedIn, old: str, new: str) -> str:
+    """Change the own password, which ends all sessions, and begin a new one.
+
+    Returns:
+        The token for the cookie.
+
+    Raises:
+        SignInFailed: the old password is another one.
+        PasswordRefused: the new one breaks a rule.
+        throttle.Throttled: too many failures.
+    """
+    if await User.login(person.email, old) != person.id:
+        raise SignInFailed
     await User.update_password(person.id, new)
-    return True
+    return cast(str, (await Session.create_session(person.id)).token)
 
 
 async def own_sessions(user_id: int) -> list[dict[str, Any]]:

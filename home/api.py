@@ -14,14 +14,17 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from home import accounts, preferences, sessions
+from home.cookies import set_session_cookie
 from home.engine import Engine
-from home.request import COOKIE, is_secure
+from home.second_factor import SecondFactor
 from home.sessions import SignedIn, client
 from home.tables import User
+from home.web import error_response
 
 Model = TypeVar("Model", bound=BaseModel)
 Name = Annotated[str, Field(max_length=255, pattern=r"^[^\x00-\x1f\x7f]*$")]
 NO_STORE = {"cache-control": "no-store"}
+SIGN_IN_FAILED = "These open no account."
 CSRF_HEADER = "x-csrf-token"
 
 
@@ -31,12 +34,21 @@ class Body(BaseModel):
     model_config = ConfigDict(extra="forbid", strict=True)
 
 
-class SignIn(Body):
+class Credentials(Body):
     email: Annotated[str, Field(max_length=255)]
     password: Annotated[str, Field(max_length=1024)]
 
 
-class Register(SignIn):
+class SignInBody(Credentials):
+    code: Annotated[str, Field(max_length=64)] | None = None
+
+
+class ChangePassword(Body):
+    old: Annotated[str, Field(max_length=1024)]
+    new: Annotated[str, Field(max_length=1024)]
+
+
+class Register(Credentials):
     display_name: Name | None = None
     organization: Name | None = None
 
@@ -53,14 +65,16 @@ class JsonObject(RootModel[dict[str, JsonValue]]):
 class Api:
     """The handlers. Those of a person find them signed in by `person`."""
 
-    def __init__(self, db: Engine, registration: bool) -> None:
+    def __init__(self, db: Engine, factor: SecondFactor, registration: bool) -> None:
         self.db = db
+        self.factor = factor
         self.registration = registration
 
     def routes(self) -> list[Route]:
         return [
             Route("/api/me", self.me),
             Route("/api/me", self.change_me, methods=["PATCH"]),
+            Route("/api/me/password", self.change_password, methods=["POST"]),
             Route("/api/me/preferences", self.preferences),
             Route("/api/me/preferences", self.replace_preferences, methods=["PUT"]),
             Route("/api/me/preferences", self.merge_preferences, methods=["PATCH"]),
@@ -90,6 +104,15 @@ class Api:
         if values:
             await User.update(values).where(User.id == person.id)
         return _answer(_profile(person) | values)
+
+    async def change_password(self, request: Request) -> Response:
+        body = await _body(request, ChangePassword)
+        person = await self.person(request)
+        try:
+            token = await accounts.change_password(person, body.old, body.new)
+        except accounts.SignInFailed:
+            raise HTTPException(403, "The old password is another one.") from None
+        return _with_session(token)
 
     async def preferences(self, request: Request) -> Response:
         person = await self.person(request)
@@ -125,22 +148,20 @@ class Api:
         return _answer({"ended": await accounts.end_other_sessions(person.id, person.sid)})
 
     async def sign_in(self, request: Request) -> Response:
-        body = await _body(request, SignIn)
+        body = await _body(request, SignInBody)
         try:
-            token = await accounts.sign_in(body.email, body.password)
+            token = await accounts.sign_in(self.factor, body.email, body.password, body.code)
         except accounts.SignInFailed:
-            raise HTTPException(401, "This e-mail address and password open no account.") from None
-        response = _answer({"csrf_token": csrf_token(token)})
-        response.set_cookie(
-            COOKIE, token, httponly=True, samesite="lax", secure=is_secure(request.scope)
-        )
-        return response
+            raise HTTPException(401, SIGN_IN_FAILED) from None
+        except accounts.CodeNeeded:
+            return error_response(401, "code_needed", "Send the code of your second factor, too.")
+        return _with_session(token)
 
     async def sign_out(self, request: Request) -> Response:
         await self.person(request)
         await accounts.sign_out(client.get().token)
         response = Response(status_code=204)
-        response.delete_cookie(COOKIE)
+        set_session_cookie(response, "")
         return response
 
     async def register(self, request: Request) -> Response:
@@ -150,6 +171,12 @@ class Api:
         await accounts.register(**body.model_dump())
         message = "If the address is new, an administrator has been asked to let you in."
         return _answer({"message": message}, 202)
+
+
+def _with_session(token: str) -> Response:
+    response = _answer({"csrf_token": csrf_token(token)})
+    set_session_cookie(response, token)
+    return response
 
 
 def csrf_token(token: str) -> str:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Sequence
 from ipaddress import ip_address
 from urllib.parse import urlsplit
 
 from starlette.datastructures import Headers
+from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from audit.context import current_actor
@@ -22,32 +25,26 @@ class Guard:
 
     Args:
         allowed_networks: who may come at all; empty is everybody. Health is told to all.
+        allowed_hosts: names that the application is reached by; empty is any.
     """
 
-    def __init__(self, app: ASGIApp, allowed_networks: Networks) -> None:
+    def __init__(
+        self, app: ASGIApp, allowed_networks: Networks, allowed_hosts: Sequence[str] = ()
+    ) -> None:
         self.app = app
         self.allowed_networks = allowed_networks
+        self.allowed_hosts = frozenset(host.lower() for host in allowed_hosts)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http" or scope["path"] in HEALTH:
             await self.app(scope, receive, send)
             return
-        if self.allowed_networks and not self._is_allowed():
-            answer = error_response(403, "forbidden", "This network may not use the application.")
-            await answer(scope, receive, send)
+        refusal = self._refusal(scope)
+        if refusal is not None:
+            await refusal(scope, receive, send)
             return
         if scope["method"] in SAFE:
             await self.app(scope, receive, send)
-            return
-        headers = Headers(scope=scope)
-        if not _is_same_origin(headers):
-            answer = error_response(403, "forbidden", "This request came from another site.")
-            await answer(scope, receive, send)
-            return
-        length = headers.get("content-length", "0")
-        if not length.isdigit() or int(length[:20]) > MAX_BODY_BYTES:
-            answer = error_response(413, "too_large", "A request holds at most 1 MiB.")
-            await answer(scope, receive, send)
             return
         received = 0
 
@@ -61,6 +58,23 @@ class Guard:
 
         await self.app(scope, receive_some, send)
 
+    def _refusal(self, scope: Scope) -> Response | None:
+        if self.allowed_networks and not self._is_allowed():
+            return error_response(403, "forbidden", "This network may not use the application.")
+        if scope["method"] in SAFE and not self.allowed_hosts:
+            return None
+        headers = Headers(scope=scope)
+        if self.allowed_hosts and _name(headers.get("host", "")) not in self.allowed_hosts:
+            return error_response(400, "bad_request", "The application has another name.")
+        if scope["method"] in SAFE:
+            return None
+        if not _is_same_origin(headers):
+            return error_response(403, "forbidden", "This request came from another site.")
+        length = headers.get("content-length", "0")
+        if not length.isdigit() or int(length[:20]) > MAX_BODY_BYTES:
+            return error_response(413, "too_large", "A request holds at most 1 MiB.")
+        return None
+
     def _is_allowed(self) -> bool:
         actor = current_actor()
         try:
@@ -68,6 +82,11 @@ class Guard:
         except ValueError:
             return False
         return any(address in network for network in self.allowed_networks)
+
+
+def _name(host: str) -> str:
+    """The name without the port."""
+    return re.sub(r":\d*$", "", host).lower()
 
 
 def _is_same_origin(headers: Headers) -> bool:

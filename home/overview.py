@@ -165,7 +165,7 @@ async def overview(db: Engine, probe: Probe, more: Sequence[PanelSource] = ()) -
             database(db, verdict),
         ]
     page = templates.get_template("overview.html")
-    html = page.render(panels=panels, connected=verdict.connected)
+    html = page.render(panels=panels, connected=verdict.connected, email=person and person.email)
     return HTMLResponse(html, headers={"cache-control": "no-store"})
 
 

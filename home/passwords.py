@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
+import hmac
+import unicodedata
 from collections.abc import Callable
+from contextlib import suppress
 from functools import lru_cache
 from typing import TypeVar
 
@@ -17,6 +21,8 @@ Result = TypeVar("Result")
 HASHER = PasswordHasher(time_cost=2, memory_cost=19_456, parallelism=1)
 MIN_LENGTH, MIN_LENGTH_ADMIN, MAX_LENGTH = 8, 15, 128
 HASHES_AT_ONCE = 2
+STOCK = "pbkdf2_sha256$"  # Piccolo's own hashes, of accounts that come from elsewhere
+MOST_STOCK_ITERATIONS = 10_000_000
 
 
 class PasswordRefused(ValueError):
@@ -24,7 +30,8 @@ class PasswordRefused(ValueError):
 
 
 def check(password: str, *, is_admin: bool) -> None:
-    """Check length only: NIST SP 800-63B section 3.1.1.2 advises against composition rules.
+    """Check length, and that it is not among the first that an attacker tries: NIST SP 800-63B,
+    section 3.1.1.2, asks for this, and advises against composition rules.
 
     Raises:
         PasswordRefused: with a sentence for the person.
@@ -35,28 +42,59 @@ def check(password: str, *, is_admin: bool) -> None:
         raise PasswordRefused(f"Choose {whose} of {least} to {MAX_LENGTH} characters.")
     if "\x00" in password or not password.isprintable():
         raise PasswordRefused("Choose a password without control characters.")
+    if password.lower() in _common():
+        raise PasswordRefused("This password is among the first that are tried: choose another.")
 
 
 async def hash_password(password: str) -> str:
     """The argon2id hash in PHC string format."""
-    return await _in_thread(HASHER.hash, password)
+    async with turn():
+        return await _in_thread(HASHER.hash, _composed(password))
 
 
 async def verify(password: str, stored: str) -> bool:
     """Whether the password fits; takes as long when `stored` is empty or unusable."""
-    return await _in_thread(_verify, password, stored)
+    async with turn():
+        return await verify_in_turn(password, stored)
+
+
+async def verify_in_turn(password: str, stored: str) -> bool:
+    """The same for a caller that has a `turn` already."""
+    return await _in_thread(_verify, _composed(password), stored)
 
 
 def needs_rehash(stored: str) -> bool:
-    """Whether the hash was made with other parameters than today's."""
-    return HASHER.check_needs_rehash(stored)
+    """Whether the hash was made with other parameters than today's, or by Piccolo's stock table."""
+    return stored.startswith(STOCK) or HASHER.check_needs_rehash(stored)
+
+
+@lru_cache(maxsize=1)
+def turn() -> anyio.CapacityLimiter:
+    """A place among the few that hash at the same time; used as a context manager."""
+    return anyio.CapacityLimiter(HASHES_AT_ONCE)
+
+
+def _composed(password: str) -> str:
+    """The same for the same characters, however a keyboard puts them together (NFC)."""
+    return unicodedata.normalize("NFC", password)
 
 
 def _verify(password: str, stored: str) -> bool:
-    try:
+    if stored.startswith(STOCK):
+        return _verify_stock(password, stored)
+    with suppress(VerificationError, InvalidHashError):
         return HASHER.verify(stored or _dummy(), password) and bool(stored)
-    except (VerificationError, InvalidHashError):
-        return False
+    return False
+
+
+def _verify_stock(password: str, stored: str) -> bool:
+    """`pbkdf2_sha256$<iterations>$<salt>$<hash in hex>`, as piccolo.apps.user makes them."""
+    with suppress(ValueError):
+        _, iterations, salt, expected = stored.split("$")
+        rounds = min(int(iterations), MOST_STOCK_ITERATIONS)
+        made = hashlib.pbkdf2_hmac("sha256", password.encode(), salt.encode(), rounds)
+        return hmac.compare_digest(made.hex(), expected)
+    return False
 
 
 @lru_cache(maxsize=1)
@@ -65,9 +103,11 @@ def _dummy() -> str:
 
 
 @lru_cache(maxsize=1)
-def _limiter() -> anyio.CapacityLimiter:
-    return anyio.CapacityLimiter(HASHES_AT_ONCE)
+def _common() -> frozenset[str]:
+    from zxcvbn.frequency_lists import FREQUENCY_LISTS  # 1 MB: loaded for the first who needs it
+
+    return frozenset(FREQUENCY_LISTS["passwords"])
 
 
 async def _in_thread(function: Callable[..., Result], *args: str) -> Result:
-    return await anyio.to_thread.run_sync(function, *args, limiter=_limiter())
+    return await anyio.to_thread.run_sync(function, *args)

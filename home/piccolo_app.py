@@ -14,12 +14,13 @@ from home.commands import (
     setup,
     verify,
 )
+from home.second_factor import AuthenticatorSecret
 from home.tables import Session, User, UserPreference
 
 APP_CONFIG = AppConfig(
     app_name="home",
     migrations_folder_path=Path(__file__).parent / "piccolo_migrations",
-    table_classes=[User, UserPreference, Session],
+    table_classes=[User, UserPreference, Session, AuthenticatorSecret],
     migration_dependencies=["audit.piccolo_app"],
     commands=[
         migrate,

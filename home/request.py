@@ -7,19 +7,18 @@ from __future__ import annotations
 
 import re
 import secrets
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from ipaddress import IPv4Network, IPv6Network, ip_address
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from audit.context import Actor, current
+from home.cookies import session_token
 from home.sessions import Client, client
 
 GIVEN_ID = re.compile(r"[A-Za-z0-9._-]{1,100}")
 Networks = Sequence[IPv4Network | IPv6Network]
 
-COOKIE = "id"  # of the session; piccolo-admin knows no other name
-TOKENS = re.compile(rf"(?:^|;\s*){COOKIE}=([^;]*)")
 # Of the OWASP Secure Headers Project, as far as the back office works under them.
 HEADERS = {
     "content-security-policy": "default-src 'self'; script-src 'self'; "
@@ -39,12 +38,13 @@ class RequestContext:
 
     Args:
         trusted_proxies: networks whose X-Forwarded-For is believed.
-        production: browsers are told to come by https only.
+        production: browsers are told to come by https only, and get cookies for https.
     """
 
     def __init__(self, app: ASGIApp, trusted_proxies: Networks, production: bool) -> None:
         self.app = app
         self.trusted_proxies = trusted_proxies
+        self.production = production
         headers = HEADERS | (HTTPS_ONLY if production else {})
         self.headers = [(name.encode(), value.encode()) for name, value in headers.items()]
 
@@ -69,8 +69,9 @@ class RequestContext:
             await send(message)
 
         user_agent = headers.get(b"user-agent", b"").decode("latin-1")
-        tokens = TOKENS.findall(headers.get(b"cookie", b"").decode("latin-1"))
-        client.set(Client(user_agent, tokens[-1] if tokens else ""))
+        cookies = headers.get(b"cookie", b"").decode("latin-1")
+        is_secure = self.production or is_https(scope, headers, self.trusted_proxies)
+        client.set(Client(user_agent, session_token(cookies, is_secure), is_secure))
         context = current.set(actor)
         try:
             await self.app(scope, receive, with_id)
@@ -78,9 +79,12 @@ class RequestContext:
             current.reset(context)
 
 
-def is_secure(scope: Scope) -> bool:
+def is_https(scope: Scope, headers: Mapping[bytes, bytes], trusted_proxies: Networks) -> bool:
     """Whether the browser speaks https, to us or to the proxy in front of us."""
-    return bool(scope["scheme"] == "https")
+    if scope["scheme"] == "https" or not trusted_proxies:
+        return bool(scope["scheme"] == "https")
+    proxy = scope["client"][0] if scope.get("client") else None
+    return headers.get(b"x-forwarded-proto") == b"https" and _is_in(proxy, trusted_proxies)
 
 
 def client_address(scope: Scope, trusted_proxies: Networks) -> str | None:

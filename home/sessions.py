@@ -12,6 +12,7 @@ from contextvars import ContextVar
 from typing import Any, NamedTuple
 
 from audit.context import current_actor, identify
+from audit.record import record
 
 SESSIONS_PER_PERSON = 10
 
@@ -47,6 +48,11 @@ CREATE = """
     FROM users u WHERE u.id = $2 AND u.is_approved AND NOT u.is_disabled
     RETURNING expire, max_expire
 """
+SIGNED_IN = "UPDATE users SET last_login_at = now() WHERE id = $1 RETURNING email"
+MUST_SET_UP = """
+    SELECT is_admin OR is_superuser FROM users
+    WHERE id = $1 AND NOT EXISTS (SELECT FROM authenticator_secrets WHERE user_id = $1)
+"""
 
 
 class Client(NamedTuple):
@@ -54,6 +60,7 @@ class Client(NamedTuple):
 
     user_agent: str = ""
     token: str = ""
+    is_secure: bool = False
 
 
 client: ContextVar[Client] = ContextVar("client")
@@ -73,6 +80,13 @@ class SignedIn(NamedTuple):
 
 class SignInRefused(Exception):
     """The account was disabled, or lost its approval, at this very moment."""
+
+
+class SecondFactorMissing(SignInRefused):
+    """`MFA_REQUIRED`, and this administrator has not set one up."""
+
+    def __init__(self) -> None:
+        super().__init__("Administrators need a second factor here: set yours up at /second-factor")
 
 
 def digest(token: str) -> str:
@@ -102,12 +116,17 @@ async def create(db: Any, user_id: int) -> tuple[str, Any]:
     Raises:
         SignInRefused: the account may not sign in.
     """
+    if db.settings.mfa_required and any(row[0] for row in await db.run_sql(MUST_SET_UP, user_id)):
+        raise SecondFactorMissing
     token = secrets.token_urlsafe(32)  # 256 bits
     device, actor = client.get(Client()), current_actor()
     sess = {"user_agent": device.user_agent[:500], "ip_address": actor and actor.ip_address}
     old = digest(device.token) if device.token else ""
     arguments = (digest(token), user_id, json.dumps(sess), old, SESSIONS_PER_PERSON)
-    rows = await db.run_sql(CREATE, *arguments)
-    if not rows:
-        raise SignInRefused
+    async with db.transaction():
+        rows = await db.run_sql(CREATE, *arguments)
+        if not rows:
+            raise SignInRefused
+        [person] = await db.run_sql(SIGNED_IN, user_id)
+        await record("sign_in.succeeded", "sign_in", person["email"])
     return token, rows[0]

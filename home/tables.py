@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from typing import Any, cast
 
 from piccolo.apps.user.tables import BaseUser
@@ -115,34 +115,33 @@ class User(BaseUser, tablename="users"):
     async def login(cls, username: str, password: str) -> int | None:
         """The id of the account these open, or None: unknown, wrong, unapproved or disabled.
 
-        All take the same time: the hash is computed whatever was found.
+        All take the same time: the hash is computed whatever was found. Failures are counted
+        before the next attempt has its turn, so that many at once gain nothing.
 
         Raises:
             throttle.Throttled: this account or this address has failed too often.
         """
         email, stored = normalise_email(username), None
-        await throttle.check(cls._meta.db, email)
-        if len(password) <= passwords.MAX_LENGTH and len(email) <= 255 and "\x00" not in email:
-            stored = await (
-                cls.select(cls.id, cls.password_hash)
-                .where(cls.email == email, cls.is_approved.eq(True), cls.is_disabled.eq(False))
-                .first()
-            )
-        password = password[: passwords.MAX_LENGTH]
-        if not await passwords.verify(password, stored["password_hash"] if stored else ""):
-            await record("sign_in.failed", throttle.RESOURCE, throttle.account_key(email))
-            return None
+        async with passwords.turn():
+            await throttle.check(cls._meta.db, email)
+            if len(password) <= passwords.MAX_LENGTH and len(email) <= 255 and "\x00" not in email:
+                stored = await (
+                    cls.select(cls.id, cls.password_hash)
+                    .where(cls.email == email, cls.is_approved.eq(True), cls.is_disabled.eq(False))
+                    .first()
+                )
+            password = password[: passwords.MAX_LENGTH]
+            password_hash = stored["password_hash"] if stored else ""
+            if not await passwords.verify_in_turn(password, password_hash):
+                await record("sign_in.failed", throttle.RESOURCE, throttle.account_key(email))
+                return None
         assert stored is not None  # nothing fits an empty hash
         identify(email, stored["id"])
-        better_hash = None
-        if passwords.needs_rehash(stored["password_hash"]):
+        if passwords.needs_rehash(password_hash):
             better_hash = await passwords.hash_password(password)
-        async with cls._meta.db.transaction():
-            await cls.update({cls.last_login_at: datetime.now(UTC)}).where(cls.id == stored["id"])
-            if better_hash is not None:
+            async with cls._meta.db.transaction():
                 await cls.raw("SELECT set_config('groundwork.rehash', 'on', true)")
                 await cls.update({cls.password_hash: better_hash}).where(cls.id == stored["id"])
-            await record("sign_in.succeeded", throttle.RESOURCE, email)
         return cast(int, stored["id"])
 
 

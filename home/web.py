@@ -12,6 +12,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from home.errors import DatabaseUnavailable
 from home.passwords import PasswordRefused
 from home.preferences import Changed, TooLarge
+from home.sessions import SecondFactorMissing
 from home.throttle import Throttled
 
 log = structlog.get_logger("groundwork.web")
@@ -106,6 +107,8 @@ def answer_for(error: Exception, path: str) -> Response:
         case Throttled():
             headers = {"retry-after": str(error.retry_after)}
             return error_response(429, "too_many_attempts", str(error), **headers)
+        case SecondFactorMissing():
+            return error_response(403, "second_factor_missing", str(error))
         case PasswordRefused():
             return error_response(422, "invalid", str(error))
         case Changed():
