@@ -53,7 +53,7 @@ class Pages:
     async def sign_in(self, request: Request) -> Response:
         if request.method != "POST":
             return self._page("sign_in")
-        form = await request.form()
+        form = await request.form(max_files=0, max_fields=20)
         email, password, code = (_text(form, name) for name in ("email", "password", "code"))
         try:
             token = await accounts.sign_in(self.factor, email, password, code)
@@ -70,7 +70,7 @@ class Pages:
             return self._page("register", 403, message="Ask an administrator for an account.")
         if request.method != "POST":
             return self._page("register")
-        form = await request.form()
+        form = await request.form(max_files=0, max_fields=20)
         typed = {name: _text(form, name)[:255] for name in ("email", "display_name")}
         try:
             await accounts.register(
@@ -90,7 +90,7 @@ class Pages:
             return self._page("second_factor", 404, message="Second factors are not set up here.")
         if request.method != "POST":
             return self._page("second_factor")
-        form = await request.form()
+        form = await request.form(max_files=0, max_fields=20)
         if setup := _text(form, "setup"):
             return await self._confirm(setup, _text(form, "code"), _text(form, "email"))
         email, password, code = (_text(form, name) for name in ("email", "password", "code"))

@@ -11,6 +11,7 @@ import os
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 
 import asyncpg
@@ -158,6 +159,26 @@ async def client(app: Starlette) -> AsyncIterator[httpx.AsyncClient]:
     transport = httpx.ASGITransport(app=app, raise_app_exceptions=False)
     async with httpx.AsyncClient(transport=transport, base_url="http://test") as client:
         yield client
+
+
+@asynccontextmanager
+async def client_with(
+    address: str = "127.0.0.1", base_url: str = "http://test", **settings: object
+) -> AsyncIterator[httpx.AsyncClient]:
+    """An outsider at an application with other settings, on the database of `url`."""
+    db = piccolo_conf.DB
+    changed = piccolo_conf.SETTINGS.model_copy(update=settings)
+    app = create_app(changed, db)
+    before, db.settings = db.settings, changed
+    transport = httpx.ASGITransport(app=app, raise_app_exceptions=False, client=(address, 4711))
+    try:
+        async with (
+            app.router.lifespan_context(app),
+            httpx.AsyncClient(transport=transport, base_url=base_url) as client,
+        ):
+            yield client
+    finally:
+        db.settings = before
 
 
 @pytest.fixture

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 
 import asyncpg
 import httpx
 import pytest
+from piccolo.apps.user.tables import BaseUser
 
 from home import passwords
 from home.engine import Engine
@@ -127,7 +129,13 @@ async def test_changing_the_password_in_the_admin(
 
 @pytest.mark.parametrize(
     ("password", "is_admin"),
-    [("short", False), ("x" * 129, False), ("eleven char", True), ("\x00" * 9, False)],
+    [
+        ("short", False),
+        ("x" * 129, False),
+        ("eleven char", True),
+        ("\x00" * 9, False),
+        ("Football1", False),
+    ],
 )
 def test_passwords_that_break_a_rule(password: str, is_admin: bool) -> None:
     with pytest.raises(passwords.PasswordRefused):
@@ -186,3 +194,28 @@ async def test_the_three_column_layout_of_other_programs(db: object, url: str) -
 async def test_the_database_refuses_what_is_no_address(db: Engine, email: str) -> None:
     with pytest.raises(asyncpg.CheckViolationError):
         await db._run_in_pool("INSERT INTO users (email, password_hash) VALUES ($1, '')", [email])
+
+
+async def test_stock_hashes_are_accepted_and_upgraded(
+    client: httpx.AsyncClient, member: User
+) -> None:
+    stock = BaseUser.hash_password(PASSWORD, iterations=1_000)
+    await User.update({User.password_hash: stock}).where(User.id == member.id)
+    assert await User.login("mel@example.com", "another password") is None
+    assert await User.login("mel@example.com", PASSWORD) == member.id
+    [now] = await User.select(User.password_hash)
+    assert now["password_hash"].startswith("$argon2id$")
+    assert await User.login("mel@example.com", PASSWORD) == member.id
+
+
+async def test_the_same_characters_are_the_same_password(db: object) -> None:
+    composed, decomposed = "Müller's café", "Mu\u0308ller's cafe\u0301"
+    await User.create_user("mel@example.com", composed, is_approved=True)
+    assert await User.login("mel@example.com", decomposed) is not None
+
+
+async def test_many_guesses_at_once_gain_nothing(client: httpx.AsyncClient, member: User) -> None:
+    body = {"email": "mel@example.com", "password": "a wrong password"}
+    answers = await asyncio.gather(*[client.post("/api/sign-in", json=body) for _ in range(30)])
+    guessed = sum(answer.status_code == 401 for answer in answers)
+    assert guessed <= 5 + passwords.HASHES_AT_ONCE

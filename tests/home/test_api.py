@@ -141,6 +141,23 @@ async def test_at_most_ten_sessions(app: Starlette, member: User) -> None:
     assert await Session.get_user_id(tokens[-1]) == member.id
 
 
+async def test_changing_the_password_ends_all_sessions_and_begins_a_new_one(
+    mel: httpx.AsyncClient, app: Starlette
+) -> None:
+    new = "another good phrase"
+    async with browser(app) as other:
+        await enter(other, MEL)
+        wrong = await mel.post("/api/me/password", json={"old": "not this one", "new": new})
+        assert wrong.status_code == 403
+        weak = await mel.post("/api/me/password", json={"old": PASSWORD, "new": "short"})
+        assert weak.status_code == 422
+        right = await mel.post("/api/me/password", json={"old": PASSWORD, "new": new})
+        assert right.status_code == 200
+        assert (await other.get("/api/me")).status_code == 401
+        assert (await mel.get("/api/me")).json()["csrf_token"] == right.json()["csrf_token"]
+        assert (await other.post("/api/sign-in", json=MEL)).status_code == 401
+
+
 async def test_signing_out(mel: httpx.AsyncClient) -> None:
     token = mel.cookies["id"]
     assert (await mel.post("/api/sign-out")).status_code == 204

@@ -8,10 +8,8 @@ from ipaddress import ip_network
 import httpx
 import pytest
 
-import piccolo_conf
 from home.tables import User
-from main import create_app
-from tests.conftest import PASSWORD, sign_in
+from tests.conftest import PASSWORD, client_with, sign_in
 
 pytestmark = pytest.mark.any_version
 
@@ -69,13 +67,19 @@ async def test_a_body_has_an_end(client: httpx.AsyncClient, administrator: User,
     ("address", "status"), [("10.1.2.3", 401), ("203.0.113.9", 403), ("nonsense", 403)]
 )
 async def test_networks(url: str, address: str, status: int) -> None:
-    allowed = {"allowed_networks": (ip_network("10.0.0.0/8"),)}
-    settings = piccolo_conf.SETTINGS.model_copy(update=allowed)
-    app = create_app(settings, piccolo_conf.DB)
-    transport = httpx.ASGITransport(app=app, client=(address, 4711))
-    async with (
-        app.router.lifespan_context(app),
-        httpx.AsyncClient(transport=transport, base_url="http://test") as client,
-    ):
+    allowed = (ip_network("10.0.0.0/8"),)
+    async with client_with(address, allowed_networks=allowed) as client:
         assert (await client.get("/api/me")).status_code == status
         assert (await client.get("/health/live")).status_code == 200
+
+
+@pytest.mark.any_version
+@pytest.mark.parametrize(
+    ("host", "status"),
+    [("Tool.example.com:8443", 401), ("evil.example.net", 400), ("", 400), ("[::1]:8000", 401)],
+)
+async def test_hosts(url: str, host: str, status: int) -> None:
+    async with client_with(allowed_hosts=("tool.example.com", "[::1]")) as client:
+        answer = await client.get("/api/me", headers={"host": host})
+        assert answer.status_code == status
+        assert (await client.get("/health", headers={"host": "10.0.0.7"})).status_code == 200
