@@ -36,6 +36,7 @@ from home.engine import Engine
 from home.guard import Guard
 from home.health import Probe, health_routes
 from home.logs import set_up_logs
+from home.openapi import api_routes, openapi_routes
 from home.pages import Pages
 from home.request import RequestContext
 from home.second_factor import SecondFactor
@@ -54,6 +55,7 @@ def create_app(settings: Settings, db: Engine) -> Starlette:
     """Compose the application. Nothing here needs the database to be there."""
     probe = Probe(db)
     factor = SecondFactor(settings.mfa_key.get_secret_value() if settings.mfa_key else None)
+    operations = Api(db, factor, settings.registration).operations()
 
     @asynccontextmanager
     async def lifespan(app: Starlette) -> AsyncIterator[None]:
@@ -71,7 +73,8 @@ def create_app(settings: Settings, db: Engine) -> Starlette:
     return Starlette(
         routes=[
             *health_routes(probe),
-            *Api(db, factor, settings.registration).routes(),
+            *api_routes(operations),
+            *openapi_routes(operations),
             *Pages(factor, settings.registration).routes(),
             Route("/", first_page(db, probe)),
             Mount("/static", StaticFiles(directory=ROOT / "home" / "static")),

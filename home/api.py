@@ -5,61 +5,39 @@ from __future__ import annotations
 import hashlib
 import hmac
 import json
-from typing import Annotated, Any, TypeVar
+from functools import partial
+from typing import Any, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, JsonValue, RootModel, ValidationError
+from pydantic import BaseModel, ValidationError
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
-from starlette.routing import Route
 
 from home import accounts, preferences, sessions
+from home.api_models import (
+    ChangePassword,
+    Ended,
+    JsonObject,
+    Me,
+    Message,
+    Profile,
+    Profiled,
+    Register,
+    Sessions,
+    SignIn,
+    Token,
+)
 from home.cookies import set_session_cookie
 from home.engine import Engine
+from home.openapi import CSRF_HEADER, Operation
 from home.second_factor import SecondFactor
 from home.sessions import SignedIn, client
 from home.tables import User
 from home.web import error_response
 
 Model = TypeVar("Model", bound=BaseModel)
-Name = Annotated[str, Field(max_length=255, pattern=r"^[^\x00-\x1f\x7f]*$")]
 NO_STORE = {"cache-control": "no-store"}
 SIGN_IN_FAILED = "These open no account."
-CSRF_HEADER = "x-csrf-token"
-
-
-class Body(BaseModel):
-    """What may be sent: these fields, and no others."""
-
-    model_config = ConfigDict(extra="forbid", strict=True)
-
-
-class Credentials(Body):
-    email: Annotated[str, Field(max_length=255)]
-    password: Annotated[str, Field(max_length=1024)]
-
-
-class SignInBody(Credentials):
-    code: Annotated[str, Field(max_length=64)] | None = None
-
-
-class ChangePassword(Body):
-    old: Annotated[str, Field(max_length=1024)]
-    new: Annotated[str, Field(max_length=1024)]
-
-
-class Register(Credentials):
-    display_name: Name | None = None
-    organization: Name | None = None
-
-
-class Profile(Body):
-    display_name: Name | None = None
-    organization: Name | None = None
-
-
-class JsonObject(RootModel[dict[str, JsonValue]]):
-    """Any JSON object."""
 
 
 class Api:
@@ -70,20 +48,57 @@ class Api:
         self.factor = factor
         self.registration = registration
 
-    def routes(self) -> list[Route]:
+    def operations(self) -> list[Operation]:
+        """What the API can do."""
+        return [*self._of_accounts(), *self._of_preferences(), *self._of_sessions()]
+
+    def _of_accounts(self) -> list[Operation]:
+        anybody = partial(Operation, signed_in=False)
         return [
-            Route("/api/me", self.me),
-            Route("/api/me", self.change_me, methods=["PATCH"]),
-            Route("/api/me/password", self.change_password, methods=["POST"]),
-            Route("/api/me/preferences", self.preferences),
-            Route("/api/me/preferences", self.replace_preferences, methods=["PUT"]),
-            Route("/api/me/preferences", self.merge_preferences, methods=["PATCH"]),
-            Route("/api/me/sessions", self.sessions),
-            Route("/api/me/sessions", self.end_other_sessions, methods=["DELETE"]),
-            Route("/api/me/sessions/{sid}", self.end_session, methods=["DELETE"]),
-            Route("/api/sign-in", self.sign_in, methods=["POST"]),
-            Route("/api/sign-out", self.sign_out, methods=["POST"]),
-            Route("/api/register", self.register, methods=["POST"]),
+            Operation("GET", "/api/me", self.me, "The own profile.", answer=Me),
+            Operation("PATCH", "/api/me", self.change_me, "Change it.", Profile, Profiled),
+            Operation(
+                "POST", "/api/me/password", self.change_password,
+                "Change the own password. All sessions end, and this one begins anew.",
+                ChangePassword, Token, errors=(429,),
+            ),
+            anybody(
+                "POST", "/api/sign-in", self.sign_in,
+                "Begin a session: sets its cookie. Code is of the second factor, if there is one.",
+                SignIn, Token, errors=(401, 429),
+            ),
+            Operation("POST", "/api/sign-out", self.sign_out, "End this session.", status=204),
+            anybody(
+                "POST", "/api/register", self.register,
+                "Ask for an account. It waits for approval; whether it existed, nobody is told.",
+                Register, Message, 202, errors=(409,),
+            ),
+        ]  # fmt: skip
+
+    def _of_preferences(self) -> list[Operation]:
+        of = partial(Operation, path="/api/me/preferences", answer=JsonObject, etag=True)
+        return [
+            of("GET", handler=self.preferences, summary="The own preferences."),
+            of(
+                "PUT", handler=self.replace_preferences, body=JsonObject,
+                summary="Replace them.",
+            ),
+            of(
+                "PATCH", handler=self.merge_preferences, body=JsonObject,
+                summary="Merge a JSON merge patch (RFC 7396) into them.",
+            ),
+        ]  # fmt: skip
+
+    def _of_sessions(self) -> list[Operation]:
+        path = "/api/me/sessions"
+        return [
+            Operation("GET", path, self.sessions, "The own sessions.", answer=Sessions),
+            Operation(
+                "DELETE", path, self.end_other_sessions, "End all but this one.", answer=Ended
+            ),
+            Operation(
+                "DELETE", path + "/{sid}", self.end_session, "End one.", status=204, errors=(404,)
+            ),
         ]
 
     async def person(self, request: Request) -> SignedIn:
@@ -98,7 +113,7 @@ class Api:
         return _answer(_profile(person) | {"csrf_token": csrf_token(client.get().token)})
 
     async def change_me(self, request: Request) -> Response:
-        profile = await _body(request, Profile)
+        profile = await body_of(request, Profile)
         person = await self.person(request)
         values: dict[Any, Any] = profile.model_dump(exclude_unset=True)
         if values:
@@ -106,7 +121,7 @@ class Api:
         return _answer(_profile(person) | values)
 
     async def change_password(self, request: Request) -> Response:
-        body = await _body(request, ChangePassword)
+        body = await body_of(request, ChangePassword)
         person = await self.person(request)
         try:
             token = await accounts.change_password(person, body.old, body.new)
@@ -119,7 +134,7 @@ class Api:
         return _stored(await preferences.read(self.db, person.id))
 
     async def replace_preferences(self, request: Request) -> Response:
-        content = (await _body(request, JsonObject)).root
+        content = (await body_of(request, JsonObject)).root
         token, etag = _checked_token(request), _if_match(request)
         sid = sessions.digest(token)
         if stored := await preferences.replace_own(self.db, sid, content, etag):
@@ -128,7 +143,7 @@ class Api:
         return _stored(await preferences.replace(self.db, person.id, content, etag))
 
     async def merge_preferences(self, request: Request) -> Response:
-        patch = (await _body(request, JsonObject)).root
+        patch = (await body_of(request, JsonObject)).root
         person = await self.person(request)
         return _stored(await preferences.merge(self.db, person.id, patch, _if_match(request)))
 
@@ -148,7 +163,7 @@ class Api:
         return _answer({"ended": await accounts.end_other_sessions(person.id, person.sid)})
 
     async def sign_in(self, request: Request) -> Response:
-        body = await _body(request, SignInBody)
+        body = await body_of(request, SignIn)
         try:
             token = await accounts.sign_in(self.factor, body.email, body.password, body.code)
         except accounts.SignInFailed:
@@ -167,7 +182,7 @@ class Api:
     async def register(self, request: Request) -> Response:
         if not self.registration:
             raise HTTPException(403, "Ask an administrator for an account.")
-        body = await _body(request, Register)
+        body = await body_of(request, Register)
         await accounts.register(**body.model_dump())
         message = "If the address is new, an administrator has been asked to let you in."
         return _answer({"message": message}, 202)
@@ -196,7 +211,7 @@ def _checked_token(request: Request) -> str:
     return token
 
 
-async def _body(request: Request, model: type[Model]) -> Model:
+async def body_of(request: Request, model: type[Model]) -> Model:
     """The body, checked before anything else is done."""
     try:
         return model.model_validate_json(await request.body())

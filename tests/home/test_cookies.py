@@ -13,7 +13,7 @@ from tests.conftest import PASSWORD, client_with
 pytestmark = pytest.mark.any_version
 
 ADA = {"email": "ada@example.com", "password": PASSWORD}
-PROXY = {"trusted_proxies": (ip_network("10.0.0.0/8"),)}
+PROXIES = (ip_network("10.0.0.0/8"),)
 
 
 async def enter_the_back_office(client: httpx.AsyncClient) -> httpx.Response:
@@ -63,7 +63,7 @@ async def test_a_cookie_that_another_host_could_have_set_is_not_believed(
 async def test_only_our_proxies_say_what_browsers_speak(
     url: str, administrator: User, address: str, name: str
 ) -> None:
-    async with client_with(address, **PROXY) as client:
+    async with client_with(address, trusted_proxies=PROXIES) as client:
         client.headers["x-forwarded-proto"] = "https"
         cookie = (await client.post("/api/sign-in", json=ADA)).headers["set-cookie"]
         assert cookie.startswith(f"{name}=")
