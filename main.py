@@ -26,6 +26,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from audit.admin import audit_tables
 from audit.digests import SealKeys
+from audit.forms import audit_forms
 from audit.seals import seal_regularly
 from home.accounts import purge_regularly
 from home.admin import home_tables
@@ -33,6 +34,7 @@ from home.api import Api
 from home.cookies import AdminCookies
 from home.embedded import EmbeddedUnavailable
 from home.engine import Engine
+from home.forms import home_forms
 from home.guard import Guard
 from home.health import Probe, health_routes
 from home.logs import set_up_logs
@@ -135,6 +137,7 @@ def build_admin(production: bool, factor: SecondFactor) -> ASGIApp:
     """Piccolo's admin with all tables."""
     app: ASGIApp = create_admin(
         tables=[*home_tables(), *audit_tables(), *sync_tables()],
+        forms=[*audit_forms(), *home_forms()],
         auth_table=User,
         session_table=Session,
         auto_include_related=False,
@@ -142,6 +145,7 @@ def build_admin(production: bool, factor: SecondFactor) -> ASGIApp:
         mfa_providers=[factor.provider],
         production=production,
         site_name="Groundwork",
+        sidebar_links={"Overview": "/", "API": "/api/docs"},
     )
     return AdminCookies(app)
 

@@ -14,24 +14,21 @@ from audit.admin import refuse
 from home.tables import Session, User, UserPreference
 
 # What the edit form of a person may change; the rest follows from what people do.
-EDITABLE = {
-    "email",
-    "display_name",
-    "organization",
-    "clerk_id",
-    "is_admin",
-    "is_superuser",
-    "is_approved",
-    "is_disabled",
-}
+EDITABLE = {"email", "display_name", "organization", "clerk_id", "is_admin", "is_superuser"}
+BY_FORM = {"is_approved", "is_disabled"}
 
 
-def _only_editable(row_id: Any, values: dict[str, Any]) -> dict[str, Any]:
+async def _only_editable(row_id: Any, values: dict[str, Any]) -> dict[str, Any]:
     """The form sends every field; what it may not change is left as it is."""
     if values.get("password_hash"):
         raise HTTPException(
             status_code=422,
             detail="Passwords are changed by their owners.",
+        )
+    decided = await User.select(*BY_FORM).where(User.id == row_id).first() or {}
+    if any(values.get(name, decided[name]) != decided[name] for name in decided):
+        raise HTTPException(
+            status_code=422, detail="Use the forms to approve, reject, disable or enable somebody."
         )
     changes = {name: value for name, value in values.items() if name in EDITABLE}
     if not changes:
@@ -42,7 +39,7 @@ def _only_editable(row_id: Any, values: dict[str, Any]) -> dict[str, Any]:
 def home_tables() -> list[TableConfig]:
     """Table configurations of the group Accounts."""
     # piccolo-admin's PUT and POST skip hooks and would store a password as it was typed.
-    people = refuse("People are created with piccolo home create_user, and edited field by field.")
+    people = refuse("Use the form to create a person; edit one field by field.")
     sessions = [refuse("Sessions begin at sign-in; they can be ended, not edited.")]
     return [
         TableConfig(

@@ -27,8 +27,8 @@ UNUSABLE = (
     RecursionError,
     ValueError,  # JSON, Unicode, unknown columns, numbers with thousands of digits ...
 )
-# piccolo-api's sign-in takes the types of what it is sent for granted.
-UNCHECKED = "/admin/public/"
+# piccolo's sign-in and forms take the types of what they are sent for granted.
+UNCHECKED = ("/admin/public/", "/admin/api/forms/")
 # Constraints whose violation has a sentence of its own.
 SENTENCES = {
     "users_email_unique": "There is already an account with this e-mail address.",
