@@ -10,7 +10,8 @@ from piccolo_api.crud.hooks import Hook, HookType
 from piccolo_api.crud.validators import Validators
 from starlette.exceptions import HTTPException
 
-from audit.admin import refuse
+from audit.admin import read_only, refuse
+from home.second_factor import AuthenticatorSecret
 from home.tables import Session, User, UserPreference
 
 # What the edit form of a person may change; the rest follows from what people do.
@@ -60,7 +61,22 @@ def home_tables() -> list[TableConfig]:
             validators=Validators(post_single=[people], put_single=[people]),
             hooks=[Hook(HookType.pre_patch, _only_editable)],
         ),
-        TableConfig(UserPreference, menu_group="Accounts"),
+        TableConfig(
+            UserPreference,
+            menu_group="Accounts",
+            validators=read_only("Preferences are changed by the person they belong to."),
+        ),
+        TableConfig(
+            AuthenticatorSecret,
+            menu_group="Accounts",
+            visible_columns=[
+                AuthenticatorSecret.id,
+                AuthenticatorSecret.user_id,
+                AuthenticatorSecret.created_at,
+            ],
+            visible_filters=[AuthenticatorSecret.user_id, AuthenticatorSecret.created_at],
+            validators=read_only("Second factors are set up by their owners, or removed by form."),
+        ),
         TableConfig(
             Session,
             menu_group="Accounts",
