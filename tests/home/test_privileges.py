@@ -41,7 +41,7 @@ async def everybody(administrator: User, member: User) -> None:
     olga = await User.create_user("olga@example.com", PASSWORD, is_admin=True, is_approved=True)
     for person in (administrator, member, olga):
         await UserPreference(user_id=person.id, preferences='{"a": 1}').save()
-    stored = {"secret": "xchacha20-00", "recovery_codes": ["r"]}
+    stored: dict[str, Any] = {"secret": "xchacha20-00", "recovery_codes": ["r"]}
     await AuthenticatorSecret(user_id=administrator.id, **stored).save()
 
 
