@@ -120,3 +120,12 @@ def test_compose_gives_the_application_only_settings_and_the_right_database(
     for same in ("POSTGRES_USER", "POSTGRES_DB", "POSTGRES_PASSWORD"):
         assert given[same] == db["environment"][same]
     assert given["POSTGRES_PASSWORD"].startswith("${POSTGRES_PASSWORD:?")  # no credential in code
+
+
+def test_the_proofs_of_the_security_page_exist() -> None:
+    page = (ROOT / "docs" / "security.md").read_text()
+    tests = "\n".join(path.read_text() for path in (ROOT / "tests").rglob("test_*.py"))
+    for name in re.findall(r"`(test_\w+)`", page):
+        assert f"def {name}(" in tests, name
+    for path in re.findall(r"`(tests/[\w/.]+)`", page):
+        assert (ROOT / path).exists(), path

@@ -1,0 +1,85 @@
+"""How long a session opens the door, and that nothing else does."""
+
+from __future__ import annotations
+
+import re
+from datetime import timedelta
+
+import httpx
+import pytest
+
+from home.engine import Engine
+from home.tables import Session, User
+from tests.conftest import PASSWORD
+
+MEL = {"email": "mel@example.com", "password": PASSWORD}
+LEFT = "SELECT expire - now() AS idle, max_expire - now() AS whole FROM sessions"
+
+
+async def test_a_dump_lets_nobody_in(client: httpx.AsyncClient, db: Engine, member: User) -> None:
+    await client.post("/api/sign-in", json=MEL)
+    await client.patch("/api/me", json={"display_name": "Mel"})
+    assert (await client.get("/api/me")).status_code == 200
+    client.cookies.clear()
+    names = "SELECT tablename FROM pg_tables WHERE schemaname = 'public'"
+    tables = [row["tablename"] for row in await db.run_sql(names)]
+    dump = "\n".join(
+        row["line"]
+        for table in tables
+        for row in await db.run_sql(f"SELECT t::text AS line FROM {table} t")
+    )
+    found = set(re.findall(r"[\w$=/+-]{16,}", dump))
+    assert len(found) > 10
+    for each in found:
+        answer = await client.get("/api/me", headers={"cookie": f"id={each}"})
+        assert answer.status_code == 401
+
+
+@pytest.mark.parametrize(
+    ("is_admin", "idle", "whole"),
+    [(False, timedelta(minutes=30), timedelta(hours=12)),
+     (True, timedelta(minutes=15), timedelta(hours=8))],
+)  # fmt: skip
+async def test_a_session_has_two_ends(
+    client: httpx.AsyncClient, db: Engine, member: User,
+    is_admin: bool, idle: timedelta, whole: timedelta,
+) -> None:  # fmt: skip
+    await User.update({User.is_admin: is_admin}).where(User.id == member.id)
+    await client.post("/api/sign-in", json=MEL)
+    [left] = await db.run_sql(LEFT)
+    minute = timedelta(minutes=1)
+    assert idle - minute < left["idle"] <= idle
+    assert whole - minute < left["whole"] <= whole
+
+
+@pytest.mark.parametrize("column", ["expire", "max_expire"])
+async def test_at_either_end_it_is_over(
+    client: httpx.AsyncClient, db: Engine, member: User, column: str
+) -> None:
+    await client.post("/api/sign-in", json=MEL)
+    await db.run_sql(f"UPDATE sessions SET {column} = now() - interval '1 second'")
+    assert (await client.get("/api/me")).status_code == 401
+
+
+async def test_use_moves_the_first_end_and_not_beyond_the_second(
+    client: httpx.AsyncClient, db: Engine, member: User
+) -> None:
+    await client.post("/api/sign-in", json=MEL)
+    used = "UPDATE sessions SET last_seen_at = now() - interval '2 minutes', expire = "
+    await db.run_sql(used + "now() + interval '1 minute'")
+    await client.get("/api/me")
+    [left] = await db.run_sql(LEFT)
+    assert left["idle"] > timedelta(minutes=29)
+    await db.run_sql(used + "now() + interval '1 minute', max_expire = now() + interval '5 min'")
+    await client.get("/api/me")
+    [left] = await db.run_sql(LEFT)
+    assert left["idle"] <= timedelta(minutes=5)
+
+
+async def test_use_is_written_once_a_minute(
+    client: httpx.AsyncClient, db: Engine, member: User
+) -> None:
+    await client.post("/api/sign-in", json=MEL)
+    before = await Session.select(Session.last_seen_at, Session.expire)
+    await client.get("/api/me")
+    assert await Session.select(Session.last_seen_at, Session.expire) == before
