@@ -19,7 +19,7 @@ from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 from starlette.requests import Request
-from starlette.responses import FileResponse, Response
+from starlette.responses import FileResponse, RedirectResponse, Response
 from starlette.routing import Mount, Route
 from starlette.staticfiles import StaticFiles
 from starlette.types import ASGIApp, Receive, Scope, Send
@@ -34,6 +34,7 @@ from home.api import Api
 from home.cookies import AdminCookies
 from home.embedded import EmbeddedUnavailable
 from home.engine import Engine
+from home.errors import DatabaseUnavailable
 from home.forms import home_forms
 from home.guard import Guard
 from home.health import Probe, health_routes
@@ -42,6 +43,7 @@ from home.openapi import api_routes, openapi_routes
 from home.pages import Pages
 from home.request import RequestContext
 from home.second_factor import SecondFactor
+from home.sessions import authenticate, client
 from home.settings import ROOT, Settings
 from home.tables import Session, User
 from home.throttle import NoLimit
@@ -81,7 +83,7 @@ def create_app(settings: Settings, db: Engine) -> Starlette:
             Route("/", first_page(db, probe)),
             Mount("/static", StaticFiles(directory=ROOT / "home" / "static")),
             Route("/favicon.ico", lambda request: FileResponse(FAVICON)),
-            Mount("/admin", lazy_admin(settings, factor)),
+            Mount("/admin", lazy_admin(settings, db, factor)),
         ],
         middleware=[
             Middleware(
@@ -122,14 +124,33 @@ def regular_jobs(settings: Settings) -> list[Coroutine[Any, Any, None]]:
     return jobs
 
 
-def lazy_admin(settings: Settings, factor: SecondFactor) -> ASGIApp:
-    """The back office, built for the first who asks for it: the server is up sooner."""
+def lazy_admin(settings: Settings, db: Engine, factor: SecondFactor) -> ASGIApp:
+    """The back office, built for the first who asks for it: the server is up sooner.
+
+    Who is not signed in meets our page, which says what is wrong; piccolo-admin's says «Problem
+    logging in», whatever it is.
+    """
 
     async def build_and_call(scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["path"] == "/admin/" and (elsewhere := await where_instead(db)):
+            await RedirectResponse(elsewhere, 303)(scope, receive, send)
+            return
         admin = build_admin(settings.environment == "production", factor)
         await admin(scope, receive, send)
 
     return build_and_call
+
+
+async def where_instead(db: Engine) -> str | None:
+    """Where somebody goes who cannot use the back office."""
+    token = client.get().token
+    try:
+        person = await authenticate(db, token) if token else None
+    except DatabaseUnavailable:
+        return None
+    if person is None:
+        return "/sign-in"
+    return None if person.is_admin else "/"
 
 
 @cache

@@ -61,7 +61,7 @@ class Pages:
             return self._page("sign_in", 401, email=email, message=CODE_NEEDED, with_code=True)
         except (accounts.SignInFailed, SecondFactorMissing, Throttled) as error:
             return self._page("sign_in", *_told(error), email=email, with_code=bool(code))
-        response = RedirectResponse(BACK_OFFICE if form.get("next") != "/" else "/", 303)
+        response = RedirectResponse(BACK_OFFICE, 303)  # which sends members on
         set_session_cookie(response, token)
         return response
 

@@ -206,7 +206,7 @@ async def sign_in(
     client: httpx.AsyncClient, email: str, password: str = PASSWORD
 ) -> httpx.Response:
     """Sign in at the admin, as its page does."""
-    await client.get("/admin/")
+    await client.get("/admin/public/meta/")
     client.headers["X-CSRFToken"] = client.cookies["csrftoken"]
     body = {"username": email, "password": password}
     return await client.post("/admin/public/login/", json=body)

@@ -30,9 +30,9 @@ async def take(address: str) -> None:
         )
         page = await browser.new_page(viewport={"width": 1200, "height": 620}, locale="en-GB")
         await page.goto(f"{address}/admin/")
-        await page.locator("input[name=username]").fill("ada@example.com")
-        await page.locator("input[name=password]").fill(SEED_PASSWORD)
-        await page.get_by_role("button", name="Login").click()
+        await page.get_by_label("E-mail address").fill("ada@example.com")
+        await page.get_by_label("Password").fill(SEED_PASSWORD)
+        await page.get_by_role("button", name="Sign in").click()
         await page.get_by_text("ada@example.com").wait_for()
         for name, (path, text) in PICTURES.items():
             await page.goto(address + path)

@@ -8,14 +8,22 @@ from home.tables import User
 from tests.conftest import PASSWORD
 from tests.live import running
 
-TABLES = ["users", "user_preferences", "sessions", "audit_logs", "audit_seals", "sync_history"]
+TABLES = [
+    "users",
+    "user_preferences",
+    "sessions",
+    "authenticator_secrets",
+    "audit_logs",
+    "audit_seals",
+    "sync_history",
+]
 
 
 async def sign_in(page: Page, address: str, email: str) -> None:
-    await page.goto(f"{address}/admin/")
-    await page.locator("input[name=username]").fill(email)
-    await page.locator("input[name=password]").fill(PASSWORD)
-    await page.get_by_role("button", name="Login").click()
+    await page.goto(f"{address}/admin/")  # which leads to our own page for it
+    await page.get_by_label("E-mail address").fill(email)
+    await page.get_by_label("Password").fill(PASSWORD)
+    await page.get_by_role("button", name="Sign in").click()
     await expect(page.get_by_text(email)).to_be_visible()
 
 
