@@ -21,6 +21,19 @@ async def test_signing_in_leads_to_the_back_office(
     assert "ada@example.com" in (await client.get("/api/me")).text
 
 
+@pytest.mark.parametrize(
+    ("who", "where"), [(None, "/sign-in"), ("mel@example.com", "/"), ("ada@example.com", None)]
+)
+async def test_the_back_office_sends_others_where_they_belong(
+    client: httpx.AsyncClient, administrator: User, member: User, who: str | None, where: str | None
+) -> None:
+    if who:
+        await client.post("/sign-in", data={"email": who, "password": PASSWORD})
+    answer = await client.get("/admin/")
+    assert answer.headers.get("location") == where
+    assert answer.status_code == (303 if where else 200)
+
+
 async def test_a_failure_is_told_and_gives_back_the_address_alone(
     client: httpx.AsyncClient, administrator: User
 ) -> None:
