@@ -6,9 +6,8 @@ import hashlib
 import hmac
 import json
 from functools import partial
-from typing import Any, TypeVar
+from typing import Any
 
-from pydantic import BaseModel, ValidationError
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
@@ -26,6 +25,7 @@ from home.api_models import (
     Sessions,
     SignIn,
     Token,
+    body_of,
 )
 from home.cookies import set_session_cookie
 from home.engine import Engine
@@ -35,7 +35,6 @@ from home.sessions import SignedIn, client
 from home.tables import User
 from home.web import error_response
 
-Model = TypeVar("Model", bound=BaseModel)
 NO_STORE = {"cache-control": "no-store"}
 SIGN_IN_FAILED = "These open no account."
 
@@ -209,18 +208,6 @@ def _checked_token(request: Request) -> str:
         if not hmac.compare_digest(given, csrf_token(token).encode()):
             raise HTTPException(403, f"Send the csrf_token of GET /api/me as {CSRF_HEADER}.")
     return token
-
-
-async def body_of(request: Request, model: type[Model]) -> Model:
-    """The body, checked before anything else is done."""
-    try:
-        return model.model_validate_json(await request.body())
-    except ValidationError as error:
-        problem = error.errors(include_url=False, include_input=False, include_context=False)[0]
-        where = ".".join(str(part) for part in problem["loc"])
-        raise HTTPException(
-            422, f"{where}: {problem['msg']}" if where else problem["msg"]
-        ) from None
 
 
 def _profile(person: SignedIn) -> dict[str, Any]:

@@ -2,9 +2,21 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, TypeVar
 
-from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, JsonValue, RootModel
+from pydantic import (
+    AwareDatetime,
+    BaseModel,
+    ConfigDict,
+    Field,
+    JsonValue,
+    RootModel,
+    ValidationError,
+)
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+
+Model = TypeVar("Model", bound=BaseModel)
 
 Name = Annotated[str, Field(max_length=255, pattern=r"^[^\x00-\x1f\x7f]*$")]
 
@@ -92,3 +104,15 @@ class Message(BaseModel):
     """A sentence for a person."""
 
     message: str
+
+
+async def body_of(request: Request, model: type[Model]) -> Model:
+    """The body, checked before anything else is done."""
+    try:
+        return model.model_validate_json(await request.body())
+    except ValidationError as error:
+        problem = error.errors(include_url=False, include_input=False, include_context=False)[0]
+        where = ".".join(str(part) for part in problem["loc"])
+        raise HTTPException(
+            422, f"{where}: {problem['msg']}" if where else problem["msg"]
+        ) from None
