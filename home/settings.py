@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from contextlib import suppress
 from ipaddress import IPv4Network, IPv6Network, ip_network
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
@@ -16,7 +14,6 @@ from pydantic import (
     ValidationError,
     model_validator,
 )
-from pydantic.fields import FieldInfo
 from pydantic_core import ErrorDetails
 from pydantic_settings import (
     BaseSettings,
@@ -28,18 +25,10 @@ from pydantic_settings import (
 )
 
 from home.dsn import Database, DsnError, from_parts, from_url
+from home.other_names import SECRETS, TWINS, OtherNames, SettingsError
 
 ROOT = Path(__file__).resolve().parent.parent
 
-# Requirement A2: two families of names for the same five values.
-TWINS = {
-    "postgres_host": "db_host",
-    "postgres_port": "db_port",
-    "postgres_db": "db_name",
-    "postgres_user": "db_user",
-    "postgres_password": "db_password",
-}
-SECRETS = ("database_url", "postgres_password", "audit_seal_key")
 PLACEHOLDERS = frozenset(
     {
         "change-me",
@@ -52,10 +41,6 @@ PLACEHOLDERS = frozenset(
         "groundwork",
     }
 )
-
-
-class SettingsError(ValueError):
-    """Settings that cannot be used; the message names each variable and the mend, never a value."""
 
 
 def _networks(value: object) -> object:
@@ -79,6 +64,17 @@ def _long_keys(value: SecretStr | None) -> SecretStr | None:
     if value and any(len(key.strip()) < 32 for key in value.get_secret_value().split(",")):
         raise ValueError("each key needs 32 characters or more; make one: openssl rand -hex 32")
     return value
+
+
+def _modules(value: object) -> object:
+    if not isinstance(value, str):
+        return value
+    names = tuple(part.strip() for part in value.split(",") if part.strip())
+    if not all(part.isidentifier() for name in names for part in name.split(".")):
+        raise ValueError(
+            "name Python modules, separated by commas: sync_history.directory,crm.sync"
+        )
+    return names
 
 
 Networks = Annotated[tuple[IPv4Network | IPv6Network, ...], NoDecode, BeforeValidator(_networks)]
@@ -125,6 +121,9 @@ class Settings(BaseSettings):
 
     audit_seal_key: Annotated[SecretStr | None, AfterValidator(_long_keys)] = None
     audit_seal_interval: Annotated[int, Field(ge=0, le=86_400 * 7)] = 3_600
+
+    sync_sources: Annotated[tuple[str, ...], NoDecode, BeforeValidator(_modules)] = ()
+    sync_scheduler: bool = True
 
     @classmethod
     def settings_customise_sources(
@@ -187,47 +186,6 @@ class Settings(BaseSettings):
         if self.database is not None and self.database.args.get("password"):
             values.append(self.database.args["password"])
         return tuple(values)
-
-
-class OtherNames(PydanticBaseSettingsSource):
-    """The other names of a variable: `DB_HOST` for `POSTGRES_HOST`, `NAME_FILE` for secrets."""
-
-    def __init__(
-        self, settings_cls: type[BaseSettings], variables: Mapping[str, str | None]
-    ) -> None:
-        super().__init__(settings_cls)
-        self.variables = variables
-
-    def get_field_value(self, field: FieldInfo, field_name: str) -> tuple[Any, str, bool]:
-        found: dict[str, str] = {}
-        for name in filter(None, (field_name, TWINS.get(field_name))):
-            # A newline at the end of a secret comes from the editor or the secret store.
-            if value := (self.variables.get(name) or "").rstrip("\r\n"):
-                found[name] = value
-            if field_name in SECRETS and (path := self.variables.get(f"{name}_file")):
-                found[f"{name}_file"] = _read_secret(f"{name}_file", path)
-        names = " and ".join(sorted(name.upper() for name in found))
-        if len(set(found.values())) > 1:
-            raise SettingsError(f"{names}: both are set and they differ; keep one")
-        if any(
-            "\ud800" <= character <= "\udfff" for value in found.values() for character in value
-        ):
-            raise SettingsError(f"{names}: is not UTF-8 text")
-        return next(iter(found.values()), None), field_name, False
-
-    def __call__(self) -> dict[str, Any]:
-        names = {*TWINS, *SECRETS}
-        fields = {name: self.settings_cls.model_fields[name] for name in names}
-        values = {name: self.get_field_value(field, name)[0] for name, field in fields.items()}
-        return {name: value for name, value in values.items() if value}
-
-
-def _read_secret(name: str, path: str) -> str:
-    with suppress(OSError, ValueError):
-        return Path(path).read_text(encoding="utf-8-sig").rstrip("\r\n")
-    raise SettingsError(
-        f"{name.upper()}: names a file that cannot be read as text; check path and rights"
-    )
 
 
 def load_settings(**overrides: Any) -> Settings:
