@@ -13,6 +13,7 @@ from datetime import UTC, datetime
 import asyncpg
 import structlog
 
+from audit.context import acting_as
 from home.errors import DatabaseUnavailable
 from sync_history import runner, runs
 from sync_history.sources import Source, sources
@@ -50,7 +51,8 @@ async def start(source: Source) -> None:
     """Run a source if it is due and nobody else does."""
     try:
         if (started := await runs.start_due(source)) is not None:
-            runner.launch(started)
+            with acting_as(runs.automatic(source)):
+                runner.launch(started)
     except (DatabaseUnavailable, asyncpg.PostgresError) as error:
         log.warning("sync_start_failed", source=source.name, error=type(error).__name__)
 

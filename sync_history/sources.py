@@ -93,9 +93,9 @@ class Run:
         """For the runner: from now on it is cancelled."""
         self.good_until = float("-inf")
 
-    def shown(self, text: Any) -> str:
+    def shown(self, value: Any) -> str:
         """A text without secrets, short, and such as PostgreSQL can hold."""
-        text = str(storable(self._mask(str(text))))
+        text: str = storable(self._mask(str(value)))
         return text if len(text) <= LONGEST_TEXT else text[: LONGEST_TEXT - 1] + "…"
 
     def details(self) -> dict[str, Any] | None:
