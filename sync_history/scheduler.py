@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import asyncio
 import importlib
+from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
+from typing import Any, cast
 
 import asyncpg
 import structlog
@@ -21,6 +23,7 @@ from sync_history.sources import Source, sources
 LOOK_SECONDS = 5
 # Loading APScheduler takes a moment, which the first answers of the server have before it.
 PAUSE_SECONDS = 1.0
+CLOSE_SECONDS = 1.0
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)  # from where `every` counts, as runs.SLOT does
 
 log = structlog.get_logger("groundwork.sync")
@@ -34,16 +37,29 @@ async def schedule() -> None:
     habits = {"coalesce": True, "max_instances": 1, "misfire_grace_time": None}
     scheduler = module.AsyncIOScheduler(timezone=UTC, job_defaults=habits)
     automatic = [source for source in sources().values() if source.every is not None]
+    looking = set[asyncio.Task[None]]()
+
+    async def job(work: Callable[..., Awaitable[None]], *args: Any) -> None:
+        task = cast(asyncio.Task[None], asyncio.current_task())
+        looking.add(task)
+        try:
+            await work(*args)
+        finally:
+            looking.discard(task)
+
     for source in automatic:
         assert source.every is not None
-        seconds = source.every.total_seconds()
-        scheduler.add_job(start, "interval", seconds=seconds, start_date=EPOCH, args=[source])
-    now = datetime.now(UTC)
-    scheduler.add_job(look, "interval", seconds=LOOK_SECONDS, args=[automatic], next_run_time=now)
+        every = {"seconds": source.every.total_seconds(), "start_date": EPOCH}
+        scheduler.add_job(job, "interval", args=[start, source], **every)
+    soon = {"seconds": LOOK_SECONDS, "next_run_time": datetime.now(UTC)}
+    scheduler.add_job(job, "interval", args=[look, automatic], **soon)
     scheduler.start()
     try:
         await asyncio.Event().wait()
     finally:
+        scheduler.pause()
+        if looking:  # which APScheduler would break off, between making a run and beginning it
+            await asyncio.wait(looking, timeout=CLOSE_SECONDS)
         scheduler.shutdown(wait=False)
 
 
