@@ -26,14 +26,16 @@ UNUSABLE = (
     RecursionError,
     ValueError,  # JSON, Unicode, unknown columns, numbers with thousands of digits ...
 )
-# piccolo-api's sign-in takes the types of what it is sent for granted.
-UNCHECKED = "/admin/public/"
+# piccolo-api's sign-in and piccolo-admin's forms take the types of what they are sent for granted.
+UNCHECKED = ("/admin/public/", "/admin/api/forms/")
 # Constraints whose violation has a sentence of its own.
 SENTENCES = {
     "users_email_unique": "There is already an account with this e-mail address.",
     "users_email_check": "This is no e-mail address.",
     "users_no_self_approval": "Nobody approves their own account.",
     "users_last_superuser": "The last active superuser stays: appoint another one first.",
+    "sync_history_over": "A sync run that is over does not change any more.",
+    "sync_history_transition": "A sync run cannot go from this state to that one.",
 }
 
 
