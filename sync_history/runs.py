@@ -35,8 +35,7 @@ IS_DUE = f"""
 """  # noqa: S608  constants only
 START_DUE = f"""
     INSERT INTO sync_history (source, trigger_type, due_at)
-    SELECT $1, 'automatic', slot FROM ({IS_DUE}) AS due
-    ON CONFLICT (source, due_at) DO NOTHING RETURNING id
+    SELECT $1, 'automatic', slot FROM ({IS_DUE}) AS due RETURNING id
 """  # noqa: S608  constants only
 CANCEL = """
     UPDATE sync_history SET

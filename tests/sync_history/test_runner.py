@@ -363,6 +363,26 @@ async def test_a_dead_run_is_closed_and_its_zombie_is_fenced(
     assert (await trail_of(run.id))[-1] == ("sync_history.update", "system:sync", "failed")
 
 
+async def test_a_process_that_was_silent_too_long_gives_up_by_itself(
+    registered: Register, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Before its next beat: by then somebody else may have taken over."""
+    seen: list[bool] = []
+
+    async def crm(run: Run) -> None:
+        seen.append(run.cancelled)
+        await asyncio.sleep(0.5)
+        seen.append(run.cancelled)
+        await asyncio.sleep(60)
+
+    registered(crm)
+    monkeypatch.setattr(runs, "LEASE_SECONDS", 0.3)
+    run = await run_of("crm")
+    assert seen == [False, True]
+    assert (run.status, run.needs_attention) == ("failed", True)
+    assert run.error_message.startswith("Its process had no contact with the database")
+
+
 async def test_a_free_lock_proves_death_sooner(
     registered: Register, db: Engine, monkeypatch: pytest.MonkeyPatch
 ) -> None:

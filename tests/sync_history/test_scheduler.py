@@ -131,6 +131,25 @@ async def test_the_scheduler_outlives_the_database(
             await asyncio.sleep(0.05)
 
 
+async def test_what_it_is_about_to_start_is_begun_before_it_ends(
+    db: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(registry, "_registry", {})
+    monkeypatch.setattr(scheduler, "PAUSE_SECONDS", 0)
+    source("ticking", every=timedelta(seconds=1))(nothing)
+    looking, looked = asyncio.Event(), asyncio.Event()
+
+    async def slowly(source: Source) -> None:
+        looking.set()
+        await asyncio.sleep(0.3)
+        looked.set()
+
+    monkeypatch.setattr(runs, "start_due", slowly)
+    async with scheduling(), asyncio.timeout(20):
+        await looking.wait()
+    assert looked.is_set()
+
+
 @pytest.mark.parametrize(
     ("options", "expected"),
     [
