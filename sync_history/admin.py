@@ -10,11 +10,12 @@ from starlette.requests import Request
 from audit.admin import read_only
 from sync_history import runner, runs
 from sync_history.runs import CannotStart
+from sync_history.sources import sources
 from sync_history.tables import SyncRun
 
 
 class StartForm(BaseModel):
-    source: str = Field(max_length=100, description="As listed at /api/sync, for example directory")
+    source: str = Field(max_length=100, description="Its name")
     dry_run: bool = Field(default=False, description="Only tell what it would do")
     force: bool = Field(default=False, description="Override the source's own safety limits")
 
@@ -45,12 +46,13 @@ async def cancel(request: Request, form: CancelForm) -> str:
 
 
 def sync_forms() -> list[FormConfig]:
-    """Forms of the group Sync."""
+    """Forms of the group Sync. The names of sources are told: the form has no list to choose from."""
+    names = ", ".join(sources()) or "none, see SYNC_SOURCES"
     return [
-        FormConfig("Start a sync", StartForm, start, "Runs a source now, in this process.", "Sync"),
         FormConfig(
-            "Cancel a run", CancelForm, cancel, "Ends a run. What it has done stays.", "Sync"
+            "Start a sync", StartForm, start, f"Runs a source now. Sources: {names}.", "Sync"
         ),
+        FormConfig("Cancel a run", CancelForm, cancel, "Ends it. What it has done stays.", "Sync"),
     ]
 
 
@@ -64,14 +66,13 @@ def sync_tables() -> list[TableConfig]:
                 SyncRun.id,
                 SyncRun.source,
                 SyncRun.status,
-                SyncRun.trigger_type,
-                SyncRun.triggered_by,
+                SyncRun.needs_attention,
                 SyncRun.started_at,
                 SyncRun.duration_ms,
                 SyncRun.items_total,
                 SyncRun.items_synced,
                 SyncRun.items_failed,
-                SyncRun.needs_attention,
+                SyncRun.triggered_by,
             ],
             visible_filters=[
                 SyncRun.source,

@@ -25,6 +25,7 @@ async def test_starting_watching_and_cancelling(
     with running(url, SYNC_SOURCES=EXAMPLES, SYNC_SCHEDULER="false") as live:
         await sign_in(page, live.address, "ada@example.com")
         await page.goto(f"{live.address}/admin/#/forms/start-a-sync")
+        await expect(page.get_by_text("Sources: broken, partly, quick, ")).to_be_visible()
         await page.locator("input[name=source]").fill("slow")
         await page.get_by_role("button", name="Submit").click()
         await expect(page.get_by_text("Run 1 of slow has begun")).to_be_visible()
