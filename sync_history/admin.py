@@ -46,7 +46,7 @@ async def cancel(request: Request, form: CancelForm) -> str:
 
 
 def sync_forms() -> list[FormConfig]:
-    """Forms of the group Sync. The names of sources are told: the form has no list to choose from."""
+    """Forms of the group Sync; they say which sources there are, since they have no lists."""
     names = ", ".join(sources()) or "none, see SYNC_SOURCES"
     return [
         FormConfig(

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from statistics import median
 
 from sync_history.sources import Run, SyncFailed, in_words
 from sync_history.tables import Status
@@ -59,7 +58,7 @@ def judge(run: Run, error: BaseException | None, earlier: Sequence[int]) -> Outc
         message = f"{failed} of {done + failed} items failed, see the error details."
         too_many = failed >= (done + failed) * TOO_MANY_FAILED
         return Outcome(Status.PARTIAL, message, message if too_many else None)
-    usual = round(median(earlier)) if earlier else 0
+    usual = sorted(earlier)[len(earlier) // 2] if earlier else 0
     if not done and usual >= MUCH and not run.dry_run:
         reason = f"It synced nothing; the last {len(earlier)} runs synced {usual} items as a rule."
         return Outcome(Status.SUCCEEDED, attention=reason)
