@@ -73,9 +73,9 @@ class SyncApi:
             raise HTTPException(404, str(error)) from None
         except AlreadyActive as error:
             raise HTTPException(409, str(error)) from None
+        runner.launch(started)
         run = await runs.find(started.id)
         assert run is not None
-        runner.launch(started)
         where = {"location": f"/api/sync/{started.id}"}
         return _answer({"run": as_json(run)}, 202, **where)
 

@@ -40,13 +40,14 @@ async def run(source: str, dry_run: bool = False, force: bool = False) -> None:
     :param force: override the source's own safety limits
 
     """
-    async with _ready("warning"):
+    async with _ready("warning") as db:
         try:
             started = await runs.start(source, dry_run=dry_run, force=force)
         except runs.UnknownSource as error:
             raise WrongOption(str(error).rstrip(".")) from None
         except runs.CannotStart as error:
             raise CommandError(str(error)) from None
+        await db.start_connection_pool()
         execution = runner.launch(started)
         _on_signals(execution.stop, signal.SIGTERM)
         try:

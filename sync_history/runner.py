@@ -22,7 +22,7 @@ from sync_history.tables import SyncRun
 BEAT_SECONDS = 1.0
 # A cancelled source may tidy up so long; with the beat before, a run ends within two seconds.
 TIDY_UP_SECONDS = 0.8
-CLOSE_SECONDS = 3.0
+CLOSE_SECONDS = 2.0
 
 log = structlog.get_logger("groundwork.sync")
 
@@ -132,7 +132,7 @@ def launch(started: Started) -> Execution:
 
 
 async def close() -> None:
-    """Stop all runs of this process, and let them write so, at the latest after three seconds."""
+    """Stop all runs of this process, and let them write so, at the latest after two seconds."""
     if not _here:
         return
     executions = tuple(_here)

@@ -27,7 +27,7 @@ START = """
     SELECT $1, $2, $3, $4, $5 RETURNING id
 """
 # The newest due time. Older ones that nobody was there for are not made up for one by one.
-SLOT = "to_timestamp(floor(extract(epoch FROM clock_timestamp()) / $2::float8) * $2::float8)"
+SLOT = "to_timestamp(floor(extract(epoch FROM statement_timestamp()) / $2::float8) * $2::float8)"
 IS_DUE = f"""
     SELECT {SLOT} AS slot
     WHERE NOT EXISTS ({ACTIVE})
