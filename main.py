@@ -48,7 +48,11 @@ from home.settings import ROOT, Settings
 from home.tables import Session, User
 from home.throttle import NoLimit
 from home.web import ErrorMiddleware, http_error
-from sync_history.admin import sync_tables
+from sync_history import runner
+from sync_history.admin import sync_forms, sync_tables
+from sync_history.api import SyncApi
+from sync_history.scheduler import schedule
+from sync_history.sources import CannotLoad, load
 
 FAVICON = ROOT / "home" / "static" / "favicon.svg"
 
@@ -57,9 +61,11 @@ log = structlog.get_logger("groundwork")
 
 def create_app(settings: Settings, db: Engine) -> Starlette:
     """Compose the application. Nothing here needs the database to be there."""
+    load(settings.sync_sources)
     probe = Probe(db)
     factor = SecondFactor(settings.mfa_key.get_secret_value() if settings.mfa_key else None)
-    operations = Api(db, factor, settings.registration).operations()
+    api = Api(db, factor, settings.registration)
+    operations = [*api.operations(), *SyncApi(api).operations()]
 
     @asynccontextmanager
     async def lifespan(app: Starlette) -> AsyncIterator[None]:
@@ -71,6 +77,7 @@ def create_app(settings: Settings, db: Engine) -> Starlette:
             for job in jobs:
                 job.cancel()
             await asyncio.gather(*jobs, return_exceptions=True)
+            await runner.close()
             await probe.close()
             await db.close_connection_pool()
 
@@ -108,8 +115,9 @@ def first_page(db: Engine, probe: Probe) -> Callable[[Request], Awaitable[Respon
 
     async def page(request: Request) -> Response:
         from home.overview import overview
+        from sync_history.panel import sync_panel
 
-        return await overview(db, probe)
+        return await overview(db, probe, more=[sync_panel])
 
     return page
 
@@ -121,6 +129,8 @@ def regular_jobs(settings: Settings) -> list[Coroutine[Any, Any, None]]:
         key = settings.audit_seal_key
         keys = SealKeys(key.get_secret_value() if key else None)
         jobs.append(seal_regularly(keys, settings.audit_seal_interval))
+    if settings.sync_scheduler and settings.sync_sources:
+        jobs.append(schedule())
     return jobs
 
 
@@ -158,7 +168,7 @@ def build_admin(production: bool, factor: SecondFactor) -> ASGIApp:
     """Piccolo's admin with all tables."""
     app: ASGIApp = create_admin(
         tables=[*home_tables(), *audit_tables(), *sync_tables()],
-        forms=[*audit_forms(), *home_forms()],
+        forms=[*audit_forms(), *home_forms(), *sync_forms()],
         auth_table=User,
         session_table=Session,
         auto_include_related=False,
@@ -192,7 +202,10 @@ def serve() -> None:
     # uvicorn hands the signal on once it has shut down: leave by way of atexit, with success.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     log.info("serving", address=f"http://{SETTINGS.listen_host}:{SETTINGS.listen_port}/admin/")
-    app = create_app(SETTINGS, DB)
+    try:
+        app = create_app(SETTINGS, DB)
+    except CannotLoad as error:
+        sys.exit(str(error))
     gc.freeze()  # what was imported stays: the collector need not look through it again and again
     uvicorn.run(
         app,

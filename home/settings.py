@@ -72,6 +72,17 @@ def _long_keys(value: SecretStr | None) -> SecretStr | None:
     return value
 
 
+def _modules(value: object) -> object:
+    if not isinstance(value, str):
+        return value
+    names = tuple(part.strip() for part in value.split(",") if part.strip())
+    if not all(part.isidentifier() for name in names for part in name.split(".")):
+        raise ValueError(
+            "name Python modules, separated by commas: sync_history.directory,crm.sync"
+        )
+    return names
+
+
 Networks = Annotated[tuple[IPv4Network | IPv6Network, ...], NoDecode, BeforeValidator(_networks)]
 Hosts = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_hosts)]
 Keys = Annotated[SecretStr | None, AfterValidator(_long_keys)]
@@ -121,6 +132,9 @@ class Settings(BaseSettings):
 
     audit_seal_key: Keys = None
     audit_seal_interval: Annotated[int, Field(ge=0, le=86_400 * 7)] = 3_600
+
+    sync_sources: Annotated[tuple[str, ...], NoDecode, BeforeValidator(_modules)] = ()
+    sync_scheduler: bool = True
 
     @classmethod
     def settings_customise_sources(

@@ -35,6 +35,8 @@ SENTENCES = {
     "users_email_check": "This is no e-mail address.",
     "users_no_self_approval": "Nobody approves their own account.",
     "users_last_superuser": "The last active superuser stays: appoint another one first.",
+    "sync_history_over": "A sync run that is over does not change any more.",
+    "sync_history_transition": "A sync run cannot go from this state to that one.",
 }
 
 

@@ -1,12 +1,59 @@
-"""How sync runs appear in the back office."""
+"""How sync runs appear in the back office, and the forms that start and cancel them."""
 
 from __future__ import annotations
 
-from piccolo_admin.endpoints import TableConfig
+from piccolo_admin.endpoints import FormConfig, TableConfig
 from piccolo_api.crud.endpoints import OrderBy
+from pydantic import BaseModel, Field
+from starlette.requests import Request
 
 from audit.admin import read_only
+from sync_history import runner, runs
+from sync_history.runs import CannotStart
+from sync_history.sources import sources
 from sync_history.tables import SyncRun
+
+
+class StartForm(BaseModel):
+    source: str = Field(max_length=100, description="Its name")
+    dry_run: bool = Field(default=False, description="Only tell what it would do")
+    force: bool = Field(default=False, description="Override the source's own safety limits")
+
+
+class CancelForm(BaseModel):
+    run: int = Field(description="The run's number, as in the list of sync runs")
+
+
+async def start(request: Request, form: StartForm) -> str:
+    """Start a sync, and say where to watch it."""
+    _administrators_only(request)
+    try:
+        started = await runs.start(form.source.strip(), dry_run=form.dry_run, force=form.force)
+    except CannotStart as error:
+        raise ValueError(str(error)) from None  # which piccolo-admin shows
+    runner.launch(started)
+    return f"Run {started.id} of {started.source.name} has begun: see the list of sync runs."
+
+
+async def cancel(request: Request, form: CancelForm) -> str:
+    """Cancel a run, which stops within two seconds."""
+    _administrators_only(request)
+    try:
+        run = await runs.cancel(form.run)
+    except CannotStart as error:
+        raise ValueError(str(error)) from None
+    return f"Run {run.id} of {run.source} is cancelled."
+
+
+def sync_forms() -> list[FormConfig]:
+    """Forms of the group Sync; they say which sources there are, since they have no lists."""
+    names = ", ".join(sources()) or "none, see SYNC_SOURCES"
+    return [
+        FormConfig(
+            "Start a sync", StartForm, start, f"Runs a source now. Sources: {names}.", "Sync"
+        ),
+        FormConfig("Cancel a run", CancelForm, cancel, "Ends it. What it has done stays.", "Sync"),
+    ]
 
 
 def sync_tables() -> list[TableConfig]:
@@ -19,13 +66,31 @@ def sync_tables() -> list[TableConfig]:
                 SyncRun.id,
                 SyncRun.source,
                 SyncRun.status,
-                SyncRun.trigger_type,
+                SyncRun.needs_attention,
                 SyncRun.started_at,
                 SyncRun.duration_ms,
+                SyncRun.items_total,
                 SyncRun.items_synced,
                 SyncRun.items_failed,
+                SyncRun.triggered_by,
+            ],
+            visible_filters=[
+                SyncRun.source,
+                SyncRun.status,
+                SyncRun.needs_attention,
+                SyncRun.trigger_type,
+                SyncRun.triggered_by,
+                SyncRun.dry_run,
+                SyncRun.started_at,
+                SyncRun.error_message,
             ],
             order_by=[OrderBy(SyncRun.id, ascending=False)],
             validators=read_only("Runs record what happened; they cannot be changed."),
         )
     ]
+
+
+def _administrators_only(request: Request) -> None:
+    """piccolo-admin's forms have no check of their own."""
+    if not request.user.user.is_admin:
+        raise ValueError("Only administrators start and cancel sync runs.")

@@ -4,7 +4,9 @@ from enum import StrEnum
 
 from piccolo.columns import (
     JSONB,
+    UUID,
     BigInt,
+    Boolean,
     ForeignKey,
     Integer,
     OnDelete,
@@ -13,7 +15,7 @@ from piccolo.columns import (
     Timestamptz,
     Varchar,
 )
-from piccolo.constraints import Check
+from piccolo.constraints import Check, Unique
 from piccolo.table import Table
 
 from home.tables import User
@@ -37,26 +39,66 @@ class Trigger(StrEnum):
     MANUAL = "manual"
 
 
+ENDS = (Status.SUCCEEDED, Status.PARTIAL, Status.FAILED, Status.CANCELLED)
+
+
 class SyncRun(Table, tablename="sync_history"):
-    """One run of a source. A partial unique index allows one running row for each source."""
+    """One run of a source. A partial unique index allows one running row for each source.
+
+    A trigger keeps the order of the states, sets the three times by the database's clock, and lets
+    nothing change a run that is over: see sql/rules_v1.sql.
+    """
 
     id: Serial
     source = Varchar(length=100, default=None, help_text="The source's registered name.")
-    status = Varchar(length=50, default=Status.PENDING, choices=Status)
-    trigger_type = Varchar(length=50, default=Trigger.AUTOMATIC, choices=Trigger)
-    triggered_by = ForeignKey(User, null=True, default=None, on_delete=OnDelete.set_null)
+    status = Varchar(
+        length=50,
+        default=Status.PENDING,
+        choices=Status,
+        help_text="Partial: some items failed, see the error details.",
+    )
+    trigger_type = Varchar(
+        length=50,
+        default=Trigger.AUTOMATIC,
+        choices=Trigger,
+        help_text="Automatic: it was due. Manual: somebody started it.",
+    )
+    triggered_by = ForeignKey(
+        User, null=True, default=None, on_delete=OnDelete.set_null, help_text="Who started it."
+    )
     started_at = Timestamptz(null=True, default=None)
     completed_at = Timestamptz(null=True, default=None)
     duration_ms = BigInt(null=True, default=None, help_text="By the database's clock.")
-    items_total = Integer(null=True, default=None)
-    items_synced = Integer(default=0)
-    items_failed = Integer(default=0)
-    error_message = Text(null=True, default=None)
-    error_details = JSONB(null=True, default=None)
+    items_total = Integer(null=True, default=None, help_text="How many there are, where known.")
+    items_synced = Integer(default=0, help_text="Goes up while it runs: reload to see it.")
+    items_failed = Integer(default=0, help_text="All of them; error details name the first.")
+    error_message = Text(null=True, default=None, help_text="Why it did not succeed.")
+    error_details = JSONB(
+        null=True, default=None, help_text="Which items failed and why, and what the source noted."
+    )
     heartbeat_at = Timestamptz(null=True, default=None, help_text="When it last said it lives.")
     created_at = Timestamptz()
+
+    dry_run = Boolean(default=False, help_text="It only told what it would do.")
+    force = Boolean(default=False, help_text="The source's own safety limits were overridden.")
+    due_at = Timestamptz(
+        null=True, default=None, help_text="Of an automatic run: each due time has one run."
+    )
+    claim = UUID(
+        null=True, default=None, help_text="Of the process that runs it; nobody else may write."
+    )
+    holds_lock = Boolean(
+        default=False, help_text="That process holds an advisory lock as long as it lives."
+    )
+    cancel_requested_at = Timestamptz(null=True, default=None)
+    cancel_requested_by = ForeignKey(
+        User, null=True, default=None, on_delete=OnDelete.set_null, help_text="Who cancelled it."
+    )
+    needs_attention = Boolean(default=False, help_text="A person should look at it.")
+    attention_reason = Text(null=True, default=None, help_text="Why a person should look at it.")
 
     sync_history_status_check = Check(
         "status IN ('pending', 'running', 'succeeded', 'partial', 'failed', 'cancelled')"
     )
     sync_history_trigger_type_check = Check("trigger_type IN ('automatic', 'manual')")
+    sync_history_source_due_at_unique = Unique([source, due_at])

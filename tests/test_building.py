@@ -21,9 +21,9 @@ BLOCKS = re.compile(r"^```(\w+)\n(.*?)^```", re.MULTILINE | re.DOTALL)
 PARTS = ("audit", "home", "sync_history", "main.py", "piccolo_conf.py")
 
 
-def blocks() -> Iterator[tuple[str, str]]:
+def blocks(page: str = "building.md") -> Iterator[tuple[str, str]]:
     """Language and text of each code block, in order."""
-    for match in BLOCKS.finditer((ROOT / "docs" / "building.md").read_text(encoding="utf-8")):
+    for match in BLOCKS.finditer((ROOT / "docs" / page).read_text(encoding="utf-8")):
         yield match.group(1), match.group(2)
 
 
@@ -31,6 +31,9 @@ class Newcomer:
     """Does what the page says, in a folder of its own."""
 
     def __init__(self, folder: Path, url: str) -> None:
+        for part in PARTS:
+            copy = shutil.copytree if (ROOT / part).is_dir() else shutil.copy
+            copy(ROOT / part, folder / part)
         self.folder = folder
         programs = Path(sys.executable).parent
         path = f"{programs}{os.pathsep}{os.environ['PATH']}"
@@ -81,9 +84,6 @@ class Newcomer:
 
 
 async def test_the_worked_example(url: str, tmp_path: Path) -> None:
-    for part in PARTS:
-        copy = shutil.copytree if (ROOT / part).is_dir() else shutil.copy
-        copy(ROOT / part, tmp_path / part)
     newcomer = Newcomer(tmp_path, url)
     *forwards, back = list(blocks())
     for language, text in forwards:

@@ -1,0 +1,181 @@
+"""`piccolo sync_history ...`: start, watch, cancel and forget runs."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import signal
+import sys
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from datetime import UTC, datetime
+from json import dumps
+from typing import cast
+
+from audit.cli import CommandError, WrongOption, command
+from audit.export import moment
+from audit.progress import following
+from home.engine import Engine
+from home.logs import set_up_logs
+from sync_history import prune as old
+from sync_history import runner, runs
+from sync_history.api import as_json
+from sync_history.printing import figures, print_runs, tell
+from sync_history.scheduler import schedule
+from sync_history.sources import load, sources
+from sync_history.tables import Status, SyncRun
+
+EXIT_CODES = {Status.SUCCEEDED: 0, Status.FAILED: 1, Status.PARTIAL: 3, Status.CANCELLED: 4}
+PATIENCE_SECONDS = 10
+
+
+@command
+async def run(source: str, dry_run: bool = False, force: bool = False) -> None:
+    """Run a source now and wait for its end. Ctrl-C cancels it. Exits 0 when it succeeded, 1 when
+    it failed or could not start, 3 when some items failed, 4 when it was cancelled, 2 for wrong
+    options. Failed items are named on standard error, what it noted on standard output.
+
+    :param source: its name, as the module that SYNC_SOURCES names has it
+    :param dry_run: only tell what it would do
+    :param force: override the source's own safety limits
+
+    """
+    async with _ready("warning") as db:
+        try:
+            started = await runs.start(source, dry_run=dry_run, force=force)
+        except runs.UnknownSource as error:
+            raise WrongOption(str(error).rstrip(".")) from None
+        except runs.CannotStart as error:
+            raise CommandError(str(error)) from None
+        await db.start_connection_pool()
+        execution = runner.launch(started)
+        _on_signals(execution.stop, signal.SIGTERM)
+        try:
+            with following(source, lambda: figures(execution)):
+                await asyncio.wait({execution.task})
+        except asyncio.CancelledError:  # Ctrl-C
+            with contextlib.suppress(runs.NotActive):
+                await runs.cancel(started.id)
+            await asyncio.wait({execution.task}, timeout=PATIENCE_SECONDS)
+            raise
+        if (ended := await runs.find(started.id)) is None or not runs.is_over(ended):
+            raise CommandError(f"what became of run {started.id} could not be written")
+        tell(ended, execution)
+    sys.exit(EXIT_CODES[Status(ended.status)])
+
+
+@command
+async def work() -> None:
+    """Run the sources that are due, until SIGTERM or Ctrl-C, which end what is running as failed.
+    For servers with SYNC_SCHEDULER=false; several at once are safe."""
+    async with _ready() as db:
+        if not any(source.every for source in sources().values()):
+            raise CommandError("no source of SYNC_SOURCES runs by itself: none has every=...")
+        await db.start_connection_pool()
+        ending = asyncio.Event()
+        _on_signals(ending.set, signal.SIGTERM, signal.SIGINT)
+        tasks = {asyncio.create_task(schedule()), asyncio.create_task(ending.wait())}
+        done, waiting = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+        for task in waiting:
+            task.cancel()
+        await asyncio.gather(*waiting, return_exceptions=True)
+        for task in done:
+            task.result()
+
+
+@command
+async def list_runs(source: str = "", limit: int = 20, json: bool = False) -> None:
+    """Print runs, the newest first.
+
+    :param source: only of this source
+    :param limit: at most so many
+    :param json: one JSON object a line, with all there is
+
+    """
+    if limit < 1:
+        raise WrongOption("--limit is at least 1")
+    query = SyncRun.objects().order_by(SyncRun.id, ascending=False).limit(limit)
+    found = await (query.where(SyncRun.source == source) if source else query)
+    if json:
+        for each in found:
+            print(dumps(as_json(each)))
+    else:
+        print_runs(found)
+
+
+@command
+async def cancel(run: int) -> None:
+    """Cancel a run, and wait until it has ended. Exits 1 when it is over already or does not end.
+
+    :param run: its number
+
+    """
+    try:
+        found: SyncRun | None = await runs.cancel(run)
+    except runs.NotActive as error:
+        raise CommandError(str(error)) from None
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(PATIENCE_SECONDS):
+            while found is not None and not runs.is_over(found):
+                await asyncio.sleep(0.2)
+                found = await runs.find(run)
+    if found is None or not runs.is_over(found):
+        raise CommandError(
+            f"run {run} has not ended yet; if its process is dead, it is closed within a minute"
+        )
+    print(f"run {run}: {found.status}")
+
+
+@command
+async def prune(before: str, keep: int = 20, yes: bool = False) -> None:
+    """Remove runs older than a date, but for the last ones of each source. Without --yes it only
+    tells what would go. The trail keeps what they were.
+
+    :param before: runs before this date or time may go, as 2025-01-31; UTC unless it says otherwise
+    :param keep: how many runs of each source stay in any case, at least 1
+    :param yes: remove them, instead of telling what would go
+
+    """
+    try:
+        when = moment(before)
+    except ValueError as error:
+        raise WrongOption(f"--before: {error}") from None
+    if when > datetime.now(UTC):
+        raise WrongOption("--before is a date in the past")
+    if not 0 < keep < 2**31:
+        raise WrongOption("--keep is at least 1")
+    going = await old.due(when, keep)
+    if not going:
+        print("nothing to remove")
+    elif not yes:
+        print(f"would remove {going} runs before {when:%Y-%m-%d %H:%M} UTC; do it with --yes")
+    else:
+        print(f"removed {await old.prune(when, keep)} runs")
+
+
+@asynccontextmanager
+async def _ready(level: str = "") -> AsyncIterator[Engine]:
+    """Sources loaded, logs on standard error; at the end, what still runs is closed."""
+    db = _db()
+    settings = db.settings
+    load(settings.sync_sources)
+    set_up_logs(
+        production=settings.environment == "production",
+        level=level or settings.log_level,
+        secrets=settings.secrets,
+    )
+    try:
+        yield db
+    finally:
+        await runner.close()
+        await db.close_connection_pool()
+
+
+def _on_signals(handler: Callable[[], object], *signals: int) -> None:
+    for number in signals:
+        with contextlib.suppress(NotImplementedError):  # Windows
+            asyncio.get_running_loop().add_signal_handler(number, handler)
+
+
+def _db() -> Engine:
+    return cast(Engine, SyncRun._meta.db)

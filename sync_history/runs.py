@@ -1,0 +1,189 @@
+"""The rows of runs: begun, cancelled, and closed when their process is dead.
+
+Any number of processes may do this at once; PostgreSQL decides, by its own clock.
+"""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import Any, NamedTuple
+
+from piccolo.columns.combination import WhereRaw
+
+from audit.context import Actor, acting_as, current_actor
+from sync_history.sources import Source, sources
+from sync_history.tables import Status, SyncRun, Trigger
+
+# Without a heartbeat for so long, a run is dead: closed within the minute, with some time to look.
+LEASE_SECONDS = 45.0
+# The same when its advisory lock is free as well: long enough to come back on a new connection.
+LOCKLESS_SECONDS = 10.0
+# «SYNC» and «RUNS» in ASCII: first keys of advisory locks.
+STARTING, RUNNING = 0x53594E43, 0x52554E53
+
+ACTIVE = "SELECT id FROM sync_history WHERE source = $1 AND status IN ('pending', 'running')"
+START = """
+    INSERT INTO sync_history (source, trigger_type, triggered_by, dry_run, force)
+    SELECT $1, $2, $3, $4, $5 RETURNING id
+"""
+# The newest due time. Older ones that nobody was there for are not made up for one by one.
+SLOT = "to_timestamp(floor(extract(epoch FROM statement_timestamp()) / $2::float8) * $2::float8)"
+IS_DUE = f"""
+    SELECT {SLOT} AS slot
+    WHERE NOT EXISTS ({ACTIVE})
+      AND NOT EXISTS (SELECT FROM sync_history WHERE source = $1 AND due_at >= {SLOT})
+"""  # noqa: S608  constants only
+START_DUE = f"""
+    INSERT INTO sync_history (source, trigger_type, due_at)
+    SELECT $1, 'automatic', slot FROM ({IS_DUE}) AS due RETURNING id
+"""  # noqa: S608  constants only
+CANCEL = """
+    UPDATE sync_history SET
+        status = CASE status WHEN 'pending' THEN 'cancelled' ELSE status END,
+        error_message = CASE status WHEN 'pending' THEN 'Cancelled before it began.' END,
+        cancel_requested_at = coalesce(cancel_requested_at, clock_timestamp()),
+        cancel_requested_by = coalesce(cancel_requested_by, $2)
+    WHERE id = $1 AND status IN ('pending', 'running')
+    RETURNING id
+"""
+# A restart of PostgreSQL frees all locks: whoever held one gets the same time to come back.
+REAP = """
+    UPDATE sync_history SET
+        status = 'failed',
+        error_message = CASE status
+            WHEN 'pending' THEN 'No process began with it. Start it again.'
+            ELSE 'Its process is gone. What it had done by then stays. Start it again.' END,
+        needs_attention = true,
+        attention_reason = 'It did not come to an end.'
+    WHERE status = 'pending' AND created_at < clock_timestamp() - make_interval(secs => $1)
+       OR status = 'running' AND (
+            coalesce(heartbeat_at, created_at) < clock_timestamp() - make_interval(secs => $1)
+            OR holds_lock
+               AND greatest(heartbeat_at, pg_postmaster_start_time())
+                   < clock_timestamp() - make_interval(secs => $2)
+               AND NOT EXISTS (
+                    SELECT FROM pg_locks
+                    WHERE locktype = 'advisory' AND objsubid = 2 AND classid = $3 AND objid = id
+                      AND database = (
+                          SELECT oid FROM pg_database WHERE datname = current_database())
+               ))
+    RETURNING id, source
+"""
+
+
+class CannotStart(Exception):
+    """A run cannot be started or cancelled; the message says why."""
+
+
+class UnknownSource(CannotStart):
+    """No source has this name."""
+
+
+class AlreadyActive(CannotStart):
+    """The source has a run that is not over yet."""
+
+
+class NotActive(CannotStart):
+    """The run is over already."""
+
+
+class Started(NamedTuple):
+    """A pending run, which whoever started it begins with at once."""
+
+    id: int
+    source: Source
+
+
+async def start(name: str, *, dry_run: bool = False, force: bool = False) -> Started:
+    """Make a pending run, started by whoever acts now.
+
+    Raises:
+        UnknownSource: nothing is registered under this name.
+        AlreadyActive: it has a run that is not over.
+    """
+    if (source := sources().get(name)) is None:
+        known = ", ".join(sources()) or "none: SYNC_SOURCES names no module"
+        raise UnknownSource(f"There is no source of this name. Known are: {known}.")
+    await reap()
+    actor = current_actor()
+    async with _db().transaction() as transaction:
+        connection = transaction.connection
+        await _take_turns(connection, name)
+        if active := await connection.fetchval(ACTIVE, name):
+            raise AlreadyActive(
+                f"Run {active} of {name} is not over yet. Wait for it, or cancel it."
+            )
+        person = actor and actor.user_id
+        values = (name, Trigger.MANUAL, person, dry_run, force)
+        return Started(await connection.fetchval(START, *values), source)
+
+
+async def start_due(source: Source) -> Started | None:
+    """Make a pending run if the source is due and nobody else has done so."""
+    if source.every is None or not await _db().run_sql(IS_DUE, source.name, _seconds(source.every)):
+        return None
+    with acting_as(automatic(source)):
+        async with _db().transaction() as transaction:
+            connection = transaction.connection
+            await _take_turns(connection, source.name)
+            id_ = await connection.fetchval(START_DUE, source.name, _seconds(source.every))
+    return None if id_ is None else Started(id_, source)
+
+
+async def cancel(id: int) -> SyncRun:
+    """Cancel a run: at once if it is pending, else its process is asked, and stops within seconds.
+
+    Raises:
+        NotActive: there is no such run, or it is over.
+    """
+    await reap()
+    actor = current_actor()
+    if not 0 < id < 2**31 or not await _db().run_sql(CANCEL, id, actor and actor.user_id):
+        found = await find(id)
+        raise NotActive(f"Run {id} is over: {found.status}." if found else "There is no such run.")
+    found = await find(id)
+    assert found is not None
+    return found
+
+
+async def find(id: int) -> SyncRun | None:
+    """A run, or None."""
+    if not 0 < id < 2**31:
+        return None
+    return await SyncRun.objects().where(SyncRun.id == id).first()
+
+
+async def newest() -> dict[str, SyncRun]:
+    """The newest run of each source that has one."""
+    of_each = WhereRaw("id IN (SELECT max(id) FROM sync_history GROUP BY source)")
+    return {run.source: run for run in await SyncRun.objects().where(of_each)}
+
+
+async def reap() -> list[tuple[int, str]]:
+    """Close the runs whose process is gone; returns their ids and sources."""
+    arguments = (LEASE_SECONDS, LOCKLESS_SECONDS, RUNNING)
+    with acting_as(Actor("system:sync")):
+        return [(row["id"], row["source"]) for row in await _db().run_sql(REAP, *arguments)]
+
+
+def is_over(run: SyncRun) -> bool:
+    """Whether nothing of it will change any more."""
+    return run.status not in (Status.PENDING, Status.RUNNING)
+
+
+def automatic(source: Source) -> Actor:
+    """Who acts when nobody started it."""
+    return Actor(f"sync:{source.name}")
+
+
+async def _take_turns(connection: Any, name: str) -> None:
+    """Two who start the same source at once do it one after the other."""
+    await connection.execute("SELECT pg_advisory_xact_lock($1, hashtext($2))", STARTING, name)
+
+
+def _seconds(every: timedelta) -> float:
+    return every.total_seconds()
+
+
+def _db() -> Any:
+    return SyncRun._meta.db

@@ -1,0 +1,33 @@
+ALTER TABLE sync_history RENAME CONSTRAINT sync_history_cancel_requested_by_fkey
+    TO sync_history_cancel_requested_by_fk;
+
+-- The order of the states, whoever writes: pending, running, one of four ends. What is over stays as
+-- it is, so that a process that was taken for dead changes nothing when it wakes up. Times are the
+-- database's.
+CREATE FUNCTION sync_history_rules_v1() RETURNS trigger LANGUAGE plpgsql AS $$
+DECLARE
+    -- The people may be deleted, and somebody may have looked into it.
+    free text[] := ARRAY['triggered_by', 'cancel_requested_by', 'needs_attention', 'attention_reason'];
+BEGIN
+    IF OLD.status NOT IN ('pending', 'running') THEN
+        IF to_jsonb(NEW) - free <> to_jsonb(OLD) - free THEN
+            RAISE EXCEPTION 'a run that is over does not change'
+                USING ERRCODE = 'check_violation', CONSTRAINT = 'sync_history_over';
+        END IF;
+    ELSIF OLD.status = 'running' AND NEW.status = 'pending'
+       OR OLD.status = 'pending' AND NEW.status IN ('succeeded', 'partial') THEN
+        RAISE EXCEPTION 'a run cannot go from % to %', OLD.status, NEW.status
+            USING ERRCODE = 'check_violation', CONSTRAINT = 'sync_history_transition';
+    ELSIF NEW.status = 'running' THEN
+        NEW.started_at := clock_timestamp();
+        NEW.heartbeat_at := NEW.started_at;
+    ELSE
+        NEW.completed_at := clock_timestamp();
+        NEW.duration_ms := round(extract(epoch FROM NEW.completed_at - NEW.started_at) * 1000);
+    END IF;
+    RETURN NEW;
+END
+$$;
+CREATE TRIGGER rules BEFORE UPDATE ON sync_history FOR EACH ROW
+    WHEN (OLD.status <> NEW.status OR OLD.status NOT IN ('pending', 'running'))
+    EXECUTE FUNCTION sync_history_rules_v1();

@@ -1,0 +1,52 @@
+"""Sources for tests that start processes: SYNC_SOURCES=tests.sync_history.examples."""
+
+from __future__ import annotations
+
+import asyncio
+from datetime import timedelta
+
+from home.tables import User
+from sync_history.sources import Run, SyncFailed, source
+
+
+@source("quick")
+async def quick(run: Run) -> None:
+    run.total(3)
+    for number in range(3):
+        if run.dry_run:
+            run.note(f"would sync item {number}")
+        run.synced()
+
+
+@source("partly")
+async def partly(run: Run) -> None:
+    run.total(3)
+    run.synced(2)
+    run.failed("line 3", "has no e-mail address \x1b[31m")
+
+
+@source("broken")
+async def broken(run: Run) -> None:
+    raise SyncFailed("The other side is closed on Saturdays.")
+
+
+@source("slow")
+async def slow(run: Run) -> None:
+    run.total(1_000)
+    for _ in range(1_000):
+        run.synced()
+        await asyncio.sleep(0.1)
+
+
+@source("renaming")
+async def renaming(run: Run) -> None:
+    """Writes to the database all the time."""
+    for number in range(10_000):
+        await User.update({User.organization: f"number {number}"}).where(User.id > 0)
+        run.synced()
+        await asyncio.sleep(0.01)
+
+
+@source("ticking", every=timedelta(seconds=1))
+async def ticking(run: Run) -> None:
+    run.synced()

@@ -1,0 +1,168 @@
+"""Automatic runs: once at each due time, however many processes look."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from datetime import timedelta
+
+import pytest
+
+from home.engine import Engine
+from home.settings import Settings
+from main import regular_jobs
+from sync_history import runs, scheduler
+from sync_history import sources as registry
+from sync_history.sources import Run, Source, source
+from sync_history.tables import SyncRun
+from tests.conftest import point_at
+from tests.sync_history.conftest import stored
+
+HOUR = timedelta(hours=1)
+
+
+async def nothing(run: Run) -> None:
+    """A source with nothing to do."""
+
+
+HOURLY = Source("hourly", nothing, HOUR)
+
+
+@asynccontextmanager
+async def scheduling() -> AsyncIterator[None]:
+    task = asyncio.create_task(scheduler.schedule())
+    try:
+        yield
+    finally:
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+
+
+async def test_of_many_who_look_at_once_one_starts_it(db: Engine) -> None:
+    found = await asyncio.gather(*[runs.start_due(HOURLY) for _ in range(20)])
+    [started] = [each for each in found if each is not None]
+    run = await stored(started.id)
+    assert (run.trigger_type, run.triggered_by, run.status) == ("automatic", None, "pending")
+    assert (run.due_at.minute, run.due_at.second, run.due_at.microsecond) == (0, 0, 0)
+    assert timedelta() <= run.created_at - run.due_at < HOUR
+    await runs.cancel(run.id)
+    assert await runs.start_due(HOURLY) is None, "its due time has had its run"
+
+
+async def test_missed_runs_are_made_up_for_once(db: Engine) -> None:
+    await db.run_sql(
+        "INSERT INTO sync_history (source, status, due_at)"
+        " VALUES ('hourly', 'succeeded', date_trunc('hour', now()) - interval '9 hours')"
+    )
+    started = await runs.start_due(HOURLY)
+    assert started is not None
+    await runs.cancel(started.id)
+    assert await runs.start_due(HOURLY) is None
+    assert await SyncRun.count() == 2
+
+
+async def test_what_runs_already_is_waited_for(db: Engine) -> None:
+    run = SyncRun(source="hourly", status="running")
+    await run.save()
+    assert await runs.start_due(HOURLY) is None
+    await db.run_sql("UPDATE sync_history SET status = 'succeeded'")
+    assert await runs.start_due(HOURLY) is not None
+
+
+async def test_another_interval_or_clock_makes_no_second_run_of_a_due_time(db: Engine) -> None:
+    await db.run_sql(
+        "INSERT INTO sync_history (source, status, due_at)"
+        " VALUES ('hourly', 'succeeded', date_trunc('hour', now()) + interval '1 hour')"
+    )
+    assert await runs.start_due(HOURLY) is None
+    assert await runs.start_due(Source("hourly", nothing, timedelta(days=1))) is None
+
+
+async def test_by_hand_only_means_never_by_itself(db: Engine) -> None:
+    assert await runs.start_due(Source("x", nothing)) is None
+
+
+async def test_the_scheduler_runs_what_is_due_and_closes_what_is_dead(
+    db: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(registry, "_registry", {})
+    monkeypatch.setattr(scheduler, "PAUSE_SECONDS", 0)
+
+    @source("ticking", every=timedelta(seconds=1))
+    async def ticking(run: Run) -> None:
+        run.synced()
+
+    await db.run_sql(
+        "INSERT INTO sync_history (source, status, heartbeat_at)"
+        " VALUES ('dead', 'running', now() - interval '46 seconds')"
+    )
+    finished = SyncRun.count().where(
+        SyncRun.source == "ticking", SyncRun.status == "succeeded", SyncRun.items_synced == 1
+    )
+    async with scheduling(), asyncio.timeout(20):
+        while await finished < 3:
+            await asyncio.sleep(0.05)
+    [dead] = await SyncRun.objects().where(SyncRun.source == "dead")
+    assert (dead.status, dead.needs_attention) == ("failed", True)
+    times = await SyncRun.select(SyncRun.due_at).where(SyncRun.source == "ticking")
+    assert len({row["due_at"] for row in times}) == len(times)
+
+
+async def test_the_scheduler_outlives_the_database(
+    url: str, db: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(registry, "_registry", {})
+    monkeypatch.setattr(scheduler, "PAUSE_SECONDS", 0)
+    monkeypatch.setattr(scheduler, "LOOK_SECONDS", 0.2)
+    failures: list[str] = []
+    monkeypatch.setattr(scheduler.log, "warning", lambda event, **_: failures.append(event))
+
+    @source("ticking", every=timedelta(seconds=1))
+    async def ticking(run: Run) -> None: ...
+
+    await db.close_connection_pool()
+    point_at("postgresql://nobody@127.0.0.1:1/nothing")
+    async with scheduling(), asyncio.timeout(20):
+        while {"sync_look_failed", "sync_start_failed"} - {*failures}:
+            await asyncio.sleep(0.05)
+        point_at(url)
+        while not await SyncRun.count().where(SyncRun.status == "succeeded"):
+            await asyncio.sleep(0.05)
+
+
+async def test_what_it_is_about_to_start_is_begun_before_it_ends(
+    db: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(registry, "_registry", {})
+    monkeypatch.setattr(scheduler, "PAUSE_SECONDS", 0)
+    source("ticking", every=timedelta(seconds=1))(nothing)
+    looking, looked = asyncio.Event(), asyncio.Event()
+
+    async def slowly(source: Source) -> None:
+        looking.set()
+        await asyncio.sleep(0.3)
+        looked.set()
+
+    monkeypatch.setattr(runs, "start_due", slowly)
+    async with scheduling(), asyncio.timeout(20):
+        await looking.wait()
+    assert looked.is_set()
+
+
+@pytest.mark.parametrize(
+    ("options", "expected"),
+    [
+        ({"sync_sources": ("crm",)}, True),
+        ({"sync_sources": ()}, False),
+        ({"sync_sources": ("crm",), "sync_scheduler": False}, False),
+    ],
+)
+def test_the_server_schedules_unless_it_is_told_not_to(
+    options: dict[str, object], expected: bool
+) -> None:
+    jobs = regular_jobs(Settings.model_validate(options))
+    names = [repr(job).split()[2] for job in jobs]
+    for job in jobs:
+        job.close()
+    assert ("schedule" in names) == expected

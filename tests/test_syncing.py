@@ -1,0 +1,29 @@
+"""The worked example of docs/syncing.md, step by step, in a copy of the checkout."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from home.engine import Engine
+from home.seeds import seed_people
+from home.tables import User
+from sync_history.tables import SyncRun
+from tests.test_building import Newcomer, blocks
+
+pytestmark = pytest.mark.any_version
+
+
+async def test_the_worked_example(url: str, db: Engine, tmp_path: Path) -> None:
+    await seed_people()
+    newcomer = Newcomer(tmp_path, url)
+    for language, text in blocks("syncing.md"):
+        newcomer.follow(language, text)
+    first, second = await SyncRun.objects().order_by(SyncRun.id)
+    assert (first.status, first.dry_run, first.items_synced) == ("succeeded", True, 0)
+    assert (second.status, second.dry_run, second.items_synced) == ("succeeded", False, 2)
+    shown, _ = newcomer.said
+    assert "mel@example.com would belong to ACME\n" in shown
+    assert "\tcompanies\tsucceeded\t" in shown
+    assert await User.count().where(User.organization == "Initech") == 1
