@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import re
 import subprocess
+from inspect import signature
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -16,19 +18,22 @@ from home.settings import Settings, load_settings
 from home.settings_sources import SECRETS, TWINS
 from tests.conftest import ROOT
 
-README = (ROOT / "README.md").read_text()
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 ENV_EXAMPLE = ROOT / ".env.example"
 SETTINGS = {name.upper() for name in Settings.model_fields}
 TARGET = re.compile(r"\]\(([^)\s]+)\)|<(?:img|a)\b[^>]*?\b(?:src|href)=\"([^\"]+)\"")
 CODE = re.compile(r"^```.*?^```|`[^`\n]+`", re.DOTALL | re.MULTILINE)
 
 
-LINKS = ["".join(groups) for groups in TARGET.findall(README)]
+LINKS = [
+    (page.parent, "".join(groups)) for page in PAGES for groups in TARGET.findall(page.read_text())
+]
 
 
 def snippets(pattern: str) -> list[str]:
-    """What matches in the README's code, in blocks and in lines of text."""
-    found = [match for code in CODE.findall(README) for match in re.findall(pattern, code)]
+    """What matches in the pages' code, in blocks and in lines of text."""
+    code = [each for page in PAGES for each in CODE.findall(page.read_text())]
+    found = [match for each in code for match in re.findall(pattern, each)]
     return list(dict.fromkeys(found))
 
 
@@ -59,35 +64,44 @@ def test_make_knows_the_targets_of_the_readme(target: str) -> None:
     assert subprocess.run(command, cwd=ROOT, capture_output=True, check=False).returncode == 0
 
 
-@pytest.mark.parametrize("command", snippets(r"\bpiccolo ([a-z_]+ [a-z_]+)"))
-def test_piccolo_knows_the_commands_of_the_readme(command: str) -> None:
+@pytest.mark.parametrize("line", snippets(r"\bpiccolo ([a-z_]+ [a-z_]+[^\n`]*)"))
+def test_piccolo_knows_the_commands_and_their_options(line: str) -> None:
     apps = [*piccolo_conf.APP_REGISTRY.app_configs.values(), MIGRATIONS]
     known = {
-        f"{app.app_name} {command.command_name or command.callable.__name__}"
+        f"{app.app_name} {command.command_name or command.callable.__name__}": signature(
+            command.callable
+        ).parameters
         for app in apps
         for command in app.get_commands()
     }
+    command = " ".join(line.split()[:2])
     assert command in known
+    options = re.findall(r"--([a-z][\w-]*)", line.partition("#")[0])
+    assert {option.replace("-", "_") for option in options} <= set(known[command])
 
 
 @pytest.mark.parametrize(
-    "name", snippets(r"\b((?:DB|DATABASE|POSTGRES|LISTEN|LOG|METRICS)_[A-Z_]+)")
+    "name", snippets(r"\b((?:DB|DATABASE|POSTGRES|LISTEN|LOG|METRICS|MFA|AUDIT|SYNC)_[A-Z_]+)")
 )
-def test_the_readme_names_only_settings_that_exist(name: str) -> None:
+def test_pages_name_only_settings_that_exist(name: str) -> None:
     twins = {twin.upper() for twin in TWINS.values()}
     assert name.removesuffix("_FILE") in SETTINGS | twins
 
 
-@pytest.mark.parametrize("target", [link for link in LINKS if not re.match(r"[a-z]+:|#", link)])
-def test_what_the_readme_links_to_is_there(target: str) -> None:
-    assert (ROOT / target.partition("#")[0]).exists()
+@pytest.mark.parametrize(
+    ("folder", "target"), [link for link in LINKS if not re.match(r"[a-z]+:|#", link[1])]
+)
+def test_what_is_linked_to_is_there(folder: Path, target: str) -> None:
+    assert (folder / target.partition("#")[0]).exists()
 
 
 def test_the_readme_shows_something_of_each_kind() -> None:
     """Else the tests above would prove nothing."""
+    commands = snippets(r"\bpiccolo ([a-z_]+ [a-z_]+[^\n`]*)")
     assert "run" in snippets(r"\bmake ([a-z][a-z-]*)")
-    assert "home migrate" in snippets(r"\bpiccolo ([a-z_]+ [a-z_]+)")
-    assert ".env.example" in LINKS
+    assert "home migrate" in commands
+    assert any("--everybody" in command for command in commands)
+    assert (ROOT, ".env.example") in LINKS
 
 
 @pytest.fixture(scope="module")
