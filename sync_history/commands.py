@@ -84,7 +84,7 @@ async def work() -> None:
 
 
 @command
-async def list_runs(source: str = "", limit: int = 20, json: bool = False) -> None:
+async def list(source: str = "", limit: int = 20, json: bool = False) -> None:
     """Print runs, the newest first.
 
     :param source: only of this source
@@ -107,7 +107,7 @@ async def list_runs(source: str = "", limit: int = 20, json: bool = False) -> No
 async def cancel(run: int) -> None:
     """Cancel a run, and wait until it has ended. Exits 1 when it is over already or does not end.
 
-    :param run: its number
+    :param run: its number, as piccolo sync_history list prints it
 
     """
     try:

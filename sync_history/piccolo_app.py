@@ -2,9 +2,9 @@
 
 from pathlib import Path
 
-from piccolo.conf.apps import AppConfig, Command
+from piccolo.conf.apps import AppConfig
 
-from sync_history.commands import cancel, list_runs, prune, run, work
+from sync_history.commands import cancel, list, prune, run, work
 from sync_history.tables import SyncRun
 
 APP_CONFIG = AppConfig(
@@ -12,5 +12,5 @@ APP_CONFIG = AppConfig(
     migrations_folder_path=Path(__file__).parent / "piccolo_migrations",
     table_classes=[SyncRun],
     migration_dependencies=["home.piccolo_app"],
-    commands=[run, Command(list_runs, "list"), cancel, work, prune],
+    commands=[run, list, cancel, work, prune],
 )
