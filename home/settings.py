@@ -39,7 +39,7 @@ TWINS = {
     "postgres_user": "db_user",
     "postgres_password": "db_password",
 }
-SECRETS = ("database_url", "postgres_password", "audit_seal_key")
+SECRETS = ("database_url", "postgres_password", "audit_seal_key", "directory_token")
 PLACEHOLDERS = frozenset(
     {
         "change-me",
@@ -125,6 +125,10 @@ class Settings(BaseSettings):
 
     audit_seal_key: Annotated[SecretStr | None, AfterValidator(_long_keys)] = None
     audit_seal_interval: Annotated[int, Field(ge=0, le=86_400 * 7)] = 3_600
+
+    directory_url: str | None = None
+    directory_token: SecretStr | None = None
+    directory_max_disable: Annotated[int, Field(ge=0, le=100)] = 10
 
     @classmethod
     def settings_customise_sources(
