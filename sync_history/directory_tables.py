@@ -1,6 +1,15 @@
 """What the directory source remembers: whom it looks after, which file it read, what it plans."""
 
-from piccolo.columns import BigInt, Boolean, ForeignKey, Integer, OnDelete, Text, Timestamptz, Varchar
+from piccolo.columns import (
+    BigInt,
+    Boolean,
+    ForeignKey,
+    Integer,
+    OnDelete,
+    Text,
+    Timestamptz,
+    Varchar,
+)
 from piccolo.table import Table
 
 from home.tables import User
@@ -13,7 +22,9 @@ class DirectoryPerson(Table, tablename="directory_people"):
         User, primary_key=True, null=False, default=None, on_delete=OnDelete.cascade
     )
     left_at = Timestamptz(
-        null=True, default=None, help_text="When they were missing from the directory; empty: listed."
+        null=True,
+        default=None,
+        help_text="When they were missing from the directory; empty: listed.",
     )
     disabled = Boolean(
         default=False, help_text="The directory disabled the account, and nobody enabled it since."

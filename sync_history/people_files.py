@@ -1,0 +1,269 @@
+"""People from CSV or JSON, one after the other: memory does not grow with the file.
+
+CSV has a header; commas, semicolons or tabs separate. JSON is an array of objects, or one object
+after the other, as NDJSON has them. Which it is shows from the first character.
+"""
+
+from __future__ import annotations
+
+import csv
+import re
+from collections.abc import Iterator, Mapping
+from itertools import chain
+from json import JSONDecoder
+from pathlib import Path
+from typing import NamedTuple, TextIO
+
+from home.tables import normalise_email
+from sync_history.sources import SyncFailed
+
+CHUNK = 1 << 16  # characters
+LONGEST = 1 << 16  # characters of one line or one object
+TEXTS = ("display_name", "organization", "clerk_id")
+# Control characters, lone surrogates, and those that turn the direction of what follows.
+UNPRINTABLE = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
+EMAIL = re.compile(r"[^@\s]+@[^@\s]+")  # as users_email_check has it
+YES, NO = {"true", "yes", "1"}, {"false", "no", "0", ""}
+SPACE = re.compile(r"[ \t\r\n]*")
+CUT_OFF = "The directory is incomplete: it ends in the middle of line {}. Nothing was changed."
+
+
+class Line(NamedTuple):
+    """What one line, or the object that begins there, says of a person.
+
+    Args:
+        email: None where the line cannot be read far enough to know whom it is about.
+        has_left: listed, and marked with `is_disabled`.
+        problem: why it cannot be used.
+    """
+
+    number: int
+    email: str | None = None
+    display_name: str | None = None
+    organization: str | None = None
+    clerk_id: str | None = None
+    has_left: bool = False
+    problem: str | None = None
+
+
+def read_people(path: Path) -> Iterator[Line]:
+    """The lines of a file, one by one, broken ones included.
+
+    Raises:
+        SyncFailed: the file as a whole cannot be used. That may turn out at its last line only.
+    """
+    with path.open("rb") as raw:
+        beginning = raw.read(4096)
+    if not beginning.strip():
+        raise SyncFailed("The directory is empty: there is not even a header. Nothing was changed.")
+    if b"\x00" in beginning or beginning.startswith((b"\xff\xfe", b"\xfe\xff")):
+        raise SyncFailed("The directory is not UTF-8 text. Export it as CSV or JSON in UTF-8.")
+    is_json = beginning.removeprefix(b"\xef\xbb\xbf").lstrip()[:1] in (b"[", b"{")
+    number = 0
+    with path.open(encoding="utf-8-sig", newline="") as file:
+        try:
+            for line in _from_json(file) if is_json else _from_csv(file):
+                number = line.number
+                yield line
+        except UnicodeDecodeError:
+            raise SyncFailed(
+                f"The directory is not UTF-8 text, somewhere after line {number}. "
+                "Export it again, in UTF-8."
+            ) from None
+
+
+def _person(number: int, values: Mapping[str, object]) -> Line:
+    email = values.get("email")
+    if email is None or email == "":
+        return Line(number, problem="has no e-mail address")
+    if not isinstance(email, str):
+        return Line(number, problem="email is not text")
+    email = normalise_email(email)
+    if len(email) > 255 or not EMAIL.fullmatch(email) or UNPRINTABLE.search(email):
+        return Line(number, problem=f"{ascii(email[:60])} is no e-mail address")
+    texts: list[str | None] = []
+    for name in TEXTS:
+        text = values.get(name)
+        if text is not None and not isinstance(text, str):
+            return Line(number, email, problem=f"{name} is not text")
+        text = text.strip() if text else ""
+        if len(text) > 255:
+            return Line(number, email, problem=f"{name} is longer than 255 characters")
+        if not text.isascii() or not text.isprintable():
+            if UNPRINTABLE.search(text):
+                return Line(number, email, problem=f"{name} holds control characters")
+        texts.append(text or None)
+    left = str(values.get("is_disabled") or "").strip().lower()
+    if left not in YES | NO:
+        return Line(number, email, problem="is_disabled is neither true nor false")
+    return Line(number, email, *texts, has_left=left in YES)
+
+
+# CSV --------------------------------------------------------------------------------------
+
+
+class _Lines:
+    """The lines of a file, none of them too long; remembers the last one."""
+
+    def __init__(self, file: TextIO) -> None:
+        self.file = file
+        self.last = ""
+        self.number = 0
+
+    def __iter__(self) -> _Lines:
+        return self
+
+    def __next__(self) -> str:
+        line = self.file.readline(LONGEST)
+        if not line:
+            raise StopIteration
+        self.number += 1
+        if len(line) == LONGEST and not line.endswith(("\n", "\r")):
+            raise SyncFailed(
+                f"Line {self.number} of the directory is longer than {LONGEST} characters. "
+                "Nothing was changed."
+            )
+        self.last = line
+        return line
+
+    @property
+    def is_cut_off(self) -> bool:
+        return not self.last.endswith(("\n", "\r"))
+
+
+def _from_csv(file: TextIO) -> Iterator[Line]:
+    lines = _Lines(file)
+    first = next(lines)
+    delimiter = max(",;\t", key=first.count)
+    reader = csv.reader(chain([first], lines), delimiter=delimiter, strict=True)
+    header = _header(reader)
+    while True:
+        number = reader.line_num + 1
+        try:
+            cells = next(reader)
+        except StopIteration:
+            return
+        except csv.Error as error:
+            if "unexpected end" in str(error):
+                raise SyncFailed(CUT_OFF.format(number)) from None
+            yield Line(number, problem="is not proper CSV: look at its quotation marks")
+            continue
+        if not cells:
+            continue
+        if len(cells) != len(header):
+            if lines.is_cut_off:
+                raise SyncFailed(CUT_OFF.format(number))
+            problem = f"has {len(cells)} fields where the header has {len(header)}"
+            yield Line(number, problem=problem)
+        elif reader.line_num > number:  # whom else a stray quotation mark swallowed, nobody knows
+            yield Line(number, problem=f"goes on to line {reader.line_num}, inside quotation marks")
+        else:
+            yield _person(number, dict(zip(header, cells, strict=True)))
+
+
+def _header(reader: Iterator[list[str]]) -> list[str]:
+    try:
+        header = [name.strip().lower() for name in next(reader)]
+    except csv.Error:
+        raise SyncFailed("The directory's first line is no header. Nothing was changed.") from None
+    known = [name for name in header if name in ("email", "is_disabled", *TEXTS)]
+    if "email" not in known:
+        found = ascii(", ".join(header)[:100])
+        raise SyncFailed(
+            f"The directory has no column «email» in its first line, only {found}. "
+            "Nothing was changed."
+        )
+    if len(set(known)) < len(known):
+        raise SyncFailed("The directory names a column twice in its header. Nothing was changed.")
+    return header
+
+
+# JSON -------------------------------------------------------------------------------------
+
+
+class _Malformed(Exception):
+    """What stands here is no JSON."""
+
+
+class _Scanner:
+    """Takes values off a file that is read piece by piece, and counts lines."""
+
+    decode = JSONDecoder().raw_decode
+
+    def __init__(self, file: TextIO) -> None:
+        self.file = file
+        self.text = ""
+        self.at = 0
+        self.line = 1
+
+    def more(self) -> bool:
+        chunk = self.file.read(CHUNK)
+        self.text, self.at = self.text[self.at :] + chunk, 0
+        return bool(chunk)
+
+    def move_to(self, end: int) -> None:
+        self.line += self.text.count("\n", self.at, end)
+        self.at = end
+
+    def peek(self) -> str:
+        """The next character that is no white space; empty at the end of the file."""
+        while True:
+            space = SPACE.match(self.text, self.at)
+            assert space is not None  # it matches nothing, too
+            self.move_to(space.end())
+            if self.at < len(self.text):
+                return self.text[self.at]
+            if not self.more():
+                return ""
+
+    def value(self) -> object:
+        while True:
+            try:
+                value, end = self.decode(self.text, self.at)
+            except (ValueError, RecursionError):
+                if len(self.text) - self.at < LONGEST and self.more():
+                    continue
+                raise _Malformed from None
+            self.move_to(end)
+            return value
+
+    def skip_line(self) -> bool:
+        """Go to the next line; False where there is none."""
+        while (end := self.text.find("\n", self.at)) < 0:
+            self.at = len(self.text)
+            if not self.more():
+                return False
+        self.move_to(end + 1)
+        return True
+
+
+def _from_json(file: TextIO) -> Iterator[Line]:
+    scanner = _Scanner(file)
+    is_array = scanner.peek() == "["
+    scanner.at += is_array
+    while (character := scanner.peek()) and character != "]":
+        number = scanner.line
+        try:
+            value = scanner.value()
+        except _Malformed:
+            if is_array or not scanner.skip_line():
+                raise _broken_json(scanner, number) from None
+            yield Line(number, problem="is not JSON")
+            continue
+        if isinstance(value, dict):
+            yield _person(number, value)
+        else:
+            yield Line(number, problem="is no object with an email")
+        if is_array:
+            if scanner.peek() == ",":
+                scanner.at += 1
+            elif scanner.peek() != "]":
+                raise _broken_json(scanner, scanner.line)
+    if is_array and not character:
+        raise SyncFailed(CUT_OFF.format(scanner.line))
+
+
+def _broken_json(scanner: _Scanner, number: int) -> SyncFailed:
+    if len(scanner.text) - scanner.at < LONGEST and not scanner.more():
+        return SyncFailed(CUT_OFF.format(number))
+    return SyncFailed(f"The directory is not JSON from line {number} on. Nothing was changed.")
