@@ -52,7 +52,7 @@ class Plan:
         lines: people the file holds, broken lines included.
         failed: lines and people that cannot be synced; each has been reported.
         unreadable: those of them of whom nobody knows whom they are about.
-        batches: for each action, in this order: the numbers before its first and of its last change.
+        batches: for each action, in this order: those before its first and of its last change.
         counts: how many changes an action has.
         held_back: missing people who are not disabled because of unreadable lines.
     """
@@ -84,6 +84,7 @@ async def make_plan(connection: Any, run: Run, path: Path) -> Plan:
     await connection.execute("DELETE FROM directory_changes")  # of runs that did not get far
     changes = (SQL / "directory_changes.sql").read_text(encoding="utf-8")
     await connection.execute(changes, run.id)
+    await connection.execute("ANALYZE directory_changes")  # else batches are joined one by one
     await _count(connection, run, plan)
     plan.missing = await connection.fetchval(
         "SELECT count(*) FROM directory_changes WHERE action = 'leave' AND line IS NULL"

@@ -10,21 +10,19 @@ import csv
 import re
 from collections.abc import Iterator, Mapping
 from itertools import chain
-from json import JSONDecoder
 from pathlib import Path
 from typing import NamedTuple, TextIO
 
 from home.tables import normalise_email
+from sync_history.json_stream import Malformed, Scanner
 from sync_history.sources import SyncFailed
 
-CHUNK = 1 << 16  # characters
-LONGEST = 1 << 16  # characters of one line or one object
+LONGEST = 1 << 16  # characters of one line
 TEXTS = ("display_name", "organization", "clerk_id")
 # Control characters, lone surrogates, and those that turn the direction of what follows.
 UNPRINTABLE = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
 EMAIL = re.compile(r"[^@\s]+@[^@\s]+")  # as users_email_check has it
 YES, NO = {"true", "yes", "1"}, {"false", "no", "0", ""}
-SPACE = re.compile(r"[ \t\r\n]*")
 CUT_OFF = "The directory is incomplete: it ends in the middle of line {}. Nothing was changed."
 
 
@@ -80,23 +78,22 @@ def _person(number: int, values: Mapping[str, object]) -> Line:
         return Line(number, problem="email is not text")
     email = normalise_email(email)
     if len(email) > 255 or not EMAIL.fullmatch(email) or UNPRINTABLE.search(email):
-        return Line(number, problem=f"{ascii(email[:60])} is no e-mail address")
-    texts: list[str | None] = []
+        return Line(number, problem=f"{email[:60]!a} is no e-mail address")
+    texts: dict[str, str | None] = {}
     for name in TEXTS:
         text = values.get(name)
         if text is not None and not isinstance(text, str):
             return Line(number, email, problem=f"{name} is not text")
-        text = text.strip() if text else ""
-        if len(text) > 255:
+        text = text.strip() if text else None
+        if text and len(text) > 255:
             return Line(number, email, problem=f"{name} is longer than 255 characters")
-        if not text.isascii() or not text.isprintable():
-            if UNPRINTABLE.search(text):
-                return Line(number, email, problem=f"{name} holds control characters")
-        texts.append(text or None)
+        if text and UNPRINTABLE.search(text):
+            return Line(number, email, problem=f"{name} holds control characters")
+        texts[name] = text or None
     left = str(values.get("is_disabled") or "").strip().lower()
     if left not in YES | NO:
         return Line(number, email, problem="is_disabled is neither true nor false")
-    return Line(number, email, *texts, has_left=left in YES)
+    return Line(number, email, **texts, has_left=left in YES)
 
 
 # CSV --------------------------------------------------------------------------------------
@@ -181,71 +178,15 @@ def _header(reader: Iterator[list[str]]) -> list[str]:
 # JSON -------------------------------------------------------------------------------------
 
 
-class _Malformed(Exception):
-    """What stands here is no JSON."""
-
-
-class _Scanner:
-    """Takes values off a file that is read piece by piece, and counts lines."""
-
-    decode = JSONDecoder().raw_decode
-
-    def __init__(self, file: TextIO) -> None:
-        self.file = file
-        self.text = ""
-        self.at = 0
-        self.line = 1
-
-    def more(self) -> bool:
-        chunk = self.file.read(CHUNK)
-        self.text, self.at = self.text[self.at :] + chunk, 0
-        return bool(chunk)
-
-    def move_to(self, end: int) -> None:
-        self.line += self.text.count("\n", self.at, end)
-        self.at = end
-
-    def peek(self) -> str:
-        """The next character that is no white space; empty at the end of the file."""
-        while True:
-            space = SPACE.match(self.text, self.at)
-            assert space is not None  # it matches nothing, too
-            self.move_to(space.end())
-            if self.at < len(self.text):
-                return self.text[self.at]
-            if not self.more():
-                return ""
-
-    def value(self) -> object:
-        while True:
-            try:
-                value, end = self.decode(self.text, self.at)
-            except (ValueError, RecursionError):
-                if len(self.text) - self.at < LONGEST and self.more():
-                    continue
-                raise _Malformed from None
-            self.move_to(end)
-            return value
-
-    def skip_line(self) -> bool:
-        """Go to the next line; False where there is none."""
-        while (end := self.text.find("\n", self.at)) < 0:
-            self.at = len(self.text)
-            if not self.more():
-                return False
-        self.move_to(end + 1)
-        return True
-
-
 def _from_json(file: TextIO) -> Iterator[Line]:
-    scanner = _Scanner(file)
+    scanner = Scanner(file)
     is_array = scanner.peek() == "["
     scanner.at += is_array
     while (character := scanner.peek()) and character != "]":
         number = scanner.line
         try:
             value = scanner.value()
-        except _Malformed:
+        except Malformed:
             if is_array or not scanner.skip_line():
                 raise _broken_json(scanner, number) from None
             yield Line(number, problem="is not JSON")
@@ -263,7 +204,7 @@ def _from_json(file: TextIO) -> Iterator[Line]:
         raise SyncFailed(CUT_OFF.format(scanner.line))
 
 
-def _broken_json(scanner: _Scanner, number: int) -> SyncFailed:
-    if len(scanner.text) - scanner.at < LONGEST and not scanner.more():
+def _broken_json(scanner: Scanner, number: int) -> SyncFailed:
+    if scanner.is_near_end():
         return SyncFailed(CUT_OFF.format(number))
     return SyncFailed(f"The directory is not JSON from line {number} on. Nothing was changed.")
