@@ -12,6 +12,12 @@ from sync_history.people_files import Line, read_people
 from sync_history.sources import Run, SyncFailed
 
 SQL = Path(__file__).parent / "sql"
+# For statements over all people: no compiling, no sorting on disk, no joining one by one because
+# tables have just been filled.
+BULK = """
+    SELECT set_config('jit', 'off', true), set_config('work_mem', '64MB', true),
+           set_config('enable_nestloop', 'off', true)
+"""
 LINES = """
     CREATE TEMP TABLE directory_lines (
         line integer, email text, display_name text, organization text, clerk_id text,
@@ -75,6 +81,7 @@ async def make_plan(connection: Any, run: Run, path: Path) -> Plan:
         SyncFailed: the file cannot be used.
     """
     plan = Plan()
+    await connection.execute(BULK)
     await _load(connection, run, path, plan)
     await connection.execute((SQL / "directory_matches.sql").read_text(encoding="utf-8"))
     await connection.execute("ANALYZE directory_matches")
