@@ -1,4 +1,4 @@
-"""People by the source `directory` and by one INSERT, as a program: one line of JSON, in seconds."""
+"""People by the source `directory` and by one INSERT: one line of JSON, in seconds."""
 
 from __future__ import annotations
 

@@ -9,6 +9,7 @@ compares anew. What is made: accounts first, those who left last.
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -18,6 +19,7 @@ from typing import Any, cast
 
 import asyncpg
 
+from home.errors import DatabaseUnavailable, is_lost_connection, reason_of
 from home.tables import User
 from sync_history.directory_plan import Plan, check_limit, make_plan
 from sync_history.sources import Run, SyncFailed, source
@@ -80,21 +82,24 @@ STEPS = {
     "adopt": (LOOK_AFTER,),
     "leave": (LEAVE,),
 }
+# What is said of each action, before and after.
 WORDS = {
-    "create": "created",
-    "return": "came back",
-    "update": "changed",
-    "adopt": "had an account already, and are looked after from now on",
-    "leave": "left, and were disabled",
+    "create": ("Would create", "created"),
+    "return": ("Would take back", "taken back"),
+    "update": ("Would change", "changed"),
+    "adopt": ("Would look after", "looked after from now on, who had an account already"),
+    "leave": ("Would disable", "left and disabled"),
 }
 # A day later the file is read even if it is the same: somebody may have changed accounts by hand.
 KNOWN = """
     SELECT etag FROM directory_files
     WHERE address_digest = $1 AND read_at > now() - interval '1 day'
 """
+# While accounts follow another version, or only half of one, none is known.
+FORGET = "DELETE FROM directory_files"
 REMEMBER = """
     INSERT INTO directory_files (address_digest, etag, read_at) VALUES ($1, $2, now())
-    ON CONFLICT (address_digest) DO UPDATE SET etag = excluded.etag, read_at = excluded.read_at
+    ON CONFLICT DO NOTHING
 """
 
 
@@ -137,15 +142,21 @@ async def _own_connection(db: Any) -> AsyncIterator[Any]:
     connection.slow_query_ms = STATEMENT_SECONDS * 1000
     try:
         yield connection
-        await connection.close(timeout=1)
-    except asyncpg.LockNotAvailableError:
+    except (asyncpg.LockNotAvailableError, asyncpg.DeadlockDetectedError):
         raise SyncFailed("Somebody else is changing the same accounts. Try again later.") from None
     except asyncpg.IntegrityConstraintViolationError:
         raise SyncFailed(
             "Somebody changed the same accounts meanwhile. Run it again: it does the rest."
         ) from None
+    except Exception as error:
+        if is_lost_connection(error):  # in COPY, which nobody observes
+            raise DatabaseUnavailable(reason_of(error)) from error
+        raise
     finally:
-        connection.terminate()
+        try:
+            await asyncio.shield(connection.close(timeout=1))
+        except Exception:
+            connection.terminate()
 
 
 async def _unchanged(db: Any, run: Run) -> None:
@@ -156,20 +167,16 @@ async def _unchanged(db: Any, run: Run) -> None:
 
 
 async def _plan(connection: Any, run: Run, path: Path, max_disable: int) -> Plan:
+    # Left open by an error or a dry run, it ends with its connection: nothing has happened.
     transaction = connection.transaction()
     await transaction.start()
-    try:
-        await connection.execute(LIMITS)
-        plan = await make_plan(connection, run, path)
-        if run.dry_run:
-            await _tell(connection, run, plan)
-        await check_limit(connection, run, plan, max_disable)
-    except BaseException:
-        await transaction.rollback()
-        raise
+    await connection.execute(LIMITS)
+    plan = await make_plan(connection, run, path)
     if run.dry_run:
-        await transaction.rollback()
-    else:
+        await _tell(connection, run, plan)
+    await check_limit(connection, run, plan, max_disable)
+    if not run.dry_run:
+        await connection.execute(FORGET)
         await transaction.commit()
     return plan
 
@@ -186,7 +193,7 @@ async def _tell(connection: Any, run: Run, plan: Plan) -> None:
         )
         more = f" and {count - SHOWN} more" if count > SHOWN else ""
         names = ", ".join(row["email"] for row in rows)
-        run.note(f"Would be {action}: {count}: {names}{more}")
+        run.note(f"{WORDS[action][0]} {count}: {names}{more}")
     if not plan.counts:
         run.note("Nothing would change.")
 
@@ -197,13 +204,17 @@ async def _apply(connection: Any, run: Run, plan: Plan) -> None:
     run.synced(plan.lines + plan.missing - plan.failed - plan.held_back - changing)
     for action, (first, last) in plan.batches.items():
         for start in range(first, last, BATCH):
-            await _apply_batch(connection, run, action, (start, min(start + BATCH, last)))
+            part = (start, min(start + BATCH, last))
+            taken = await _apply_batch(connection, run, action, part)
+            for number in taken:
+                run.failed(f"{plan.unit} {number}", "somebody else made this account just now")
     await connection.execute("DELETE FROM directory_changes WHERE run_id = $1", run.id)
-    done = [f"{count} {WORDS[action]}" for action, count in plan.counts.items()]
+    done = [f"{count} {WORDS[action][1]}" for action, count in plan.counts.items()]
     run.note("; ".join(done) + "." if done else "Nothing had to change.")
 
 
-async def _apply_batch(connection: Any, run: Run, action: str, part: tuple[int, int]) -> None:
+async def _apply_batch(connection: Any, run: Run, action: str, part: tuple[int, int]) -> list[int]:
+    """Make some changes of one kind; the lines of those that somebody else made meanwhile."""
     taken = []
     async with connection.transaction():
         await connection.execute(LIMITS)
@@ -211,6 +222,5 @@ async def _apply_batch(connection: Any, run: Run, action: str, part: tuple[int, 
         done, *_ = [await connection.execute(sql, run.id, *part) for sql in STEPS[action]]
         if action == "create":
             taken = await connection.fetch(TAKEN, run.id, *part)
-    for row in taken:
-        run.failed(f"line {row['line']}", "somebody else made this account just now")
     run.synced(int(done.split()[-1]))
+    return [row["line"] for row in taken]

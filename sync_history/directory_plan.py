@@ -25,7 +25,7 @@ LINES = """
     ) ON COMMIT DROP
 """
 PROBLEMS = """
-    SELECT line, problem FROM directory_matches
+    SELECT line, problem, first FROM directory_matches
     WHERE problem IS NOT NULL AND NOT is_broken ORDER BY line
 """
 FIGURES = """
@@ -55,6 +55,7 @@ class Plan:
     """What a run is about to do; the changes are in `directory_changes`.
 
     Args:
+        unit: what the numbers of lines count.
         lines: people the file holds, broken lines included.
         failed: lines and people that cannot be synced; each has been reported.
         unreadable: those of them of whom nobody knows whom they are about.
@@ -63,6 +64,7 @@ class Plan:
         held_back: missing people who are not disabled because of unreadable lines.
     """
 
+    unit: str = "line"
     lines: int = 0
     failed: int = 0
     unreadable: int = 0
@@ -87,7 +89,8 @@ async def make_plan(connection: Any, run: Run, path: Path) -> Plan:
     await connection.execute("ANALYZE directory_matches")
     async for row in connection.cursor(PROBLEMS):
         plan.failed += 1
-        run.failed(f"line {row['line']}", row["problem"])
+        first = "" if row["first"] is None else f" {plan.unit} {row['first']}"
+        run.failed(f"{plan.unit} {row['line']}", row["problem"] + first)
     await connection.execute("DELETE FROM directory_changes")  # of runs that did not get far
     changes = (SQL / "directory_changes.sql").read_text(encoding="utf-8")
     await connection.execute(changes, run.id)
@@ -102,14 +105,16 @@ async def make_plan(connection: Any, run: Run, path: Path) -> Plan:
 
 
 async def _load(connection: Any, run: Run, path: Path, plan: Plan) -> None:
+    plan.unit, people = read_people(path)
+
     async def rows() -> AsyncIterator[tuple[Any, ...]]:
-        for line in read_people(path):
+        for line in people:
             plan.lines += 1
             if plan.lines % PIECE == 0:
                 await asyncio.sleep(0)
             if line.problem is not None:
                 plan.failed += 1
-                run.failed(f"line {line.number}", line.problem)
+                run.failed(f"{plan.unit} {line.number}", line.problem)
             if line.email is None:
                 plan.unreadable += 1
             else:
@@ -135,7 +140,7 @@ async def _hold_back(connection: Any, run: Run, plan: Plan) -> None:
         plan.held_back = plan.missing
         run.note(
             f"{plan.missing} people are missing from the directory. They keep their accounts as "
-            f"long as {plan.unreadable} lines cannot be read: those may be about them."
+            f"long as {plan.unreadable} {plan.unit}s cannot be read: those may be about them."
         )
     last = await connection.fetchval(LAST_SUPERUSER, run.id)
     if last is not None:

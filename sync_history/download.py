@@ -21,7 +21,8 @@ SILENCE_SECONDS = 30.0
 SECONDS = 600.0
 REDIRECTS = 5
 
-logging.getLogger("httpx").setLevel(logging.WARNING)  # it logs addresses, which may hold secrets
+for name in ("httpx", "httpcore"):  # they log addresses and headers, which may hold secrets
+    logging.getLogger(name).setLevel(logging.WARNING)
 
 
 @dataclass(frozen=True)
@@ -37,11 +38,6 @@ class File:
     etag: str | None = None
 
 
-def is_web_address(address: str) -> bool:
-    """Whether this is http:// or https://, as against a path."""
-    return address.lower().startswith(("http://", "https://"))
-
-
 @asynccontextmanager
 async def fetched(address: str, token: str | None, known: str | None) -> AsyncIterator[File]:
     """The file at an address, for the length of the block.
@@ -54,7 +50,7 @@ async def fetched(address: str, token: str | None, known: str | None) -> AsyncIt
     Raises:
         SyncFailed: it cannot be got.
     """
-    if not is_web_address(address):
+    if not address.lower().startswith(("http://", "https://")):
         yield File(_on_disk(address))
         return
     with tempfile.NamedTemporaryFile(prefix="groundwork-directory-") as target:

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import csv
 import re
-from collections.abc import Iterator, Mapping
-from itertools import chain
+from collections.abc import Callable, Iterator, Mapping
+from itertools import chain, count
 from pathlib import Path
 from typing import NamedTuple, TextIO
 
@@ -27,9 +27,10 @@ CUT_OFF = "The directory is incomplete: it ends in the middle of line {}. Nothin
 
 
 class Line(NamedTuple):
-    """What one line, or the object that begins there, says of a person.
+    """What one line, or one object, says of a person.
 
     Args:
+        number: rises from one to the next.
         email: None where the line cannot be read far enough to know whom it is about.
         has_left: listed, and marked with `is_disabled`.
         problem: why it cannot be used.
@@ -44,8 +45,11 @@ class Line(NamedTuple):
     problem: str | None = None
 
 
-def read_people(path: Path) -> Iterator[Line]:
-    """The lines of a file, one by one, broken ones included.
+def read_people(path: Path) -> tuple[str, Iterator[Line]]:
+    """The people of a file, one by one, broken lines included.
+
+    Returns:
+        What their numbers count, «line», or «item» of a JSON array; and the people.
 
     Raises:
         SyncFailed: the file as a whole cannot be used. That may turn out at its last line only.
@@ -56,16 +60,21 @@ def read_people(path: Path) -> Iterator[Line]:
         raise SyncFailed("The directory is empty: there is not even a header. Nothing was changed.")
     if b"\x00" in beginning or beginning.startswith((b"\xff\xfe", b"\xfe\xff")):
         raise SyncFailed("The directory is not UTF-8 text. Export it as CSV or JSON in UTF-8.")
-    is_json = beginning.removeprefix(b"\xef\xbb\xbf").lstrip()[:1] in (b"[", b"{")
+    kind = beginning.removeprefix(b"\xef\xbb\xbf").lstrip()[:1]
+    read = {b"[": _from_array, b"{": _from_objects}.get(kind, _from_csv)
+    return "item" if read is _from_array else "line", _decoded(path, read)
+
+
+def _decoded(path: Path, read: Callable[[TextIO], Iterator[Line]]) -> Iterator[Line]:
     number = 0
     with path.open(encoding="utf-8-sig", newline="") as file:
         try:
-            for line in _from_json(file) if is_json else _from_csv(file):
+            for line in read(file):
                 number = line.number
                 yield line
         except UnicodeDecodeError:
             raise SyncFailed(
-                f"The directory is not UTF-8 text, somewhere after line {number}. "
+                f"The directory is not UTF-8 text, somewhere after its person {number}. "
                 "Export it again, in UTF-8."
             ) from None
 
@@ -178,30 +187,51 @@ def _header(reader: Iterator[list[str]]) -> list[str]:
 # JSON -------------------------------------------------------------------------------------
 
 
-def _from_json(file: TextIO) -> Iterator[Line]:
+def _from_array(file: TextIO) -> Iterator[Line]:
     scanner = Scanner(file)
-    is_array = scanner.peek() == "["
-    scanner.at += is_array
-    while (character := scanner.peek()) and character != "]":
+    scanner.peek()
+    scanner.at += 1  # the bracket
+    for number in count(1):
+        character = scanner.peek()
+        if character == "]" and number == 1:
+            return
+        line = scanner.line
+        try:
+            value = scanner.value()
+        except Malformed:
+            raise _broken_json(scanner, line) from None
+        yield _object(number, value)
+        character = scanner.peek()
+        if character == "]":
+            return
+        if character != ",":
+            raise _broken_json(scanner, scanner.line)
+        scanner.at += 1
+
+
+def _from_objects(file: TextIO) -> Iterator[Line]:
+    scanner = Scanner(file)
+    last = 0
+    while scanner.peek():
         number = scanner.line
         try:
             value = scanner.value()
         except Malformed:
-            if is_array or not scanner.skip_line():
+            if not scanner.skip_line():
                 raise _broken_json(scanner, number) from None
             yield Line(number, problem="is not JSON")
-            continue
-        if isinstance(value, dict):
-            yield _person(number, value)
         else:
-            yield Line(number, problem="is no object with an email")
-        if is_array:
-            if scanner.peek() == ",":
-                scanner.at += 1
-            elif scanner.peek() != "]":
-                raise _broken_json(scanner, scanner.line)
-    if is_array and not character:
-        raise SyncFailed(CUT_OFF.format(scanner.line))
+            if number == last:
+                yield Line(number, problem="holds more than one object")
+            else:
+                yield _object(number, value)
+        last = number
+
+
+def _object(number: int, value: object) -> Line:
+    if isinstance(value, dict):
+        return _person(number, value)
+    return Line(number, problem="is no object with an email")
 
 
 def _broken_json(scanner: Scanner, number: int) -> SyncFailed:

@@ -23,9 +23,9 @@ same_account AS (
 SELECT m.line, m.user_id, m.email_id, m.is_broken, m.has_left,
        CASE
            WHEN m.is_broken THEN 'reported'
-           WHEN same_email.first < m.line THEN 'has the e-mail address of line ' || same_email.first
-           WHEN same_clerk_id.first < m.line THEN 'has the clerk_id of line ' || same_clerk_id.first
-           WHEN same_account.first < m.line THEN 'means the same account as line ' || same_account.first
+           WHEN same_email.first < m.line THEN 'has the e-mail address of'
+           WHEN same_clerk_id.first < m.line THEN 'has the clerk_id of'
+           WHEN same_account.first < m.line THEN 'means the same account as'
            -- Where PostgreSQL and Python may disagree about small letters and white space.
            WHEN octet_length(m.email) > length(m.email) AND NOT (
                m.email = lower(m.email) AND m.email ~ '^[^@\s[:cntrl:]]+@[^@\s[:cntrl:]]+$')
@@ -37,6 +37,12 @@ SELECT m.line, m.user_id, m.email_id, m.is_broken, m.has_left,
                THEN 'is an administrator, whose e-mail address only a person changes'
            WHEN u.clerk_id <> m.clerk_id THEN 'has an account with another clerk_id'
        END AS problem,
+       CASE
+           WHEN m.is_broken THEN NULL
+           WHEN same_email.first < m.line THEN same_email.first
+           WHEN same_clerk_id.first < m.line THEN same_clerk_id.first
+           WHEN same_account.first < m.line THEN same_account.first
+       END AS first,
        m.email,
        coalesce(m.display_name, u.display_name) AS display_name,
        coalesce(m.organization, u.organization) AS organization,
