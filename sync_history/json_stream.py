@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from json import JSONDecoder
+from json import JSONDecodeError, JSONDecoder
 from typing import TextIO
 
 CHUNK = 1 << 16  # characters
@@ -12,7 +12,14 @@ SPACE = re.compile(r"[ \t\r\n]*")
 
 
 class Malformed(Exception):
-    """What stands here is no JSON."""
+    """What stands here is no JSON, or too long.
+
+    Args:
+        is_cut_off: it might have become JSON, but the file ends.
+    """
+
+    def __init__(self, is_cut_off: bool) -> None:
+        self.is_cut_off = is_cut_off
 
 
 class Scanner:
@@ -30,10 +37,6 @@ class Scanner:
         chunk = self.file.read(CHUNK)
         self.text, self.at = self.text[self.at :] + chunk, 0
         return bool(chunk)
-
-    def is_near_end(self) -> bool:
-        """Whether what is left of the file is too short to tell broken from cut off."""
-        return len(self.text) - self.at < LONGEST and not self.more()
 
     def move_to(self, end: int) -> None:
         self.line += self.text.count("\n", self.at, end)
@@ -59,18 +62,23 @@ class Scanner:
         while True:
             try:
                 value, end = self.decode(self.text, self.at)
-            except (ValueError, RecursionError):
-                if len(self.text) - self.at < LONGEST and self.more():
+            except (ValueError, RecursionError) as error:
+                is_short = len(self.text) - self.at < LONGEST
+                if is_short and self.more():
                     continue
-                raise Malformed from None
+                raise Malformed(is_short and self._is_cut_off(error)) from None
             self.move_to(end)
             return value
 
-    def skip_line(self) -> bool:
-        """Go to the next line; False where there is none."""
+    def _is_cut_off(self, error: Exception) -> bool:
+        return isinstance(error, JSONDecodeError) and (
+            error.pos >= len(self.text.rstrip()) or error.msg.startswith("Unterminated string")
+        )
+
+    def skip_line(self) -> None:
+        """Go to the next line, or to the end of the file."""
         while (end := self.text.find("\n", self.at)) < 0:
             self.at = len(self.text)
             if not self.more():
-                return False
+                return
         self.move_to(end + 1)
-        return True

@@ -198,14 +198,14 @@ def _from_array(file: TextIO) -> Iterator[Line]:
         line = scanner.line
         try:
             value = scanner.value()
-        except Malformed:
-            raise _broken_json(scanner, line) from None
+        except Malformed as error:
+            raise _broken_json(line, error.is_cut_off) from None
         yield _object(number, value)
         character = scanner.peek()
         if character == "]":
             return
         if character != ",":
-            raise _broken_json(scanner, scanner.line)
+            raise _broken_json(scanner.line, is_cut_off=not character)
         scanner.at += 1
 
 
@@ -216,9 +216,10 @@ def _from_objects(file: TextIO) -> Iterator[Line]:
         number = scanner.line
         try:
             value = scanner.value()
-        except Malformed:
-            if not scanner.skip_line():
-                raise _broken_json(scanner, number) from None
+        except Malformed as error:
+            if error.is_cut_off:
+                raise _broken_json(number, is_cut_off=True) from None
+            scanner.skip_line()
             yield Line(number, problem="is not JSON")
         else:
             if number == last:
@@ -234,7 +235,7 @@ def _object(number: int, value: object) -> Line:
     return Line(number, problem="is no object with an email")
 
 
-def _broken_json(scanner: Scanner, number: int) -> SyncFailed:
-    if scanner.is_near_end():
-        return SyncFailed(CUT_OFF.format(number))
-    return SyncFailed(f"The directory is not JSON from line {number} on. Nothing was changed.")
+def _broken_json(line: int, is_cut_off: bool) -> SyncFailed:
+    if is_cut_off:
+        return SyncFailed(CUT_OFF.format(line))
+    return SyncFailed(f"The directory is not JSON from line {line} on. Nothing was changed.")

@@ -80,7 +80,6 @@ def test_a_line_of_which_nobody_knows_whom_it_is_about(file: Path, row: str, pro
     ("row", "problem"),
     [
         ("ada@example.com," + "x" * 256 + ",,,", "display_name is longer than 255 characters"),
-        ("ada@example.com,A\x00da,,,", "display_name holds control characters"),
         ("ada@example.com,A\x1b[31mda,,,", "display_name holds control characters"),
         ("ada@example.com,,\u202eadA,,", "organization holds control characters"),
         ("ada@example.com,,,,perhaps", "is_disabled is neither true nor false"),
@@ -89,7 +88,7 @@ def test_a_line_of_which_nobody_knows_whom_it_is_about(file: Path, row: str, pro
 def test_a_broken_line_that_still_shows_whom_it_is_about(
     file: Path, row: str, problem: str
 ) -> None:
-    _, [line, _] = read(file, HEADER * 1 + row + "\n" + ROW.replace("ada", "bea"))
+    _, [line, _] = read(file, HEADER + row + "\n" + ROW.replace("ada", "bea"))
     assert line == Line(2, "ada@example.com", problem=problem)
 
 
@@ -98,7 +97,7 @@ def test_a_broken_line_that_still_shows_whom_it_is_about(
     [
         ("17", "is no object with an email"),
         ("null", "is no object with an email"),
-        ("[" * 100_000, None),
+        ("[" * 100_000, "is not JSON"),
         ('{"email": 17}', "email is not text"),
         ('{"email": "ada@example.com", "display_name": {}}', "display_name is not text"),
         ('{"email": "ada@example.com", "display_name": "\\u0000"}', "display_name holds control"),
@@ -107,15 +106,13 @@ def test_a_broken_line_that_still_shows_whom_it_is_about(
         ('{"email": "\\ud800@example.com"}', r"'\ud800@example.com' is no e-mail address"),
         ('{"email": "ada@example.com", "n": ' + "9" * 5000 + "}", "is not JSON"),
         ('{"email": "ada@example.com" "n": 1}', "is not JSON"),
-        (NDJSON.strip(), None),
     ],
 )
-def test_odd_json_between_good_lines(file: Path, value: str, problem: str | None) -> None:
+def test_odd_json_between_good_lines(file: Path, value: str, problem: str) -> None:
     unit, [first, *odd, last] = read(file, NDJSON + value + "\n" + NDJSON)
     assert (unit, first.problem, last.problem, last.number) == ("line", None, None, 3)
     assert [line.number for line in odd] == [2]
-    if problem:
-        assert (odd[0].problem or "").startswith(problem)
+    assert (odd[0].problem or "").startswith(problem)
 
 
 def test_two_objects_on_a_line_are_told_apart_by_refusing_the_second(file: Path) -> None:
@@ -141,6 +138,7 @@ def test_two_objects_on_a_line_are_told_apart_by_refusing_the_second(file: Path)
         ('"email\n', "no header"),
         (HEADER + ROW + "bea@exam", "ends in the middle of line 3"),
         (HEADER + ROW + 'bea@example.com,"Bea', "ends in the middle of line 3"),
+        (HEADER + "\0" + ROW, "not UTF-8 text"),
         (HEADER + "x" * 70_000, "Line 2 of the directory is longer than 65536"),
         ("[" + NDJSON, "ends in the middle of line 2"),
         ("[" + NDJSON + ",", "ends in the middle of line 2"),
@@ -159,7 +157,6 @@ async def test_a_file_that_cannot_be_used_is_refused_as_a_whole(
     with pytest.raises(SyncFailed, match=message):
         await run_directory()
     assert (await User.count(), await AuditLog.count()) == (0, 0)
-    assert await db.run_sql("SELECT 1 AS one") == [{"one": 1}]
 
 
 @pytest.mark.any_version
@@ -221,7 +218,7 @@ async def test_memory_does_not_grow_with_the_directory(
 
     await peak(100)  # what is loaded once
     small, large = await peak(5_000), await peak(50_000)
-    assert large < 1.5 * small + 200_000
+    assert large < small + 2 * 1024**2  # what COPY collects before it sends
 
 
 @pytest.mark.any_version
@@ -245,6 +242,6 @@ async def test_progress_comes_in_steps_and_a_cancelled_run_can_go_on(
     with pytest.raises(Stopped):
         await run_directory(report)
     assert (report.items, report.done, await User.count()) == (100, 30, 30)
-    report = await run_directory(Report(2))
-    assert (report.items, report.done, report.notes) == (100, 100, ["70 created."])
-    assert report.steps == 8
+    second = await run_directory(Report(2))
+    assert (second.items, second.done, second.notes) == (100, 100, ["70 created."])
+    assert second.steps == 8
