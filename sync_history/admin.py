@@ -6,6 +6,7 @@ from piccolo_admin.endpoints import TableConfig
 from piccolo_api.crud.endpoints import OrderBy
 
 from audit.admin import read_only
+from sync_history.directory_tables import DirectoryPerson
 from sync_history.tables import SyncRun
 
 
@@ -27,5 +28,10 @@ def sync_tables() -> list[TableConfig]:
             ],
             order_by=[OrderBy(SyncRun.id, ascending=False)],
             validators=read_only("Runs record what happened; they cannot be changed."),
-        )
+        ),
+        TableConfig(
+            DirectoryPerson,
+            menu_group="Sync",
+            validators=read_only("The directory says who is in it."),
+        ),
     ]

@@ -32,41 +32,43 @@ LIMITS = """
     SELECT set_config('lock_timeout', '30s', true),
            set_config('idle_in_transaction_session_timeout', '60s', true)
 """
-PART = "changes.run_id = $1 AND changes.number > $2 AND changes.number <= $3"
-CREATE = f"""
+CREATE = """
     WITH made AS (
         INSERT INTO users (email, password_hash, display_name, organization, clerk_id,
                            is_approved, approved_at)
         SELECT email, '', display_name, organization, clerk_id, true, now()
-        FROM directory_changes AS changes WHERE {PART} ORDER BY number
+        FROM directory_changes
+        WHERE run_id = $1 AND number > $2 AND number <= $3 ORDER BY number
         ON CONFLICT DO NOTHING
         RETURNING id
     )
     INSERT INTO directory_people (user_id) SELECT id FROM made
-"""  # noqa: S608  constants only
-TAKEN = f"""
-    SELECT line FROM directory_changes AS changes WHERE {PART} AND NOT EXISTS (
+"""
+TAKEN = """
+    SELECT line FROM directory_changes AS changes
+    WHERE run_id = $1 AND number > $2 AND number <= $3 AND NOT EXISTS (
         SELECT FROM users JOIN directory_people ON user_id = id WHERE email = changes.email)
     ORDER BY number
-"""  # noqa: S608
-UPDATE = f"""
+"""
+UPDATE = """
     UPDATE users SET email = changes.email, display_name = changes.display_name,
                      organization = changes.organization, clerk_id = changes.clerk_id,
                      is_disabled = is_disabled AND NOT coalesce(people.disabled, false)
     FROM directory_changes AS changes
     LEFT JOIN directory_people AS people ON people.user_id = changes.user_id
-    WHERE {PART} AND changes.action <> 'adopt' AND users.id = changes.user_id
-"""  # noqa: S608
-LOOK_AFTER = f"""
+    WHERE run_id = $1 AND number > $2 AND number <= $3 AND users.id = changes.user_id
+"""
+LOOK_AFTER = """
     INSERT INTO directory_people AS people (user_id)
     SELECT users.id FROM directory_changes AS changes JOIN users ON users.id = changes.user_id
-    WHERE {PART}
+    WHERE run_id = $1 AND number > $2 AND number <= $3
     ON CONFLICT (user_id) DO UPDATE SET left_at = NULL, disabled = false
     WHERE people.left_at IS NOT NULL
-"""  # noqa: S608
-LEAVE = f"""
+"""
+LEAVE = """
     WITH leaving AS (
-        SELECT changes.user_id FROM directory_changes AS changes WHERE {PART}
+        SELECT user_id FROM directory_changes
+        WHERE run_id = $1 AND number > $2 AND number <= $3
     ), disabled AS (
         UPDATE users SET is_disabled = true FROM leaving
         WHERE users.id = leaving.user_id AND NOT is_disabled RETURNING id
@@ -74,7 +76,7 @@ LEAVE = f"""
     UPDATE directory_people AS people
     SET left_at = now(), disabled = people.user_id IN (SELECT id FROM disabled)
     FROM leaving WHERE people.user_id = leaving.user_id
-"""  # noqa: S608
+"""
 STEPS = {
     "create": (CREATE,),
     "return": (UPDATE, LOOK_AFTER),
@@ -105,7 +107,7 @@ REMEMBER = """
 
 @source("directory", every=timedelta(hours=1))
 async def directory(run: Run) -> None:
-    """Create, update and disable accounts as DIRECTORY_URL says. See docs/syncing.md.
+    """Create, update and disable accounts as DIRECTORY_URL says. See docs/directory.md.
 
     Raises:
         SyncFailed: nothing was changed, and the message says why.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -59,6 +59,7 @@ class Plan:
         lines: people the file holds, broken lines included.
         failed: lines and people that cannot be synced; each has been reported.
         unreadable: those of them of whom nobody knows whom they are about.
+        missing: people who are not in the file any more.
         batches: for each action, in this order: those before its first and of its last change.
         counts: how many changes an action has.
         held_back: missing people who are not disabled because of unreadable lines.
@@ -70,10 +71,8 @@ class Plan:
     unreadable: int = 0
     missing: int = 0
     held_back: int = 0
-
-    def __post_init__(self) -> None:
-        self.batches: dict[str, tuple[int, int]] = {}
-        self.counts: dict[str, int] = {}
+    batches: dict[str, tuple[int, int]] = field(default_factory=dict)
+    counts: dict[str, int] = field(default_factory=dict)
 
 
 async def make_plan(connection: Any, run: Run, path: Path) -> Plan:

@@ -259,6 +259,10 @@ async def test_too_many_leave_at_once_only_by_force(db: Engine, tmp_path: Path) 
     set_directory(write_json(tmp_path / "people.json", *people[:7], EVE), directory_max_disable=20)
     with pytest.raises(SyncFailed, match=r"^3 of 10 people .* 20 % .* Nothing was changed"):
         await run_directory()
+    dry = Report(dry_run=True)
+    with pytest.raises(SyncFailed, match="3 of 10"):
+        await run_directory(dry)
+    assert dry.notes[-1] == "Would disable 3: p7@example.com, p8@example.com, p9@example.com"
     assert await changes() == before
     await run_directory(Report(force=True))
     assert len(await enabled()) == 8
