@@ -222,7 +222,7 @@ async def _apply_batch(connection: Any, run: Run, action: str, part: tuple[int, 
         await connection.execute(LIMITS)
         # The first statement's count is how many were done: accounts may have vanished meanwhile.
         done, *_ = [await connection.execute(sql, run.id, *part) for sql in STEPS[action]]
-        if action == "create":
+        if action == "create" and int(done.split()[-1]) < part[1] - part[0]:
             taken = await connection.fetch(TAKEN, run.id, *part)
     run.synced(int(done.split()[-1]))
     return [row["line"] for row in taken]
