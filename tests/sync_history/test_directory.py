@@ -86,9 +86,11 @@ async def test_only_what_changed_is_changed_and_recorded(db: Engine, tmp_path: P
 
 async def test_what_the_directory_does_not_say_stays(db: Engine, tmp_path: Path) -> None:
     await sync(tmp_path, {**ADA, "clerk_id": "c1"})
-    await sync(tmp_path, {"email": ADA["email"], "organization": ""})
+    await sync(tmp_path, {"email": ADA["email"], "organization": "", "display_name": "Countess"})
+    await sync(tmp_path, {"email": ADA["email"]})
     ada = await account("ada@example.com")
-    assert (ada["display_name"], ada["organization"], ada["clerk_id"]) == ("Ada", "Engines", "c1")
+    said = (ada["display_name"], ada["organization"], ada["clerk_id"])
+    assert said == ("Countess", "Engines", "c1")
 
 
 async def test_who_left_is_disabled_and_signed_out_and_who_comes_back_is_enabled(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import tracemalloc
 from pathlib import Path
@@ -12,6 +13,7 @@ from audit.tables import AuditLog
 from home.engine import Engine
 from home.tables import User
 from sync_history import download
+from sync_history.directory_tables import DirectoryChange
 from sync_history.people_files import Line, read_people
 from sync_history.sources import SyncFailed
 from tests.sync_history.directories import ADA, Report, run_directory, set_directory, write_json
@@ -242,6 +244,32 @@ async def test_progress_comes_in_steps_and_a_cancelled_run_can_go_on(
     with pytest.raises(Stopped):
         await run_directory(report)
     assert (report.items, report.done, await User.count()) == (100, 30, 30)
+    assert await DirectoryChange.count() == 100
     second = await run_directory(Report(2))
     assert (second.items, second.done, second.notes) == (100, 100, ["70 created."])
     assert second.steps == 8
+    assert await DirectoryChange.count() == 0
+
+
+@pytest.mark.any_version
+async def test_a_run_whose_plan_another_run_replaced_does_nothing_more(
+    db: Engine, monkeypatch: pytest.MonkeyPatch, file: Path
+) -> None:
+    """It was stopped, given up for dead, and wakes up again."""
+    monkeypatch.setattr(db, "settings", db.settings)
+    monkeypatch.setattr("sync_history.directory.BATCH", 1)
+    others = []
+
+    class Zombie(Report):
+        def synced(self, n: int = 1) -> None:
+            super().synced(n)
+            if self.steps == 4:
+                plan = db.run_sql("UPDATE directory_changes SET run_id = 2")
+                others.append(asyncio.create_task(plan))
+
+    set_directory(write_json(file, *({"email": f"p{n}@example.com"} for n in range(100))))
+    report = Zombie()
+    await run_directory(report)
+    await asyncio.gather(*others)
+    assert report.done == await User.count() < 100
+    assert await DirectoryChange.count() == 100

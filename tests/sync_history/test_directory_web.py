@@ -6,6 +6,7 @@ import asyncio
 import gzip
 import json
 import logging
+import ssl
 import threading
 from collections.abc import Iterator
 from datetime import timedelta
@@ -23,6 +24,7 @@ from home.tables import User
 from sync_history import download
 from sync_history.directory_tables import DirectoryFile
 from sync_history.sources import SyncFailed
+from tests.home.test_tls import Authority
 from tests.sync_history.directories import (
     ADA,
     BEA,
@@ -248,6 +250,32 @@ async def test_redirects_are_followed_and_the_token_stays_with_its_host(
     assert [asked.get("authorization") for asked in server.asked] == [f"Bearer {TOKEN}"] * 2 + [
         None
     ]
+
+
+@pytest.fixture
+def encrypted(server: DirectoryServer, tmp_path: Path) -> DirectoryServer:
+    """The server with a certificate; an authority that nobody has heard of yet vouches for it."""
+    authority = Authority(tmp_path / "authority")
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    context.load_cert_chain(*authority.issue("localhost"))
+    server.socket = context.wrap_socket(server.socket, server_side=True)
+    set_directory(f"https://localhost:{server.server_port}/people")
+    return server
+
+
+@pytest.mark.any_version
+async def test_an_unknown_certificate_is_refused(encrypted: DirectoryServer) -> None:
+    assert "could not be fetched completely (ConnectError)" in await refusal()
+
+
+@pytest.mark.any_version
+async def test_a_redirect_does_not_lead_out_of_encryption(
+    encrypted: DirectoryServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "authority" / "root.crt"))
+    assert (await run_directory()).done == 2
+    encrypted.redirects = {"/people": "http://localhost:1/people"}
+    assert "without encryption" in await refusal()
 
 
 @pytest.mark.any_version
