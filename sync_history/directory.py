@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+from collections import Counter
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from datetime import timedelta
@@ -110,7 +111,7 @@ async def directory(run: Run) -> None:
     """Create, update and disable accounts as DIRECTORY_URL says. See docs/directory.md.
 
     Raises:
-        SyncFailed: nothing was changed, and the message says why.
+        SyncFailed: the message says why; nothing was changed, or the next run does the rest.
     """
     from sync_history.download import fetched  # its HTTP client takes long to load
 
@@ -132,8 +133,8 @@ async def directory(run: Run) -> None:
             plan = await _plan(connection, run, file.path, settings.directory_max_disable)
             if run.dry_run:
                 return
-            await _apply(connection, run, plan)
-            if file.etag and len(file.etag) <= 255 and not plan.failed:
+            complete = await _apply(connection, run, plan)
+            if complete and file.etag and len(file.etag) <= 255:
                 await connection.execute(REMEMBER, digest, file.etag)
 
 
@@ -200,29 +201,36 @@ async def _tell(connection: Any, run: Run, plan: Plan) -> None:
         run.note("Nothing would change.")
 
 
-async def _apply(connection: Any, run: Run, plan: Plan) -> None:
+async def _apply(connection: Any, run: Run, plan: Plan) -> bool:
+    """Make the changes; whether accounts now are what the whole file says."""
     changing = sum(plan.counts.values())
     # What is neither wrong nor changed nor held back is as it should be.
     run.synced(plan.lines + plan.missing - plan.failed - plan.held_back - changing)
+    done: Counter[str] = Counter()
     for action, (first, last) in plan.batches.items():
         for start in range(first, last, BATCH):
             part = (start, min(start + BATCH, last))
-            taken = await _apply_batch(connection, run, action, part)
+            count, taken = await _apply_batch(connection, run, action, part)
+            run.synced(count)
+            done[action] += count
             for number in taken:
                 run.failed(f"{plan.unit} {number}", "somebody else made this account just now")
     await connection.execute("DELETE FROM directory_changes WHERE run_id = $1", run.id)
-    done = [f"{count} {WORDS[action][1]}" for action, count in plan.counts.items()]
-    run.note("; ".join(done) + "." if done else "Nothing had to change.")
+    said = [f"{count} {WORDS[action][1]}" for action, count in done.items() if count]
+    run.note("; ".join(said) + "." if said else "Nothing had to change.")
+    return not plan.failed and done.total() == changing
 
 
-async def _apply_batch(connection: Any, run: Run, action: str, part: tuple[int, int]) -> list[int]:
-    """Make some changes of one kind; the lines of those that somebody else made meanwhile."""
+async def _apply_batch(
+    connection: Any, run: Run, action: str, part: tuple[int, int]
+) -> tuple[int, list[int]]:
+    """Make some changes of one kind: how many, and the lines that somebody else was faster with."""
     taken = []
     async with connection.transaction():
         await connection.execute(LIMITS)
         # The first statement's count is how many were done: accounts may have vanished meanwhile.
-        done, *_ = [await connection.execute(sql, run.id, *part) for sql in STEPS[action]]
-        if action == "create" and int(done.split()[-1]) < part[1] - part[0]:
+        status, *_ = [await connection.execute(sql, run.id, *part) for sql in STEPS[action]]
+        count = int(status.split()[-1])
+        if action == "create" and count < part[1] - part[0]:
             taken = await connection.fetch(TAKEN, run.id, *part)
-    run.synced(int(done.split()[-1]))
-    return [row["line"] for row in taken]
+    return count, [row["line"] for row in taken]

@@ -272,4 +272,5 @@ async def test_a_run_whose_plan_another_run_replaced_does_nothing_more(
     await run_directory(report)
     await asyncio.gather(*others)
     assert report.done == await User.count() < 100
+    assert report.notes == [f"{report.done} created."]
     assert await DirectoryChange.count() == 100
