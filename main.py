@@ -61,7 +61,7 @@ log = structlog.get_logger("groundwork")
 
 def create_app(settings: Settings, db: Engine) -> Starlette:
     """Compose the application. Nothing here needs the database to be there."""
-    load(settings.sync_sources)
+    load(settings.sources)
     probe = Probe(db)
     factor = SecondFactor(settings.mfa_key.get_secret_value() if settings.mfa_key else None)
     api = Api(db, factor, settings.registration)
@@ -129,7 +129,7 @@ def regular_jobs(settings: Settings) -> list[Coroutine[Any, Any, None]]:
         key = settings.audit_seal_key
         keys = SealKeys(key.get_secret_value() if key else None)
         jobs.append(seal_regularly(keys, settings.audit_seal_interval))
-    if settings.sync_scheduler and settings.sync_sources:
+    if settings.sync_scheduler and settings.sources:
         jobs.append(schedule())
     return jobs
 

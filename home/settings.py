@@ -135,6 +135,9 @@ class Settings(BaseSettings):
 
     sync_sources: Annotated[tuple[str, ...], NoDecode, BeforeValidator(_modules)] = ()
     sync_scheduler: bool = True
+    directory_url: str | None = None
+    directory_token: SecretStr | None = None
+    directory_max_disable: Annotated[int, Field(ge=0, le=100)] = 10
 
     @classmethod
     def settings_customise_sources(
@@ -188,6 +191,11 @@ class Settings(BaseSettings):
             "password": self.postgres_password and self.postgres_password.get_secret_value(),
         }
         return from_parts(parts) if any(parts.values()) else None
+
+    @property
+    def sources(self) -> tuple[str, ...]:
+        """Modules with sources of sync runs: those named, and the directory where there is one."""
+        return (*self.sync_sources, *(["sync_history.directory"] if self.directory_url else []))
 
     @property
     def secrets(self) -> tuple[str, ...]:

@@ -9,6 +9,7 @@ from starlette.requests import Request
 
 from audit.admin import read_only
 from sync_history import runner, runs
+from sync_history.directory_tables import DirectoryPerson
 from sync_history.runs import CannotStart
 from sync_history.sources import sources
 from sync_history.tables import SyncRun
@@ -86,7 +87,12 @@ def sync_tables() -> list[TableConfig]:
             ],
             order_by=[OrderBy(SyncRun.id, ascending=False)],
             validators=read_only("Runs record what happened; they cannot be changed."),
-        )
+        ),
+        TableConfig(
+            DirectoryPerson,
+            menu_group="Sync",
+            validators=read_only("The directory says who is in it."),
+        ),
     ]
 
 

@@ -158,7 +158,7 @@ async def _ready(level: str = "") -> AsyncIterator[Engine]:
     """Sources loaded, logs on standard error; at the end, what still runs is closed."""
     db = _db()
     settings = db.settings
-    load(settings.sync_sources)
+    load(settings.sources)
     set_up_logs(
         production=settings.environment == "production",
         level=level or settings.log_level,

@@ -5,12 +5,13 @@ from pathlib import Path
 from piccolo.conf.apps import AppConfig
 
 from sync_history.commands import cancel, list, prune, run, work
+from sync_history.directory_tables import DirectoryChange, DirectoryFile, DirectoryPerson
 from sync_history.tables import SyncRun
 
 APP_CONFIG = AppConfig(
     app_name="sync_history",
     migrations_folder_path=Path(__file__).parent / "piccolo_migrations",
-    table_classes=[SyncRun],
+    table_classes=[SyncRun, DirectoryPerson, DirectoryFile, DirectoryChange],
     migration_dependencies=["home.piccolo_app"],
     commands=[run, list, cancel, work, prune],
 )

@@ -1,0 +1,148 @@
+"""Gets a file from the web or from the disk: bounded in time and size, never whole in memory."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import tempfile
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from http import HTTPStatus
+from pathlib import Path
+from typing import IO
+
+import httpx
+
+from sync_history.sources import SyncFailed
+
+BIGGEST = 200 * 1024 * 1024  # bytes
+SILENCE_SECONDS = 30.0
+SECONDS = 600.0
+REDIRECTS = 5
+
+for name in ("httpx", "httpcore"):  # they log addresses and headers, which may hold secrets
+    logging.getLogger(name).setLevel(logging.WARNING)
+
+
+@dataclass(frozen=True)
+class File:
+    """What was got.
+
+    Args:
+        path: where it lies; None when it is still the version that is known.
+        etag: the version's name, if the server gives it one.
+    """
+
+    path: Path | None
+    etag: str | None = None
+
+
+@asynccontextmanager
+async def fetched(address: str, token: str | None, known: str | None) -> AsyncIterator[File]:
+    """The file at an address, for the length of the block.
+
+    Args:
+        address: http://, https://, or a path.
+        token: sent as a bearer token, to this address's host only.
+        known: the ETag of the version that need not be sent again.
+
+    Raises:
+        SyncFailed: it cannot be got.
+    """
+    if not address.lower().startswith(("http://", "https://")):
+        yield File(_on_disk(address))
+        return
+    with tempfile.NamedTemporaryFile(prefix="groundwork-directory-") as target:
+        try:
+            async with asyncio.timeout(SECONDS):
+                file = await _download(address, token, known, target)
+        except TimeoutError:
+            raise SyncFailed(
+                f"The directory's server did not send all of it within {SECONDS:g} seconds."
+            ) from None
+        yield file
+
+
+def _on_disk(address: str) -> Path:
+    path = Path(address)
+    try:
+        if not path.is_file():
+            raise SyncFailed("DIRECTORY_URL: there is no such file. Nothing was changed.")
+        if path.stat().st_size > BIGGEST:
+            raise SyncFailed(_too_big())
+        path.open("rb").close()
+    except (OSError, ValueError):
+        raise SyncFailed("DIRECTORY_URL: the file cannot be read; check its rights.") from None
+    return path
+
+
+async def _download(address: str, token: str | None, known: str | None, target: IO[bytes]) -> File:
+    # Compressed answers are declined: how big they are shows only after they were unpacked.
+    headers = {"Accept": "application/json, text/csv", "Accept-Encoding": "identity"}
+    if token:
+        headers["Authorization"] = f"Bearer {token}"
+    if known:
+        headers["If-None-Match"] = known
+    try:
+        async with httpx.AsyncClient(timeout=httpx.Timeout(SILENCE_SECONDS)) as client:
+            request = client.build_request("GET", address, headers=headers)
+            response = await _follow(client, request)
+            try:
+                if known and response.status_code == HTTPStatus.NOT_MODIFIED:
+                    return File(None, known)
+                _refuse_unless_ok(response)
+                await _store(response, target)
+                return File(Path(target.name), response.headers.get("ETag"))
+            finally:
+                await response.aclose()
+    except httpx.TimeoutException:
+        raise SyncFailed("The directory's server does not answer. Try again later.") from None
+    except (httpx.InvalidURL, httpx.UnsupportedProtocol, UnicodeError):
+        raise SyncFailed("DIRECTORY_URL: this is no address of a file.") from None
+    except httpx.HTTPError as error:
+        kind = type(error).__name__
+        raise SyncFailed(
+            f"The directory could not be fetched completely ({kind}). Nothing was changed."
+        ) from None
+    except OSError as error:
+        raise SyncFailed(
+            f"The directory cannot be kept in the temporary folder: {error.strerror}."
+        ) from None
+
+
+async def _follow(client: httpx.AsyncClient, request: httpx.Request) -> httpx.Response:
+    """The answer after redirects. httpx sends the token to no other host."""
+    for _ in range(REDIRECTS + 1):
+        response = await client.send(request, stream=True)
+        if response.next_request is None:
+            return response
+        await response.aclose()
+        if request.url.scheme == "https" and response.next_request.url.scheme != "https":
+            raise SyncFailed("The directory's server redirects to an address without encryption.")
+        request = response.next_request
+    raise SyncFailed("The directory's server redirects in circles.")
+
+
+def _refuse_unless_ok(response: httpx.Response) -> None:
+    status = response.status_code
+    if status in (HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN):
+        raise SyncFailed(f"The directory's server refuses us ({status}). Check DIRECTORY_TOKEN.")
+    if status != HTTPStatus.OK:
+        raise SyncFailed(f"The directory's server answered {status}. Nothing was changed.")
+    if response.headers.get("Content-Encoding", "identity") != "identity":
+        raise SyncFailed("The directory's server sends it compressed, although asked not to.")
+
+
+async def _store(response: httpx.Response, target: IO[bytes]) -> None:
+    stored = 0
+    async for chunk in response.aiter_raw():
+        stored += len(chunk)
+        if stored > BIGGEST:
+            raise SyncFailed(_too_big())
+        target.write(chunk)
+    target.flush()
+
+
+def _too_big() -> str:
+    return f"The directory is bigger than {BIGGEST // 1024**2} MiB. Nothing was changed."
