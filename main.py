@@ -68,6 +68,7 @@ def create_app(settings: Settings, db: Engine) -> Starlette:
         routes=[
             *health_routes(probe),
             *Api(db, settings.registration).routes(),
+            Route("/metrics", metrics_page(probe)),
             Route("/", first_page(db, probe)),
             Mount("/static", StaticFiles(directory=ROOT / "home" / "static")),
             Route("/favicon.ico", lambda request: FileResponse(FAVICON)),
@@ -94,6 +95,17 @@ def first_page(db: Engine, probe: Probe) -> Callable[[Request], Awaitable[Respon
         from home.overview import overview
 
         return await overview(db, probe)
+
+    return page
+
+
+def metrics_page(probe: Probe) -> Callable[[Request], Awaitable[Response]]:
+    """Figures for Prometheus, whose library is loaded for the first scrape."""
+
+    async def page(request: Request) -> Response:
+        from home.metrics import metrics
+
+        return await metrics(request, probe)
 
     return page
 

@@ -18,7 +18,7 @@ from piccolo.engine.postgres import PostgresEngine
 from piccolo.querystring import QueryString
 
 from audit.context import current_actor
-from home.connection import ObservedConnection, close_if_state_was_left
+from home.connection import ObservedConnection, Timings, close_if_state_was_left
 from home.embedded import EmbeddedServer
 from home.errors import DatabaseUnavailable, PoolTimeout, is_lost_connection, reason_of
 from home.settings import ROOT, Settings
@@ -56,6 +56,7 @@ class Engine(PostgresEngine):
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
         self.embedded = None if settings.database else EmbeddedServer(ROOT / ".data")
+        self.timings = Timings()
         self._waiting = 0
         self._lent = 0
         self.is_closed = False
@@ -209,7 +210,9 @@ class Engine(PostgresEngine):
 
     async def _connect_for_pool(self, dsn: None, **options: Any) -> ObservedConnection:
         # The pool adds what asyncpg.connect has as defaults.
-        return await self.get_new_connection(command_timeout=options["command_timeout"])
+        connection = await self.get_new_connection(command_timeout=options["command_timeout"])
+        connection.timings = self.timings
+        return connection
 
     async def close_connection_pool(self) -> None:
         """Close all connections, at the latest after two seconds."""

@@ -139,7 +139,7 @@ class Report:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         verdict = await self.probe.verdict()
         response = verdict.response
-        if scope["query_string"] and _may_see_details(Request(scope), self.probe.db):
+        if scope["query_string"] and _wants_details(Request(scope), self.probe.db):
             full = verdict.report()
             full["database"] |= await self.probe.details()
             response = _json(full)
@@ -166,9 +166,13 @@ def health_routes(probe: Probe) -> list[Route]:
     ]
 
 
-def _may_see_details(request: Request, db: Engine) -> bool:
-    """Callers in METRICS_NETWORKS who ask for `?details`, and not by way of a proxy."""
-    if "details" not in request.query_params or request.client is None:
+def _wants_details(request: Request, db: Engine) -> bool:
+    return "details" in request.query_params and may_see_details(request, db)
+
+
+def may_see_details(request: Request, db: Engine) -> bool:
+    """Callers in METRICS_NETWORKS, and not by way of a proxy."""
+    if request.client is None:
         return False
     if any(header in request.headers for header in PROXY_HEADERS):
         return False
