@@ -39,8 +39,9 @@ async def test_it_counts_what_happened(client: httpx.AsyncClient, member: User) 
     assert more("groundwork_events_total{sign_in.failed}") == 2
     assert more("groundwork_statement_seconds_count") > 3
     assert more("groundwork_statement_seconds_sum") > 0
-    assert after["groundwork_statement_seconds_bucket{+Inf}"] == (
-        after["groundwork_statement_seconds_count"]
+    assert (
+        after["groundwork_statement_seconds_bucket{+Inf}"]
+        == (after["groundwork_statement_seconds_count"])
     )
 
 
@@ -49,7 +50,7 @@ async def test_it_tells_of_pool_database_and_process(client: httpx.AsyncClient) 
     assert found["groundwork_database_up"] == 1
     assert found["groundwork_database_round_trip_seconds"] < 0.45
     assert found["groundwork_pool_max"] == 20
-    assert found["groundwork_pool_waiting"] == 0
+    assert found["groundwork_pool_waiting"] <= 1  # the task that keeps the pool warm
     assert {"groundwork_pool_connections{idle}", "process_open_fds"} <= found.keys()
 
 
