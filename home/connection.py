@@ -22,12 +22,13 @@ log = structlog.get_logger("groundwork.database")
 # Too many matches cost a reconnect, too few would leak, so this errs on the side of matching.
 LEAVES_STATE = re.compile(
     r"""(^|;)\s* ( set \s+ (?! (local|constraints|transaction)\b )
-                | (listen|prepare|load|declare) \s
+                | (listen|prepare|load) \s
+                | declare \s .* \b with \s+ hold
                 | create \s+ ((local|global)\s+)? temp )
       | \binto \s+ ((local|global)\s+)? temp
       | \bpg_(try_)?advisory_lock
       | \bset_config \s* \( (?! [^()]* ,\s* true \s* \) )""",
-    re.IGNORECASE | re.VERBOSE,
+    re.IGNORECASE | re.VERBOSE | re.DOTALL,
 )
 
 

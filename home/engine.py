@@ -28,6 +28,16 @@ from home.warm import keep_warm
 log = structlog.get_logger("groundwork.database")
 
 
+# What the server does about a client that went away without a word: with PostgreSQL's defaults its
+# connections and locks stay for two hours. Poolers refuse these; docs/reliability.md says what then.
+GUARDS = {
+    "tcp_keepalives_idle": "5",  # seconds, as are the others but for the last
+    "tcp_keepalives_interval": "2",
+    "tcp_keepalives_count": "3",
+    "tcp_user_timeout": "10000",
+}
+IDLE_IN_TRANSACTION = "10s"  # of a request: it waits for nobody while it holds a transaction
+
 WRITES = re.compile(r"\s*(insert|update|delete|merge|truncate|with)\b", re.IGNORECASE)
 
 
@@ -81,9 +91,11 @@ class Engine(PostgresEngine):
             self.config.update(await asyncio.to_thread(self.embedded.start))
         arguments = {**self.config, "timeout": limit, **options}
         server_settings = {"application_name": "groundwork", **arguments.get("server_settings", {})}
-        arguments["server_settings"] = server_settings
         if self.settings.db_pooler == "transaction":
             arguments["statement_cache_size"] = 0
+        else:
+            server_settings = {**GUARDS, **server_settings}
+        arguments["server_settings"] = server_settings
         try:
             connection = await asyncpg.connect(connection_class=ObservedConnection, **arguments)
         except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
@@ -210,7 +222,15 @@ class Engine(PostgresEngine):
 
     async def _connect_for_pool(self, dsn: None, **options: Any) -> ObservedConnection:
         # The pool adds what asyncpg.connect has as defaults.
-        connection = await self.get_new_connection(command_timeout=options["command_timeout"])
+        settings = {}
+        if self.settings.db_pooler == "none":
+            settings["server_settings"] = {
+                "idle_in_transaction_session_timeout": IDLE_IN_TRANSACTION,
+                **self.config.get("server_settings", {}),
+            }
+        connection = await self.get_new_connection(
+            command_timeout=options["command_timeout"], **settings
+        )
         connection.timings = self.timings
         return connection
 

@@ -167,7 +167,7 @@ class Settings(BaseSettings):
     def database(self) -> Database | None:
         """Where the database is; None means the embedded PostgreSQL."""
         if self.database_url is not None:
-            return from_url(self.database_url.get_secret_value())
+            return self._from_url(self.database_url)
         parts = {
             "host": self.postgres_host,
             "port": self.postgres_port,
@@ -176,6 +176,13 @@ class Settings(BaseSettings):
             "password": self.postgres_password and self.postgres_password.get_secret_value(),
         }
         return from_parts(parts) if any(parts.values()) else None
+
+    def _from_url(self, url: SecretStr) -> Database:
+        database = from_url(url.get_secret_value())
+        session = database.args.get("server_settings", {})
+        if self.db_pooler == "transaction" and session.pop("options", None):
+            return Database(database.args, (*database.ignored, "options"))  # poolers refuse it
+        return database
 
     @property
     def secrets(self) -> tuple[str, ...]:

@@ -47,11 +47,13 @@ _numbers = itertools.count()
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """What does not depend on the version of PostgreSQL runs on one."""
+    """What does not depend on the version of PostgreSQL runs on one; what needs a session of its
+    own does not run through a pooler."""
     items[:] = [
         item
         for item in items
         if not (item.get_closest_marker("any_version") and "[installed" in item.name)
+        and not (item.get_closest_marker("direct") and POOLED)
     ]
 
 

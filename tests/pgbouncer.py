@@ -24,6 +24,7 @@ listen_port = {port}
 unix_socket_dir =
 auth_type = scram-sha-256
 auth_file = {folder}/users
+auth_user = postgres
 logfile = {folder}/log
 pool_mode = transaction
 max_client_conn = {clients}
@@ -37,7 +38,7 @@ def find_pgbouncer() -> str | None:
 
 
 class PgBouncer:
-    """A pooler for all databases of a server; people sign in as postgres/postgres."""
+    """A pooler for all databases of a server; its roles sign in as they do there."""
 
     def __init__(self, program: str, server: Server, clients: int = 50) -> None:
         self.port = free_port()
