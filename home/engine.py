@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any, cast
@@ -37,6 +37,17 @@ GUARDS = {
     "tcp_user_timeout": "10000",
 }
 IDLE_IN_TRANSACTION = "10s"  # of a request: it waits for nobody while it holds a transaction
+
+# What the server does about a client that went away without a word: with PostgreSQL's defaults its
+# connections and locks stay for two hours. Poolers refuse these, see docs/reliability.md.
+GUARDS = {
+    "tcp_keepalives_idle": "5",  # seconds, as are the others but for the last
+    "tcp_keepalives_interval": "2",
+    "tcp_keepalives_count": "3",
+    "tcp_user_timeout": "10000",
+}
+# A request waits for nobody while it holds a transaction: if it does, its process has stopped.
+ONE_REQUEST = {"idle_in_transaction_session_timeout": "10s"}
 
 WRITES = re.compile(r"\s*(insert|update|delete|merge|truncate|with)\b", re.IGNORECASE)
 
@@ -80,22 +91,25 @@ class Engine(PostgresEngine):
 
     # Connections ----------------------------------------------------------------------------
 
-    async def get_new_connection(self, **options: Any) -> ObservedConnection:
+    async def get_new_connection(
+        self, session: Mapping[str, str] | None = None, **options: Any
+    ) -> ObservedConnection:
         """Open a connection that belongs to the caller.
 
         Args:
+            session: PostgreSQL's settings of the session.
             options: more arguments of `asyncpg.connect`.
         """
         limit = self.settings.db_connection_timeout_ms / 1000
         if self.embedded is not None and not self.config:
             self.config.update(await asyncio.to_thread(self.embedded.start))
         arguments = {**self.config, "timeout": limit, **options}
-        server_settings = {"application_name": "groundwork", **arguments.get("server_settings", {})}
+        given = {**arguments.get("server_settings", {}), **(session or {})}
+        arguments["server_settings"] = {"application_name": "groundwork", **given}
         if self.settings.db_pooler == "transaction":
             arguments["statement_cache_size"] = 0
         else:
-            server_settings = {**GUARDS, **server_settings}
-        arguments["server_settings"] = server_settings
+            arguments["server_settings"] |= GUARDS
         try:
             connection = await asyncpg.connect(connection_class=ObservedConnection, **arguments)
         except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
@@ -221,16 +235,10 @@ class Engine(PostgresEngine):
         self._warm.add_done_callback(_log_failure)
 
     async def _connect_for_pool(self, dsn: None, **options: Any) -> ObservedConnection:
+        session = ONE_REQUEST if self.settings.db_pooler == "none" else None
         # The pool adds what asyncpg.connect has as defaults.
-        settings = {}
-        if self.settings.db_pooler == "none":
-            settings["server_settings"] = {
-                "idle_in_transaction_session_timeout": IDLE_IN_TRANSACTION,
-                **self.config.get("server_settings", {}),
-            }
-        connection = await self.get_new_connection(
-            command_timeout=options["command_timeout"], **settings
-        )
+        limit = options["command_timeout"]
+        connection = await self.get_new_connection(session, command_timeout=limit)
         connection.timings = self.timings
         return connection
 

@@ -114,9 +114,8 @@ class Probe:
         try:
             if self._connection is None or self._connection.is_closed():
                 limit = self.db.settings.db_connection_timeout_ms / 1000
-                self._connection = await self.db.get_new_connection(
-                    command_timeout=limit, server_settings={"application_name": "groundwork health"}
-                )
+                name = {"application_name": "groundwork health"}
+                self._connection = await self.db.get_new_connection(name, command_timeout=limit)
             started = time.perf_counter()
             await self._connection.fetchval("select 1")
             latency_ms = round((time.perf_counter() - started) * 1000, 2)
