@@ -3,7 +3,8 @@
 from typing import Any
 
 from home.engine import Engine
-from home.settings import SettingsError, load_settings
+from home.other_names import SettingsError
+from home.settings import load_settings
 
 try:
     SETTINGS = load_settings()

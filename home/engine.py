@@ -29,16 +29,6 @@ log = structlog.get_logger("groundwork.database")
 
 
 # What the server does about a client that went away without a word: with PostgreSQL's defaults its
-# connections and locks stay for two hours. Poolers refuse these; docs/reliability.md says what then.
-GUARDS = {
-    "tcp_keepalives_idle": "5",  # seconds, as are the others but for the last
-    "tcp_keepalives_interval": "2",
-    "tcp_keepalives_count": "3",
-    "tcp_user_timeout": "10000",
-}
-IDLE_IN_TRANSACTION = "10s"  # of a request: it waits for nobody while it holds a transaction
-
-# What the server does about a client that went away without a word: with PostgreSQL's defaults its
 # connections and locks stay for two hours. Poolers refuse these, see docs/reliability.md.
 GUARDS = {
     "tcp_keepalives_idle": "5",  # seconds, as are the others but for the last

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from contextlib import suppress
 from ipaddress import IPv4Network, IPv6Network, ip_network
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
@@ -16,7 +14,6 @@ from pydantic import (
     ValidationError,
     model_validator,
 )
-from pydantic.fields import FieldInfo
 from pydantic_core import ErrorDetails
 from pydantic_settings import (
     BaseSettings,
@@ -28,18 +25,10 @@ from pydantic_settings import (
 )
 
 from home.dsn import Database, DsnError, from_parts, from_url
+from home.other_names import SECRETS, TWINS, OtherNames, SettingsError
 
 ROOT = Path(__file__).resolve().parent.parent
 
-# Requirement A2: two families of names for the same five values.
-TWINS = {
-    "postgres_host": "db_host",
-    "postgres_port": "db_port",
-    "postgres_db": "db_name",
-    "postgres_user": "db_user",
-    "postgres_password": "db_password",
-}
-SECRETS = ("database_url", "postgres_password", "audit_seal_key")
 PLACEHOLDERS = frozenset(
     {
         "change-me",
@@ -52,10 +41,6 @@ PLACEHOLDERS = frozenset(
         "groundwork",
     }
 )
-
-
-class SettingsError(ValueError):
-    """Settings that cannot be used; the message names each variable and the mend, never a value."""
 
 
 def _networks(value: object) -> object:
@@ -109,6 +94,7 @@ class Settings(BaseSettings):
     registration: bool = True
 
     database_url: SecretStr | None = None
+    database_replica_url: SecretStr | None = None
     postgres_host: str | None = None
     postgres_port: Port | None = None
     postgres_db: str | None = None
@@ -151,6 +137,12 @@ class Settings(BaseSettings):
             database = self.database
         except DsnError as error:
             raise ValueError(f"DATABASE_URL: {error}") from None
+        try:
+            replica = self.replica
+        except DsnError as error:
+            raise ValueError(f"DATABASE_REPLICA_URL: {error}") from None
+        if replica is not None and database is None:
+            raise ValueError("DATABASE_REPLICA_URL: needs DATABASE_URL, whose replica it is")
         if self.environment == "production":
             if database is None:
                 raise ValueError(
@@ -177,6 +169,11 @@ class Settings(BaseSettings):
         }
         return from_parts(parts) if any(parts.values()) else None
 
+    @property
+    def replica(self) -> Database | None:
+        """Where reads that may be stale can go."""
+        return self._from_url(self.database_replica_url) if self.database_replica_url else None
+
     def _from_url(self, url: SecretStr) -> Database:
         database = from_url(url.get_secret_value())
         session = database.args.get("server_settings", {})
@@ -191,50 +188,9 @@ class Settings(BaseSettings):
         values = [secret.get_secret_value() for secret in found if secret is not None]
         if self.audit_seal_key is not None:  # several keys, each a secret
             values += map(str.strip, self.audit_seal_key.get_secret_value().split(","))
-        if self.database is not None and self.database.args.get("password"):
-            values.append(self.database.args["password"])
+        databases = filter(None, (self.database, self.replica))
+        values += [each.args["password"] for each in databases if each.args.get("password")]
         return tuple(values)
-
-
-class OtherNames(PydanticBaseSettingsSource):
-    """The other names of a variable: `DB_HOST` for `POSTGRES_HOST`, `NAME_FILE` for secrets."""
-
-    def __init__(
-        self, settings_cls: type[BaseSettings], variables: Mapping[str, str | None]
-    ) -> None:
-        super().__init__(settings_cls)
-        self.variables = variables
-
-    def get_field_value(self, field: FieldInfo, field_name: str) -> tuple[Any, str, bool]:
-        found: dict[str, str] = {}
-        for name in filter(None, (field_name, TWINS.get(field_name))):
-            # A newline at the end of a secret comes from the editor or the secret store.
-            if value := (self.variables.get(name) or "").rstrip("\r\n"):
-                found[name] = value
-            if field_name in SECRETS and (path := self.variables.get(f"{name}_file")):
-                found[f"{name}_file"] = _read_secret(f"{name}_file", path)
-        names = " and ".join(sorted(name.upper() for name in found))
-        if len(set(found.values())) > 1:
-            raise SettingsError(f"{names}: both are set and they differ; keep one")
-        if any(
-            "\ud800" <= character <= "\udfff" for value in found.values() for character in value
-        ):
-            raise SettingsError(f"{names}: is not UTF-8 text")
-        return next(iter(found.values()), None), field_name, False
-
-    def __call__(self) -> dict[str, Any]:
-        names = {*TWINS, *SECRETS}
-        fields = {name: self.settings_cls.model_fields[name] for name in names}
-        values = {name: self.get_field_value(field, name)[0] for name, field in fields.items()}
-        return {name: value for name, value in values.items() if value}
-
-
-def _read_secret(name: str, path: str) -> str:
-    with suppress(OSError, ValueError):
-        return Path(path).read_text(encoding="utf-8-sig").rstrip("\r\n")
-    raise SettingsError(
-        f"{name.upper()}: names a file that cannot be read as text; check path and rights"
-    )
 
 
 def load_settings(**overrides: Any) -> Settings:

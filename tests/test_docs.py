@@ -12,7 +12,8 @@ from dotenv import dotenv_values
 from piccolo.apps.migrations.piccolo_app import APP_CONFIG as MIGRATIONS
 
 import piccolo_conf
-from home.settings import SECRETS, TWINS, Settings, load_settings
+from home.other_names import SECRETS, TWINS
+from home.settings import Settings, load_settings
 from tests.conftest import ROOT
 
 README = (ROOT / "README.md").read_text()

@@ -12,7 +12,8 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from home.settings import ROOT, Settings, SettingsError, load_settings
+from home.other_names import SettingsError
+from home.settings import ROOT, Settings, load_settings
 
 CANARY = "canary-c4n4ry"
 URL = f"postgresql://ada:{CANARY}@db.example.com/groundwork"

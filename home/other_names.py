@@ -1,0 +1,66 @@
+"""The other names of a setting: `DB_HOST` for `POSTGRES_HOST`, `NAME_FILE` for secrets."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from pydantic.fields import FieldInfo
+from pydantic_settings import BaseSettings, PydanticBaseSettingsSource
+
+# Requirement A2: two families of names for the same five values.
+TWINS = {
+    "postgres_host": "db_host",
+    "postgres_port": "db_port",
+    "postgres_db": "db_name",
+    "postgres_user": "db_user",
+    "postgres_password": "db_password",
+}
+SECRETS = ("database_url", "database_replica_url", "postgres_password", "audit_seal_key")
+
+
+class SettingsError(ValueError):
+    """Settings that cannot be used; the message names each variable and the mend, never a value."""
+
+
+class OtherNames(PydanticBaseSettingsSource):
+    """Reads them, and refuses names that contradict each other."""
+
+    def __init__(
+        self, settings_cls: type[BaseSettings], variables: Mapping[str, str | None]
+    ) -> None:
+        super().__init__(settings_cls)
+        self.variables = variables
+
+    def get_field_value(self, field: FieldInfo, field_name: str) -> tuple[Any, str, bool]:
+        found: dict[str, str] = {}
+        for name in filter(None, (field_name, TWINS.get(field_name))):
+            # A newline at the end of a secret comes from the editor or the secret store.
+            if value := (self.variables.get(name) or "").rstrip("\r\n"):
+                found[name] = value
+            if field_name in SECRETS and (path := self.variables.get(f"{name}_file")):
+                found[f"{name}_file"] = _read_secret(f"{name}_file", path)
+        names = " and ".join(sorted(name.upper() for name in found))
+        if len(set(found.values())) > 1:
+            raise SettingsError(f"{names}: both are set and they differ; keep one")
+        if any(
+            "\ud800" <= character <= "\udfff" for value in found.values() for character in value
+        ):
+            raise SettingsError(f"{names}: is not UTF-8 text")
+        return next(iter(found.values()), None), field_name, False
+
+    def __call__(self) -> dict[str, Any]:
+        names = {*TWINS, *SECRETS}
+        fields = {name: self.settings_cls.model_fields[name] for name in names}
+        values = {name: self.get_field_value(field, name)[0] for name, field in fields.items()}
+        return {name: value for name, value in values.items() if value}
+
+
+def _read_secret(name: str, path: str) -> str:
+    with suppress(OSError, ValueError):
+        return Path(path).read_text(encoding="utf-8-sig").rstrip("\r\n")
+    raise SettingsError(
+        f"{name.upper()}: names a file that cannot be read as text; check path and rights"
+    )
