@@ -37,6 +37,7 @@ from home.health import Probe, health_routes
 from home.logs import set_up_logs
 from home.request import RequestContext
 from home.settings import ROOT, Settings
+from home.stale import RememberWrites, with_stale_lists
 from home.tables import Session, User
 from home.throttle import NoLimit
 from home.web import ErrorMiddleware, http_error
@@ -81,6 +82,7 @@ def create_app(settings: Settings, db: Engine) -> Starlette:
                 production=settings.environment == "production",
             ),
             Middleware(Guard, allowed_networks=settings.allowed_networks),
+            Middleware(RememberWrites, db=db),
             Middleware(ErrorMiddleware),
         ],
         exception_handlers={HTTPException: http_error},
@@ -94,7 +96,7 @@ def first_page(db: Engine, probe: Probe) -> Callable[[Request], Awaitable[Respon
     async def page(request: Request) -> Response:
         from home.overview import overview
 
-        return await overview(db, probe)
+        return await overview(db, probe, request)
 
     return page
 
@@ -134,7 +136,7 @@ def lazy_admin(settings: Settings) -> ASGIApp:
 def build_admin(production: bool) -> ASGIApp:
     """Piccolo's admin with all tables."""
     app: ASGIApp = create_admin(
-        tables=[*home_tables(), *audit_tables(), *sync_tables()],
+        tables=with_stale_lists([*home_tables(), *audit_tables(), *sync_tables()]),
         auth_table=User,
         session_table=Session,
         auto_include_related=False,
@@ -154,8 +156,9 @@ def serve() -> None:
         level=SETTINGS.log_level,
         secrets=SETTINGS.secrets,
     )
-    if SETTINGS.database and SETTINGS.database.ignored:
-        log.warning("database_url_parameters_ignored", names=SETTINGS.database.ignored)
+    for database in filter(None, (SETTINGS.database, SETTINGS.replica)):
+        if database.ignored:
+            log.warning("database_url_parameters_ignored", names=database.ignored)
     if DB.embedded is not None:
         try:
             DB.embedded.start()

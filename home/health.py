@@ -85,6 +85,8 @@ class Probe:
     async def details(self) -> dict[str, Any]:
         """What administrators may see besides: the pool, the server, pending migrations."""
         found: dict[str, Any] = {"pool": asdict(self.db.figures())}
+        if self.db.replica is not None:
+            found["replica"] = asdict(self.db.replica.state)
         if self._connection is not None and not self._connection.is_closed():
             found["serverVersion"] = version_text(self._connection.get_server_version())
             try:
@@ -114,8 +116,9 @@ class Probe:
         try:
             if self._connection is None or self._connection.is_closed():
                 limit = self.db.settings.db_connection_timeout_ms / 1000
-                name = {"application_name": "groundwork health"}
-                self._connection = await self.db.get_new_connection(name, command_timeout=limit)
+                self._connection = await self.db.get_new_connection(
+                    server_settings={"application_name": "groundwork health"}, command_timeout=limit
+                )
             started = time.perf_counter()
             await self._connection.fetchval("select 1")
             latency_ms = round((time.perf_counter() - started) * 1000, 2)

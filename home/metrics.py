@@ -53,6 +53,11 @@ class Figures(Collector):
         if self.verdict.latency_ms is not None:
             seconds = self.verdict.latency_ms / 1000
             yield _gauge("database_round_trip_seconds", "Of the health probe.", seconds)
+        if self.db.replica is not None:
+            state = self.db.replica.state
+            yield _gauge("replica_usable", "1 while reads may go there.", state.usable)
+            if state.lag_seconds is not None:
+                yield _gauge("replica_lag_seconds", "Behind the primary.", state.lag_seconds)
         yield from self._pool()
         yield from self._statements()
         events = CounterMetricFamily(

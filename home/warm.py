@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import structlog
@@ -18,6 +19,17 @@ log = structlog.get_logger("groundwork.database")
 
 OLDEST_VERSION = (15, 0)
 KEEP_WARM_SECONDS = 5.0
+
+
+@dataclass(frozen=True)
+class PoolFigures:
+    """Connections of the pool now, and tasks that wait for one."""
+
+    size: int
+    idle: int
+    in_use: int
+    waiting: int
+    max: int
 
 
 async def keep_warm(engine: Engine) -> None:
