@@ -29,7 +29,7 @@ from home.errors import DatabaseUnavailable, PoolTimeout, is_lost_connection, re
 from home.replica import LIMITS, Replica
 from home.settings import ROOT, Settings
 from home.transaction import Transaction
-from home.warm import PoolFigures, keep_warm
+from home.warm import PoolFigures, keep_warm, log_failure
 
 log = structlog.get_logger("groundwork.database")
 
@@ -172,9 +172,13 @@ class Engine(PostgresEngine):
         if current_actor() is not None and WRITES.match(sql):
             async with self.transaction() as transaction:
                 return await transaction.connection.fetch(sql, *args)
-        if self.replica is not None and self._open_transaction() is None and not WRITES.match(sql):
-            if (rows := await self.replica.fetch(sql, *args)) is not None:
-                return rows
+        if (
+            self.replica is not None
+            and self._open_transaction() is None
+            and not WRITES.match(sql)
+            and (rows := await self.replica.fetch(sql, *args)) is not None
+        ):
+            return rows
         async with self.connection() as connection:
             return await connection.fetch(sql, *args)
 
@@ -203,14 +207,13 @@ class Engine(PostgresEngine):
         if self.pool is not None:  # a second one would leave the first without an owner
             log.warning("pool_exists")
             return
-        settings = self.settings
         self.is_closed = False
         self._lent = 0
-        self.pool = await create_pool(settings, self._connect_for_pool, **kwargs)
+        self.pool = await create_pool(self.settings, self._connect_for_pool, **kwargs)
         if self.is_replica:
             return
         self._warm = asyncio.create_task(keep_warm(self), name="keep the pool warm")
-        self._warm.add_done_callback(_log_failure)
+        self._warm.add_done_callback(log_failure)
         if self.replica is not None:
             await self.replica.start()
 
@@ -240,12 +243,6 @@ class Engine(PostgresEngine):
 
     def figures(self) -> PoolFigures:
         """The pool now."""
-        pool = self.pool
-        size = pool.get_size() if pool else 0
-        idle = pool.get_idle_size() if pool else 0
+        size = self.pool.get_size() if self.pool else 0
+        idle = self.pool.get_idle_size() if self.pool else 0
         return PoolFigures(size, idle, size - idle, self._waiting, self.settings.db_pool_max)
-
-
-def _log_failure(task: asyncio.Task[None]) -> None:
-    if not task.cancelled() and (error := task.exception()):
-        log.error("pool_warmer_failed", exc_info=error)

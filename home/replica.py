@@ -19,6 +19,7 @@ import asyncpg
 import structlog
 
 from home.errors import DatabaseUnavailable, reason_of
+from home.warm import log_failure
 
 if TYPE_CHECKING:
     from home.engine import Engine
@@ -31,7 +32,12 @@ MAX_LAG_SECONDS = 10.0
 # Who gets no connection to the replica in time asks the primary.
 LIMITS = {"db_connection_timeout_ms": 800}
 # Positions as numbers of bytes: PostgreSQL writes them as two hexadecimal numbers.
-SENT = "SELECT (pg_current_wal_insert_lsn() - '0/0')::bigint"
+# What is inserted but not flushed is sent to nobody: on a quiet server that may take minutes.
+SENT = "SELECT (pg_current_wal_flush_lsn() - '0/0')::bigint"
+WRITTEN = """
+    SELECT ((CASE current_setting('synchronous_commit') WHEN 'off' THEN pg_current_wal_insert_lsn()
+             ELSE pg_current_wal_flush_lsn() END) - '0/0')::bigint
+"""
 REPLAYED = "SELECT (pg_last_wal_replay_lsn() - '0/0')::bigint WHERE pg_is_in_recovery()"
 
 
@@ -98,6 +104,7 @@ class Replica:
     async def start(self) -> None:
         await self.engine.start_connection_pool()
         self._task = asyncio.create_task(self._watch(), name="watch the replica")
+        self._task.add_done_callback(log_failure)
 
     async def close(self) -> None:
         if self._task is not None:
@@ -138,7 +145,7 @@ class Replica:
     async def caught_up(self) -> Any:
         """A connection to a replica that has all that is on the primary now, or None. It belongs to
         the caller. For commands, which have no pool: it waits for up to a second."""
-        position = await self.primary.run_sql(SENT)
+        [[position]] = await self.primary.run_sql(SENT)
         try:
             connection = await self.engine.get_new_connection()
         except DatabaseUnavailable:
@@ -146,7 +153,7 @@ class Replica:
         try:
             async with asyncio.timeout(1):
                 while (replayed := await connection.fetchval(REPLAYED)) is not None:
-                    if replayed >= position[0][0]:
+                    if replayed >= position:
                         return connection
                     await asyncio.sleep(0.05)
         except (TimeoutError, DatabaseUnavailable, asyncpg.PostgresError):

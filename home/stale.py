@@ -10,7 +10,7 @@ from starlette.requests import Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from home.errors import DatabaseUnavailable
-from home.replica import MAX_LAG_SECONDS, SENT, stale_from
+from home.replica import MAX_LAG_SECONDS, WRITTEN, stale_from
 from home.request import is_secure
 
 if TYPE_CHECKING:
@@ -82,7 +82,7 @@ class RememberWrites:
 
     async def _position(self) -> int:
         try:
-            [[position]] = await self.db.run_sql(SENT)
+            [[position]] = await self.db.run_sql(WRITTEN)
             return int(position)
         except DatabaseUnavailable:
             return NOWHERE

@@ -79,3 +79,9 @@ async def _fill_pool(engine: Engine) -> tuple[str, float]:
 def version_text(version: Any) -> str:
     """«15.18» from asyncpg's ServerVersion, which keeps the second number in `micro`."""
     return f"{version.major}.{version.micro}"
+
+
+def log_failure(task: asyncio.Task[None]) -> None:
+    """A callback for tasks: what ends them is not lost."""
+    if not task.cancelled() and (error := task.exception()):
+        log.error("pool_warmer_failed", exc_info=error)

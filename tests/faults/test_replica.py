@@ -243,7 +243,7 @@ async def test_an_export_reads_the_replica_if_that_is_up_to_date(
             await pause_replay(standby)
             await db.run_ddl("UPDATE users SET organization = NULL")
         async with db.reading() as connection:
-            assert await connection.fetchval("SELECT inet_server_port()") == port
+            assert await connection.fetchval("SELECT inet_server_port()") == port, paused
     await resume_replay(standby)
     done = await asyncio.to_thread(
         run_piccolo, primary.url(), "audit", "export", DATABASE_REPLICA_URL=standby.url()
