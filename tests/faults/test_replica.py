@@ -34,7 +34,7 @@ async def primary() -> AsyncIterator[Server]:
     server.remove()
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def standby(primary: Server) -> Iterator[Server]:
     server = Server(primary.binaries, primary=primary)
     server.start()
@@ -126,14 +126,6 @@ async def test_reads_go_on_against_the_primary_within_a_second(
         standby.signal(signal.SIGCONT)
     await until(lambda: replica_of(db).state.usable)
     assert await answered_by(db) == standby.port
-
-
-async def test_a_replica_that_was_promoted_is_none_any_more(
-    db: Engine, primary: Server, standby: Server, stale: None
-) -> None:
-    standby.promote()
-    await until(lambda: replica_of(db).state.error == "promoted", seconds=1)
-    assert await answered_by(db) == primary.port
 
 
 async def test_a_replica_that_lags_serves_nobody_until_it_has_caught_up(
@@ -249,3 +241,11 @@ async def test_an_export_reads_the_replica_if_that_is_up_to_date(
         run_piccolo, primary.url(), "audit", "export", DATABASE_REPLICA_URL=standby.url()
     )
     assert done.returncode == 0, done.stderr
+
+
+async def test_a_replica_that_was_promoted_is_none_any_more(
+    db: Engine, primary: Server, standby: Server, stale: None
+) -> None:
+    standby.promote()  # which is why this test is the last
+    await until(lambda: replica_of(db).state.error == "promoted", seconds=1)
+    assert await answered_by(db) == primary.port
