@@ -138,7 +138,8 @@ class Engine(PostgresEngine):
             try:
                 yield transaction.connection
             except asyncpg.InterfaceError as error:
-                if is_lost_connection(error):
+                if is_lost_connection(error):  # it ended while nothing was asked of it
+                    log.warning("connection_failed", reason=reason_of(error), error=str(error))
                     raise DatabaseUnavailable(reason_of(error)) from error
                 raise
             return
