@@ -70,8 +70,6 @@ class Engine(PostgresEngine):
 
     async def prep_database(self) -> None: ...
 
-    # Connections ----------------------------------------------------------------------------
-
     async def get_new_connection(
         self, session: Mapping[str, str] | None = None, **options: Any
     ) -> ObservedConnection:
@@ -97,7 +95,7 @@ class Engine(PostgresEngine):
             return await self.get_new_connection()
         self._waiting += 1
         try:
-            if self._lent < self.settings.db_pool_max:  # at once, or as soon as it is connected
+            if not self.is_full():  # at once, or as soon as it is connected
                 return await self._lend(self.pool)
             async with asyncio.timeout(self.settings.db_connection_timeout_ms / 1000):
                 return await self._lend(self.pool)
@@ -201,8 +199,6 @@ class Engine(PostgresEngine):
             self.current_transaction.set(None)
         return Transaction(engine=self, allow_nested=allow_nested)
 
-    # The server's pool ----------------------------------------------------------------------
-
     async def start_connection_pool(self, **kwargs: Any) -> None:
         """Make the pool, empty, whatever the database does; warm it in the background."""
         if self.pool is not None:  # a second one would leave the first without an owner
@@ -241,6 +237,10 @@ class Engine(PostgresEngine):
                 await pool.close()
         except (Exception, asyncio.CancelledError):
             pool.terminate()
+
+    def is_full(self) -> bool:
+        """Whether the next one has to wait for a connection."""
+        return self._lent >= self.settings.db_pool_max
 
     def figures(self) -> PoolFigures:
         """The pool now."""

@@ -62,6 +62,8 @@ async def _fill_pool(engine: Engine) -> tuple[str, float]:
     try:
         for _ in range(max(engine.settings.db_pool_min, 1)):
             connections.append(await engine.acquire())
+            if engine.is_full():  # so it is warm: hold none while waiting for another
+                break
         started = time.perf_counter()
         await connections[0].fetchval("select 1")
         round_trip_ms = round((time.perf_counter() - started) * 1000, 2)
