@@ -23,6 +23,7 @@ from home.settings import Settings
 from home.tables import User
 from main import create_app
 from tests.conftest import PASSWORD, all_given_back
+from tests.faults.load import SLACK
 from tests.proxy import proxied
 
 pytestmark = [pytest.mark.direct, pytest.mark.any_version]
@@ -66,7 +67,7 @@ async def test_two_hundred_more_than_a_full_pool_serves(
         assert answer.headers["retry-after"] == "2"
         return answer.status_code, time.monotonic() - started
 
-    async with asyncio.timeout(4):
+    async with asyncio.timeout(2.3 * SLACK):
         answers = await asyncio.gather(*[ask() for _ in range(200)])
     took = [seconds for _, seconds in answers]
     assert {status for status, _ in answers} == {503}
@@ -187,6 +188,6 @@ async def test_a_thousand_health_checks_a_second_while_packets_are_dropped(url: 
         p99 = took[int(len(took) * 0.99)]
         probes = proxy.accepted - accepted
         print(f"R10: {len(took)} answers, p99 {p99:.3f} s, {probes} new connections")
-        assert p99 < 0.5
+        assert p99 < 0.5 * SLACK
         assert in_use <= db.settings.db_pool_min  # by the task that keeps the pool warm
         assert probes <= 3
