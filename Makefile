@@ -18,7 +18,10 @@ pooler: $(STAMP)  ## run it through PgBouncer in transaction mode
 	@TEST_THROUGH=pgbouncer $(BIN)/pytest --numprocesses auto --ignore tests/browser
 
 faults: $(STAMP)  ## inject every fault many times
-	@$(BIN)/pytest -m long
+	@$(BIN)/pytest -m long --numprocesses auto -rP
+
+soak: $(STAMP)  ## random faults for SOAK_SECONDS (1800), then look for leaks
+	@$(BIN)/pytest -m soak --capture no
 
 check: $(STAMP)  ## linters, types, import direction
 	$(BIN)/ruff check .

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterator
 from itertools import accumulate
 
@@ -58,6 +59,7 @@ class Figures(Collector):
             yield _gauge("replica_usable", "1 while reads may go there.", state.usable)
             if state.lag_seconds is not None:
                 yield _gauge("replica_lag_seconds", "Behind the primary.", state.lag_seconds)
+        yield _gauge("tasks", "Of the event loop.", len(asyncio.all_tasks()))
         yield from self._pool()
         yield from self._statements()
         events = CounterMetricFamily(
