@@ -83,7 +83,8 @@ async def hurt_for(
     seconds: float, load: Load, possible: dict[str, Callable[[], Awaitable[object]]]
 ) -> list[str]:
     """Faults in random order until the time is over, each of them followed by recovery."""
-    done, end = [], time.monotonic() + seconds
+    done: list[str] = []
+    end = time.monotonic() + seconds
     while time.monotonic() < end or len(done) < len(possible):
         name = random.choice(sorted(set(possible) - set(done)) or sorted(possible))
         await possible[name]()
