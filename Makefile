@@ -5,7 +5,7 @@ STAMP := .venv/.installed
 LOCK := $(BIN)/uv pip compile pyproject.toml --universal --python-version 3.11 \
 	--generate-hashes --no-emit-index-url --no-header --quiet
 
-.PHONY: run test faults check bench lock screenshots clean
+.PHONY: run test pooler faults soak check bench lock screenshots clean
 
 run: $(STAMP)  ## start the application on the database of .env, or on the embedded PostgreSQL
 	@PYTHONWARNINGS=ignore $(BIN)/piccolo home setup  # which would warn of the migrations it applies
@@ -14,8 +14,14 @@ run: $(STAMP)  ## start the application on the database of .env, or on the embed
 test: $(STAMP)  ## run the test suite
 	@$(BIN)/pytest --numprocesses auto
 
+pooler: $(STAMP)  ## run it through PgBouncer in transaction mode
+	@TEST_THROUGH=pgbouncer $(BIN)/pytest --numprocesses auto --ignore tests/browser
+
 faults: $(STAMP)  ## inject every fault many times
-	@$(BIN)/pytest -m long
+	@$(BIN)/pytest -m long --numprocesses auto -rP
+
+soak: $(STAMP)  ## random faults for SOAK_SECONDS (1800), then look for leaks
+	@$(BIN)/pytest -m soak --capture no
 
 check: $(STAMP)  ## linters, types, import direction
 	$(BIN)/ruff check .

@@ -45,6 +45,7 @@ from home.request import RequestContext
 from home.second_factor import SecondFactor
 from home.sessions import authenticate, client
 from home.settings import ROOT, Settings
+from home.stale import RememberWrites, with_stale_lists
 from home.tables import Session, User
 from home.throttle import NoLimit
 from home.web import ErrorMiddleware, http_error
@@ -87,6 +88,7 @@ def create_app(settings: Settings, db: Engine) -> Starlette:
             *api_routes(operations),
             *openapi_routes(operations),
             *Pages(factor, settings.registration).routes(),
+            Route("/metrics", metrics_page(probe)),
             Route("/", first_page(db, probe)),
             Mount("/static", StaticFiles(directory=ROOT / "home" / "static")),
             Route("/favicon.ico", lambda request: FileResponse(FAVICON)),
@@ -103,6 +105,7 @@ def create_app(settings: Settings, db: Engine) -> Starlette:
                 allowed_networks=settings.allowed_networks,
                 allowed_hosts=settings.allowed_hosts,
             ),
+            Middleware(RememberWrites, db=db),
             Middleware(ErrorMiddleware),
         ],
         exception_handlers={HTTPException: http_error},
@@ -117,7 +120,18 @@ def first_page(db: Engine, probe: Probe) -> Callable[[Request], Awaitable[Respon
         from home.overview import overview
         from sync_history.panel import sync_panel
 
-        return await overview(db, probe, more=[sync_panel])
+        return await overview(db, probe, request, more=[sync_panel])
+
+    return page
+
+
+def metrics_page(probe: Probe) -> Callable[[Request], Awaitable[Response]]:
+    """Figures for Prometheus, whose library is loaded for the first scrape."""
+
+    async def page(request: Request) -> Response:
+        from home.metrics import metrics
+
+        return await metrics(request, probe)
 
     return page
 
@@ -167,7 +181,7 @@ async def where_instead(db: Engine) -> str | None:
 def build_admin(production: bool, factor: SecondFactor) -> ASGIApp:
     """Piccolo's admin with all tables."""
     app: ASGIApp = create_admin(
-        tables=[*home_tables(), *audit_tables(), *sync_tables()],
+        tables=with_stale_lists([*home_tables(), *audit_tables(), *sync_tables()]),
         forms=[*audit_forms(), *home_forms(), *sync_forms()],
         auth_table=User,
         session_table=Session,
@@ -190,8 +204,9 @@ def serve() -> None:
         level=SETTINGS.log_level,
         secrets=SETTINGS.secrets,
     )
-    if SETTINGS.database and SETTINGS.database.ignored:
-        log.warning("database_url_parameters_ignored", names=SETTINGS.database.ignored)
+    for database in filter(None, (SETTINGS.database, SETTINGS.replica)):
+        if database.ignored:
+            log.warning("database_url_parameters_ignored", names=database.ignored)
     if DB.embedded is not None:
         try:
             DB.embedded.start()

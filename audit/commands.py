@@ -139,7 +139,7 @@ async def export(
         with progress("exporting", ids) as advance:
             running = Export(filters, cast(Format, format), advance)
             try:
-                async with engine().connection() as connection:
+                async with engine().reading() as connection:
                     async for chunk in running.chunks(connection):
                         out.write(chunk)
             finally:

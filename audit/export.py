@@ -6,7 +6,6 @@ import csv
 import io
 import json
 from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import nullcontext
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from typing import Any, Literal, get_args
@@ -122,9 +121,9 @@ class Export:
         await record("audit.export", "audit_logs", details=details)
 
     async def _fetch(self, connection: Any, sql: str, *args: Any) -> list[Any]:
-        async with nullcontext(connection) if connection else engine().connection() as reader:
-            rows: list[Any] = await reader.fetch(sql, *args)
-            return rows
+        run = connection.fetch if connection else engine().run_sql
+        rows: list[Any] = await run(sql, *args)
+        return rows
 
 
 def to_ndjson(rows: Sequence[Any]) -> bytes:

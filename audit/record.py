@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, cast
@@ -25,6 +26,8 @@ INSERT = f"""
     INSERT INTO audit_logs ({", ".join(COLUMNS)})
     VALUES ($1, coalesce($2, 'db:' || session_user), $3, $4, $5, $6, $7, $8, $9)
 """  # noqa: S608  constants only
+
+recorded: Counter[str] = Counter()  # by action, in this process, but for those of record_many
 
 
 @dataclass(frozen=True)
@@ -71,6 +74,7 @@ async def record(
     event = Event(action, resource, resource_id, details)
     async with _engine().connection() as connection:
         await connection.execute(INSERT, *event.row())
+    recorded[action] += 1
 
 
 async def record_many(events: Iterable[Event]) -> None:

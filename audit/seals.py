@@ -7,6 +7,7 @@ and holds that seal's digest, so that none can be exchanged. Writers never wait 
 from __future__ import annotations
 
 import asyncio
+import itertools
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
@@ -28,6 +29,7 @@ ROWS_PER_SEAL = 10_000
 PAGE = 500  # rows; hashing them takes the event loop about two milliseconds
 POLL_SECONDS = 0.05
 LOWEST_ID = -(2**63)
+_numbers = itertools.count()
 
 ROWS = f"""
     SELECT id, {CONTENT} FROM audit_logs WHERE id BETWEEN $1 AND $2 ORDER BY id LIMIT $3
@@ -202,8 +204,9 @@ async def pages(
     connection: Any, sql: str, *args: Any, size: int = PAGE
 ) -> AsyncIterator[list[Any]]:
     """Rows of a query, some at a time. Needs an open transaction."""
-    cursor = await connection.cursor(sql, *args)
-    while page := await cursor.fetch(size):
+    name = f"pages_{next(_numbers)}"  # asyncpg's own cursors are prepared statements: no pooler
+    await connection.execute(f"DECLARE {name} NO SCROLL CURSOR FOR {sql}", *args)
+    while page := await connection.fetch(f"FETCH {size} FROM {name}"):
         yield page
 
 

@@ -7,9 +7,8 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
 from typing import Any, cast
 
 import asyncpg
@@ -18,28 +17,23 @@ from piccolo.engine.postgres import PostgresEngine
 from piccolo.querystring import QueryString
 
 from audit.context import current_actor
-from home.connection import ObservedConnection, close_if_state_was_left
+from home.connection import (
+    ONE_REQUEST,
+    ObservedConnection,
+    Timings,
+    connect,
+    create_pool,
+)
 from home.embedded import EmbeddedServer
 from home.errors import DatabaseUnavailable, PoolTimeout, is_lost_connection, reason_of
+from home.replica import LIMITS, Replica
 from home.settings import ROOT, Settings
 from home.transaction import Transaction
-from home.warm import keep_warm
+from home.warm import PoolFigures, keep_warm, log_failure
 
 log = structlog.get_logger("groundwork.database")
 
-
 WRITES = re.compile(r"\s*(insert|update|delete|merge|truncate|with)\b", re.IGNORECASE)
-
-
-@dataclass(frozen=True)
-class PoolFigures:
-    """Connections of the pool now, and tasks that wait for one."""
-
-    size: int
-    idle: int
-    in_use: int
-    waiting: int
-    max: int
 
 
 class Engine(PostgresEngine):
@@ -47,48 +41,47 @@ class Engine(PostgresEngine):
 
     Args:
         settings: pool size and time limits, in milliseconds.
+        is_replica: a read node, which another engine watches and falls back from.
 
     Raises (any query):
         DatabaseUnavailable: no connection, or it was lost, or the statement took too long.
         PoolTimeout: no connection became free within `DB_CONNECTION_TIMEOUT_MS`.
     """
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, *, is_replica: bool = False) -> None:
         self.settings = settings
-        self.embedded = None if settings.database else EmbeddedServer(ROOT / ".data")
+        self.is_replica = is_replica
+        database = settings.replica if is_replica else settings.database
+        self.embedded = None if database else EmbeddedServer(ROOT / ".data")
+        self.replica: Replica | None = None
+        self.timings = Timings()
         self._waiting = 0
         self._lent = 0
         self.is_closed = False
         self._warm: asyncio.Task[None] | None = None
-        super().__init__(config=dict(settings.database.args) if settings.database else {})
+        nodes: dict[str, PostgresEngine] = {}
+        if settings.replica and not is_replica:
+            node = Engine(settings.model_copy(update=LIMITS), is_replica=True)
+            self.replica, nodes["replica"] = Replica(self, node), node
+        super().__init__(config=dict(database.args) if database else {}, extra_nodes=nodes)
 
     # Piccolo's constructor calls these two; they would connect (trap 1).
     async def check_version(self) -> None: ...
 
     async def prep_database(self) -> None: ...
 
-    # Connections ----------------------------------------------------------------------------
-
-    async def get_new_connection(self, **options: Any) -> ObservedConnection:
+    async def get_new_connection(
+        self, session: Mapping[str, str] | None = None, **options: Any
+    ) -> ObservedConnection:
         """Open a connection that belongs to the caller.
 
         Args:
+            session: PostgreSQL's settings of the session.
             options: more arguments of `asyncpg.connect`.
         """
-        limit = self.settings.db_connection_timeout_ms / 1000
         if self.embedded is not None and not self.config:
             self.config.update(await asyncio.to_thread(self.embedded.start))
-        arguments = {**self.config, "timeout": limit, **options}
-        server_settings = {"application_name": "groundwork", **arguments.get("server_settings", {})}
-        arguments["server_settings"] = server_settings
-        if self.settings.db_pooler == "transaction":
-            arguments["statement_cache_size"] = 0
-        try:
-            connection = await asyncpg.connect(connection_class=ObservedConnection, **arguments)
-        except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
-            raise DatabaseUnavailable(reason_of(error)) from error
-        connection.slow_query_ms = self.settings.db_slow_query_ms
-        return connection
+        return await connect(self.settings, {**self.config, **options}, session or {})
 
     async def acquire(self) -> Any:
         """A connection from the pool, or a single one where there is no pool (commands).
@@ -102,7 +95,7 @@ class Engine(PostgresEngine):
             return await self.get_new_connection()
         self._waiting += 1
         try:
-            if self._lent < self.settings.db_pool_max:  # at once, or as soon as it is connected
+            if not self.is_full():  # at once, or as soon as it is connected
                 return await self._lend(self.pool)
             async with asyncio.timeout(self.settings.db_connection_timeout_ms / 1000):
                 return await self._lend(self.pool)
@@ -139,12 +132,12 @@ class Engine(PostgresEngine):
     @asynccontextmanager
     async def connection(self) -> AsyncIterator[Any]:
         """The connection of the current transaction, or one for this block."""
-        transaction = cast("Transaction | None", self.current_transaction.get())
-        if transaction is not None and not transaction.is_over:
+        if (transaction := self._open_transaction()) is not None:
             try:
                 yield transaction.connection
             except asyncpg.InterfaceError as error:
-                if is_lost_connection(error):
+                if is_lost_connection(error):  # it ended while nothing was asked of it
+                    log.warning("connection_failed", reason=reason_of(error), error=str(error))
                     raise DatabaseUnavailable(reason_of(error)) from error
                 raise
             return
@@ -153,6 +146,10 @@ class Engine(PostgresEngine):
             yield connection
         finally:
             await self.release(connection)
+
+    def _open_transaction(self) -> Transaction | None:
+        found = cast("Transaction | None", self.current_transaction.get())
+        return None if found is None or found.is_over else found
 
     # What Piccolo calls ---------------------------------------------------------------------
 
@@ -174,46 +171,60 @@ class Engine(PostgresEngine):
         if current_actor() is not None and WRITES.match(sql):
             async with self.transaction() as transaction:
                 return await transaction.connection.fetch(sql, *args)
+        if (
+            self.replica is not None
+            and self._open_transaction() is None
+            and not WRITES.match(sql)
+            and (rows := await self.replica.fetch(sql, *args)) is not None
+        ):
+            return rows
         async with self.connection() as connection:
             return await connection.fetch(sql, *args)
 
+    @asynccontextmanager
+    async def reading(self) -> AsyncIterator[Any]:
+        """A connection for a command that reads much: of the replica, if that is up to date."""
+        connection = await self.replica.caught_up() if self.replica else None
+        if connection is None:
+            async with self.connection() as connection:
+                yield connection
+            return
+        try:
+            yield connection
+        finally:
+            await connection.close(timeout=1)
+
     def transaction(self, allow_nested: bool = True) -> Transaction:
-        current = cast("Transaction | None", self.current_transaction.get())
-        if current is not None and current.is_over:
+        if self._open_transaction() is None:
             self.current_transaction.set(None)
         return Transaction(engine=self, allow_nested=allow_nested)
-
-    # The server's pool ----------------------------------------------------------------------
 
     async def start_connection_pool(self, **kwargs: Any) -> None:
         """Make the pool, empty, whatever the database does; warm it in the background."""
         if self.pool is not None:  # a second one would leave the first without an owner
             log.warning("pool_exists")
             return
-        settings = self.settings
         self.is_closed = False
         self._lent = 0
-        make_pool: Any = asyncpg.create_pool  # its stubs know no `connect=`
-        self.pool = await make_pool(
-            connect=self._connect_for_pool,
-            connection_class=ObservedConnection,
-            min_size=0,
-            max_size=settings.db_pool_max,
-            max_inactive_connection_lifetime=settings.db_idle_timeout_ms / 1000,
-            command_timeout=settings.db_command_timeout_ms / 1000,
-            reset=close_if_state_was_left,
-            **kwargs,
-        )
+        self.pool = await create_pool(self.settings, self._connect_for_pool, **kwargs)
+        if self.is_replica:
+            return
         self._warm = asyncio.create_task(keep_warm(self), name="keep the pool warm")
-        self._warm.add_done_callback(_log_failure)
+        self._warm.add_done_callback(log_failure)
+        if self.replica is not None:
+            await self.replica.start()
 
     async def _connect_for_pool(self, dsn: None, **options: Any) -> ObservedConnection:
-        # The pool adds what asyncpg.connect has as defaults.
-        return await self.get_new_connection(command_timeout=options["command_timeout"])
+        limit = options["command_timeout"]  # the rest is what asyncpg.connect has as defaults
+        connection = await self.get_new_connection(ONE_REQUEST, command_timeout=limit)
+        connection.timings = self.timings
+        return connection
 
     async def close_connection_pool(self) -> None:
         """Close all connections, at the latest after two seconds."""
         self.is_closed = True
+        if self.replica is not None:
+            await self.replica.close()
         if self._warm is not None:
             self._warm.cancel()
             await asyncio.gather(self._warm, return_exceptions=True)
@@ -227,14 +238,12 @@ class Engine(PostgresEngine):
         except (Exception, asyncio.CancelledError):
             pool.terminate()
 
+    def is_full(self) -> bool:
+        """Whether the next one has to wait for a connection."""
+        return self._lent >= self.settings.db_pool_max
+
     def figures(self) -> PoolFigures:
         """The pool now."""
-        pool = self.pool
-        size = pool.get_size() if pool else 0
-        idle = pool.get_idle_size() if pool else 0
+        size = self.pool.get_size() if self.pool else 0
+        idle = self.pool.get_idle_size() if self.pool else 0
         return PoolFigures(size, idle, size - idle, self._waiting, self.settings.db_pool_max)
-
-
-def _log_failure(task: asyncio.Task[None]) -> None:
-    if not task.cancelled() and (error := task.exception()):
-        log.error("pool_warmer_failed", exc_info=error)

@@ -37,6 +37,7 @@ REASONS: tuple[tuple[type[BaseException], str], ...] = (
     (pg.TooManyConnectionsError, "too_many_connections"),
     (pg.CannotConnectNowError, "starting_up"),
     (pg.QueryCanceledError, "timeout"),
+    (pg.InsufficientResourcesError, "out_of_space"),  # of disk or memory
 )
 
 

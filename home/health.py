@@ -85,6 +85,8 @@ class Probe:
     async def details(self) -> dict[str, Any]:
         """What administrators may see besides: the pool, the server, pending migrations."""
         found: dict[str, Any] = {"pool": asdict(self.db.figures())}
+        if self.db.replica is not None:
+            found["replica"] = asdict(self.db.replica.state)
         if self._connection is not None and not self._connection.is_closed():
             found["serverVersion"] = version_text(self._connection.get_server_version())
             try:
@@ -115,7 +117,7 @@ class Probe:
             if self._connection is None or self._connection.is_closed():
                 limit = self.db.settings.db_connection_timeout_ms / 1000
                 self._connection = await self.db.get_new_connection(
-                    command_timeout=limit, server_settings={"application_name": "groundwork health"}
+                    server_settings={"application_name": "groundwork health"}, command_timeout=limit
                 )
             started = time.perf_counter()
             await self._connection.fetchval("select 1")
@@ -139,7 +141,7 @@ class Report:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         verdict = await self.probe.verdict()
         response = verdict.response
-        if scope["query_string"] and _may_see_details(Request(scope), self.probe.db):
+        if scope["query_string"] and _wants_details(Request(scope), self.probe.db):
             full = verdict.report()
             full["database"] |= await self.probe.details()
             response = _json(full)
@@ -166,9 +168,13 @@ def health_routes(probe: Probe) -> list[Route]:
     ]
 
 
-def _may_see_details(request: Request, db: Engine) -> bool:
-    """Callers in METRICS_NETWORKS who ask for `?details`, and not by way of a proxy."""
-    if "details" not in request.query_params or request.client is None:
+def _wants_details(request: Request, db: Engine) -> bool:
+    return "details" in request.query_params and may_see_details(request, db)
+
+
+def may_see_details(request: Request, db: Engine) -> bool:
+    """Callers in METRICS_NETWORKS, and not by way of a proxy."""
+    if request.client is None:
         return False
     if any(header in request.headers for header in PROXY_HEADERS):
         return False

@@ -18,6 +18,12 @@ from home.engine import Engine
 
 # Any number will do, as long as all processes use the same: «GROUND» in ASCII.
 LOCK = 0x47524F554E44
+# For a table that others use: who comes after us waits behind us, and the application stands still.
+PATIENCE = "10s"
+IN_USE = (
+    f"a table that a migration changes was in use for more than {PATIENCE}; nothing was changed: "
+    "try again once long transactions have ended"
+)
 
 
 class MigrationFailed(CommandError):
@@ -38,10 +44,14 @@ async def migrate(db: Engine) -> list[str]:
     await _create_tracking_table()
     async with db.transaction() as transaction:
         await transaction.connection.execute(f"select pg_advisory_xact_lock({LOCK})")
+        await transaction.connection.execute(f"SET LOCAL lock_timeout = '{PATIENCE}'")
         before = await applied_migrations(transaction.connection)
         chatter = io.StringIO()
         with contextlib.redirect_stdout(chatter):
-            result = await run_forwards("all")
+            try:
+                result = await run_forwards("all")
+            except asyncpg.LockNotAvailableError:
+                raise MigrationFailed(IN_USE) from None
         if not result.success:
             raise MigrationFailed(result.message or chatter.getvalue())
         after = await applied_migrations(transaction.connection)

@@ -8,6 +8,7 @@ from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 
 from jinja2 import Environment, FileSystemLoader
+from starlette.requests import Request
 from starlette.responses import HTMLResponse, Response
 
 from audit.summary import DailyCounts, daily_counts, state
@@ -15,6 +16,7 @@ from home.charts import bars
 from home.engine import Engine
 from home.health import Probe, Verdict
 from home.sessions import authenticate, client
+from home.stale import may_be_stale
 
 DAYS = 14
 PEOPLE = """
@@ -145,7 +147,9 @@ def database(db: Engine, verdict: Verdict) -> Panel:
     )
 
 
-async def overview(db: Engine, probe: Probe, more: Sequence[PanelSource] = ()) -> Response:
+async def overview(
+    db: Engine, probe: Probe, request: Request, more: Sequence[PanelSource] = ()
+) -> Response:
     """The page at `/`: figures for administrators, the way to sign in for others.
 
     Args:
@@ -155,6 +159,7 @@ async def overview(db: Engine, probe: Probe, more: Sequence[PanelSource] = ()) -
     token, panels = client.get().token, list[Panel]()
     person = await authenticate(db, token) if verdict.connected and token else None
     if person is not None and person.is_admin:
+        may_be_stale(request)
         counts = await daily_counts(db, _last_days())
         panels = [
             await people(db),

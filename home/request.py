@@ -30,7 +30,8 @@ HEADERS = {
     "cross-origin-opener-policy": "same-origin",
 }
 HTTPS_ONLY = {"strict-transport-security": "max-age=31536000"}
-HEALTH = ("/api/health", "/health", "/health/live")  # asked too often, and nobody's doing
+# Asked too often, and nobody's doing.
+HEALTH = ("/api/health", "/health", "/health/live", "/metrics")
 
 
 class RequestContext:

@@ -8,8 +8,11 @@ from __future__ import annotations
 import hashlib
 import json
 import secrets
+from contextlib import suppress
 from contextvars import ContextVar
 from typing import Any, NamedTuple
+
+import asyncpg
 
 from audit.context import current_actor, identify
 from audit.record import record
@@ -101,7 +104,8 @@ async def authenticate(db: Any, token: str) -> SignedIn | None:
         if row is None:
             return None
         if row["is_stale"]:
-            await connection.execute(TOUCH, row["sid"])
+            with suppress(asyncpg.InsufficientResourcesError):  # reading goes on with a full disk
+                await connection.execute(TOUCH, row["sid"])
     found = SignedIn(*list(row.values())[:-1])
     identify(found.email, found.id)
     return found

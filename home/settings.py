@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from ipaddress import IPv4Network, IPv6Network, ip_network
+from ipaddress import ip_network
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import (
-    AfterValidator,
-    BeforeValidator,
     Field,
     SecretStr,
     ValidationError,
@@ -19,12 +17,12 @@ from pydantic_settings import (
     BaseSettings,
     DotEnvSettingsSource,
     EnvSettingsSource,
-    NoDecode,
     PydanticBaseSettingsSource,
     SettingsConfigDict,
 )
 
 from home.dsn import Database, DsnError, from_parts, from_url
+from home.setting_types import Clamped, Keys, Milliseconds, Modules, Networks, Port, Texts
 from home.settings_sources import SECRETS, TWINS, OtherNames, SettingsError
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -41,53 +39,6 @@ PLACEHOLDERS = frozenset(
         "groundwork",
     }
 )
-
-
-def _networks(value: object) -> object:
-    if not isinstance(value, str):
-        return value
-    try:
-        return tuple(ip_network(part.strip()) for part in value.split(",") if part.strip())
-    except ValueError:
-        raise ValueError("use CIDR notation, separated by commas: 10.0.0.0/8,::1/128") from None
-
-
-def _clamp(value: object) -> object:
-    """DB_POOL_MAX is clamped to 1..20 (requirement A4) rather than refused."""
-    try:
-        return min(max(int(str(value)), 1), 20)
-    except ValueError:
-        return value
-
-
-def _hosts(value: object) -> object:
-    return (
-        tuple(filter(None, map(str.strip, value.split(",")))) if isinstance(value, str) else value
-    )
-
-
-def _long_keys(value: SecretStr | None) -> SecretStr | None:
-    if value and any(len(key.strip()) < 32 for key in value.get_secret_value().split(",")):
-        raise ValueError("each key needs 32 characters or more; make one: openssl rand -hex 32")
-    return value
-
-
-def _modules(value: object) -> object:
-    if not isinstance(value, str):
-        return value
-    names = tuple(part.strip() for part in value.split(",") if part.strip())
-    if not all(part.isidentifier() for name in names for part in name.split(".")):
-        raise ValueError(
-            "name Python modules, separated by commas: sync_history.directory,crm.sync"
-        )
-    return names
-
-
-Networks = Annotated[tuple[IPv4Network | IPv6Network, ...], NoDecode, BeforeValidator(_networks)]
-Hosts = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_hosts)]
-Keys = Annotated[SecretStr | None, AfterValidator(_long_keys)]
-Port = Annotated[int, Field(ge=1, le=65535)]
-Milliseconds = Annotated[int, Field(ge=1, le=3_600_000)]
 
 
 class Settings(BaseSettings):
@@ -110,12 +61,13 @@ class Settings(BaseSettings):
 
     trusted_proxies: Networks = ()
     allowed_networks: Networks = ()
-    allowed_hosts: Hosts = ()
+    allowed_hosts: Texts = ()
     registration: bool = True
     mfa_required: bool = False
     mfa_key: Keys = None
 
     database_url: SecretStr | None = None
+    database_replica_url: SecretStr | None = None
     postgres_host: str | None = None
     postgres_port: Port | None = None
     postgres_db: str | None = None
@@ -124,7 +76,7 @@ class Settings(BaseSettings):
 
     db_pooler: Literal["none", "transaction"] = "none"
     db_pool_min: Annotated[int, Field(ge=0)] = 2
-    db_pool_max: Annotated[int, BeforeValidator(_clamp)] = 20
+    db_pool_max: Clamped = 20
     db_idle_timeout_ms: Milliseconds = 30_000
     db_connection_timeout_ms: Milliseconds = 2_000
     db_command_timeout_ms: Milliseconds = 5_000
@@ -133,7 +85,7 @@ class Settings(BaseSettings):
     audit_seal_key: Keys = None
     audit_seal_interval: Annotated[int, Field(ge=0, le=86_400 * 7)] = 3_600
 
-    sync_sources: Annotated[tuple[str, ...], NoDecode, BeforeValidator(_modules)] = ()
+    sync_sources: Modules = ()
     sync_scheduler: bool = True
     directory_url: str | None = None
     directory_token: SecretStr | None = None
@@ -166,6 +118,12 @@ class Settings(BaseSettings):
             raise ValueError(f"DATABASE_URL: {error}") from None
         if self.mfa_required and self.mfa_key is None:
             raise ValueError("MFA_KEY: MFA_REQUIRED needs it; make one: openssl rand -hex 32")
+        try:
+            replica = self.replica
+        except DsnError as error:
+            raise ValueError(f"DATABASE_REPLICA_URL: {error}") from None
+        if replica is not None and database is None:
+            raise ValueError("DATABASE_REPLICA_URL: needs DATABASE_URL, whose replica it is")
         if self.environment == "production":
             if database is None:
                 raise ValueError(
@@ -182,7 +140,7 @@ class Settings(BaseSettings):
     def database(self) -> Database | None:
         """Where the database is; None means the embedded PostgreSQL."""
         if self.database_url is not None:
-            return from_url(self.database_url.get_secret_value())
+            return self._from_url(self.database_url)
         parts = {
             "host": self.postgres_host,
             "port": self.postgres_port,
@@ -198,14 +156,26 @@ class Settings(BaseSettings):
         return (*self.sync_sources, *(["sync_history.directory"] if self.directory_url else []))
 
     @property
+    def replica(self) -> Database | None:
+        """Where reads that may be stale can go."""
+        return self._from_url(self.database_replica_url) if self.database_replica_url else None
+
+    def _from_url(self, url: SecretStr) -> Database:
+        database = from_url(url.get_secret_value())
+        session = database.args.get("server_settings", {})
+        if self.db_pooler == "transaction" and session.pop("options", None):
+            return Database(database.args, (*database.ignored, "options"))  # poolers refuse it
+        return database
+
+    @property
     def secrets(self) -> tuple[str, ...]:
         """Values that must never be shown, for the redaction of logs."""
         found = [getattr(self, name) for name in SECRETS]
         values = [secret.get_secret_value() for secret in found if secret is not None]
         if self.audit_seal_key is not None:  # several keys, each a secret
             values += map(str.strip, self.audit_seal_key.get_secret_value().split(","))
-        if self.database is not None and self.database.args.get("password"):
-            values.append(self.database.args["password"])
+        databases = filter(None, (self.database, self.replica))
+        values += [each.args["password"] for each in databases if each.args.get("password")]
         return tuple(values)
 
 

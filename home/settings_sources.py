@@ -18,7 +18,14 @@ TWINS = {
     "postgres_user": "db_user",
     "postgres_password": "db_password",
 }
-SECRETS = ("database_url", "postgres_password", "audit_seal_key", "mfa_key", "directory_token")
+SECRETS = (
+    "database_url",
+    "database_replica_url",
+    "postgres_password",
+    "audit_seal_key",
+    "mfa_key",
+    "directory_token",
+)
 
 
 class SettingsError(ValueError):

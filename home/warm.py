@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import structlog
@@ -18,6 +19,17 @@ log = structlog.get_logger("groundwork.database")
 
 OLDEST_VERSION = (15, 0)
 KEEP_WARM_SECONDS = 5.0
+
+
+@dataclass(frozen=True)
+class PoolFigures:
+    """Connections of the pool now, and tasks that wait for one."""
+
+    size: int
+    idle: int
+    in_use: int
+    waiting: int
+    max: int
 
 
 async def keep_warm(engine: Engine) -> None:
@@ -50,6 +62,8 @@ async def _fill_pool(engine: Engine) -> tuple[str, float]:
     try:
         for _ in range(max(engine.settings.db_pool_min, 1)):
             connections.append(await engine.acquire())
+            if engine.is_full():  # so it is warm: hold none while waiting for another
+                break
         started = time.perf_counter()
         await connections[0].fetchval("select 1")
         round_trip_ms = round((time.perf_counter() - started) * 1000, 2)
@@ -67,3 +81,9 @@ async def _fill_pool(engine: Engine) -> tuple[str, float]:
 def version_text(version: Any) -> str:
     """«15.18» from asyncpg's ServerVersion, which keeps the second number in `micro`."""
     return f"{version.major}.{version.micro}"
+
+
+def log_failure(task: asyncio.Task[None]) -> None:
+    """A callback for tasks: what ends them is not lost."""
+    if not task.cancelled() and (error := task.exception()):
+        log.error("pool_warmer_failed", exc_info=error)

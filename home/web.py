@@ -9,7 +9,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from home.errors import DatabaseUnavailable
+from home.errors import DatabaseUnavailable, reason_of
 from home.passwords import PasswordRefused
 from home.preferences import Changed, TooLarge
 from home.sessions import SecondFactorMissing
@@ -106,6 +106,8 @@ def answer_for(error: Exception, path: str) -> Response:
                 "The database is unavailable. Try again in a moment.",
                 **{"retry-after": str(RETRY_AFTER_SECONDS)},
             )
+        case asyncpg.InsufficientResourcesError():
+            return answer_for(DatabaseUnavailable(reason_of(error)), path)
         case Throttled():
             headers = {"retry-after": str(error.retry_after)}
             return error_response(429, "too_many_attempts", str(error), **headers)

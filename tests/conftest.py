@@ -1,6 +1,7 @@
 """Real PostgreSQL in every test: the real migrations build a template once, each test clones it.
 
-Tests that touch the database run twice: on the embedded PostgreSQL and on an installed one.
+Tests that touch the database run twice: on the embedded PostgreSQL and on an installed one. With
+TEST_THROUGH=pgbouncer (make pooler) they run once, through PgBouncer in transaction mode.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ import sys
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import NamedTuple
 
 import asyncpg
 import httpx
@@ -26,6 +28,9 @@ Settings.model_config["env_file"] = None
 for name in [*Settings.model_fields, "db_host", "db_port", "db_name", "db_user", "db_password"]:
     os.environ.pop(name.upper(), None)
 os.environ["DATABASE_URL"] = "postgresql://nobody@127.0.0.1:1/nothing"
+POOLED = os.environ.get("TEST_THROUGH") == "pgbouncer"
+if POOLED:
+    os.environ["DB_POOLER"] = "transaction"
 
 import piccolo_conf  # noqa: E402
 from home.embedded import EmbeddedServer  # noqa: E402
@@ -33,6 +38,8 @@ from home.engine import Engine  # noqa: E402
 from home.migrating import migrate  # noqa: E402
 from home.tables import User  # noqa: E402
 from main import create_app  # noqa: E402
+from tests import pgbouncer  # noqa: E402
+from tests.pgbouncer import PgBouncer, find_pgbouncer  # noqa: E402
 from tests.postgres import INSTALL, Server, find_binaries  # noqa: E402
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -41,11 +48,13 @@ _numbers = itertools.count()
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """What does not depend on the version of PostgreSQL runs on one."""
+    """What does not depend on the version of PostgreSQL runs on one; what needs a session of its
+    own does not run through a pooler."""
     items[:] = [
         item
         for item in items
         if not (item.get_closest_marker("any_version") and "[installed" in item.name)
+        and not (item.get_closest_marker("direct") and POOLED)
     ]
 
 
@@ -57,20 +66,41 @@ def missing(what: str, command: str) -> None:
     pytest.skip(message)
 
 
-@pytest.fixture(scope="session", params=["embedded", "installed"])
-def server_url(
+class Place(NamedTuple):
+    """The URL of a running server's maintenance database: direct, and as tests reach it."""
+
+    direct: str
+    url: str
+
+
+@pytest.fixture(scope="session", params=["pgbouncer"] if POOLED else ["embedded", "installed"])
+def place(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[str]:
-    """The URL of a running server's maintenance database."""
+) -> Iterator[Place]:
     if request.param == "embedded":
         embedded = EmbeddedServer(tmp_path_factory.mktemp("embedded"))
-        yield f"postgresql://postgres@/postgres?host={embedded.start()['host']}"
+        url = f"postgresql://postgres@/postgres?host={embedded.start()['host']}"
+        yield Place(url, url)
         embedded.stop()
         return
     server = installed_server()
     server.start()
-    yield server.url()
+    if request.param == "pgbouncer":
+        pooler = installed_pooler(server)
+        yield Place(server.url(), pooler.url())
+        pooler.remove()
+    else:
+        yield Place(server.url(), server.url())
     server.remove()
+
+
+def installed_pooler(server: Server, **options: int) -> PgBouncer:
+    """PgBouncer before a running server."""
+    program = find_pgbouncer()
+    if program is None:
+        missing("PgBouncer", pgbouncer.INSTALL)
+    assert program is not None
+    return PgBouncer(program, server, **options)
 
 
 def installed_server() -> Server:
@@ -102,37 +132,35 @@ def point_at(url: str) -> Engine:
 
 
 @pytest.fixture(scope="session")
-async def maintenance(server_url: str) -> AsyncIterator[asyncpg.Connection]:
-    connection = await asyncpg.connect(server_url)
+async def maintenance(place: Place) -> AsyncIterator[asyncpg.Connection]:
+    connection = await asyncpg.connect(place.direct)
     yield connection
     await connection.close()
 
 
 @pytest.fixture(scope="session")
-async def template(server_url: str, maintenance: asyncpg.Connection) -> str:
+async def template(place: Place, maintenance: asyncpg.Connection) -> str:
     """The name of a database that the migrations built."""
     await maintenance.execute("CREATE DATABASE groundwork_template")
-    await migrate(point_at(in_database(server_url, "groundwork_template")))
+    await migrate(point_at(in_database(place.direct, "groundwork_template")))
     return "groundwork_template"
 
 
 @pytest.fixture
-async def empty_url(server_url: str, maintenance: asyncpg.Connection) -> AsyncIterator[str]:
+async def empty_url(place: Place, maintenance: asyncpg.Connection) -> AsyncIterator[str]:
     """The URL of an empty database."""
     name = f"test_{next(_numbers)}"
     await maintenance.execute(f"CREATE DATABASE {name}")
-    yield in_database(server_url, name)
+    yield in_database(place.url, name)
     await maintenance.execute(f"DROP DATABASE {name} WITH (FORCE)")
 
 
 @pytest.fixture
-async def url(
-    server_url: str, template: str, maintenance: asyncpg.Connection
-) -> AsyncIterator[str]:
+async def url(place: Place, template: str, maintenance: asyncpg.Connection) -> AsyncIterator[str]:
     """The URL of a migrated database, of which the tables' engine knows."""
     name = f"test_{next(_numbers)}"
     await maintenance.execute(f"CREATE DATABASE {name} TEMPLATE {template}")
-    url = in_database(server_url, name)
+    url = in_database(place.url, name)
     point_at(url)
     yield url
     await maintenance.execute(f"DROP DATABASE {name} WITH (FORCE)")

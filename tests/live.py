@@ -6,7 +6,7 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -18,14 +18,18 @@ ROOT = Path(__file__).resolve().parent.parent
 
 
 class Live:
-    """A running `python main.py`."""
+    """A running `python main.py`.
 
-    def __init__(self, url: str, **env: str) -> None:
+    Args:
+        prefix: of the command, such as `unshare`.
+    """
+
+    def __init__(self, url: str, prefix: Sequence[str] = (), **env: str) -> None:
         self.port = free_port()
         self.address = f"http://127.0.0.1:{self.port}"
         variables = {"DATABASE_URL": url, "LISTEN_PORT": str(self.port), **env}
         self.process = subprocess.Popen(
-            [sys.executable, "main.py"],
+            [*prefix, sys.executable, "main.py"],
             cwd=ROOT,
             env={**os.environ, **variables},
             stdout=subprocess.PIPE,

@@ -32,9 +32,13 @@ def free_port() -> int:
 
 
 class Server:
-    """A cluster in a temporary folder, on a loopback port; the superuser is postgres/postgres."""
+    """A cluster in a temporary folder, on a loopback port; the superuser is postgres/postgres.
 
-    def __init__(self, binaries: Path) -> None:
+    Args:
+        primary: a running server, to be a streaming replica of.
+    """
+
+    def __init__(self, binaries: Path, primary: Server | None = None) -> None:
         self.binaries = binaries
         self.folder = Path(tempfile.mkdtemp(prefix="groundwork-test-", dir="/tmp"))
         self.port = free_port()
@@ -43,6 +47,9 @@ class Server:
         self.user = "postgres" if os.geteuid() == 0 else None
         if self.user:
             shutil.chown(self.folder, self.user)
+        if primary is not None:
+            self._run("pg_basebackup", "-D", self.data, "-R", "-c", "fast", "-d", primary.url())
+            return
         password = self.folder / "password"
         password.write_text("postgres")
         password.chmod(0o644)
@@ -69,6 +76,16 @@ class Server:
     @property
     def pid(self) -> int:
         return int((self.data / "postmaster.pid").read_text().splitlines()[0])
+
+    def promote(self) -> None:
+        """Make a replica a server of its own."""
+        self._run("pg_ctl", "-D", self.data, "-w", "promote")
+
+    def signal(self, number: int) -> None:
+        """Send a signal to the postmaster and to all its children, as SIGSTOP."""
+        children = Path(f"/proc/{self.pid}/task/{self.pid}/children").read_text().split()
+        for pid in (self.pid, *map(int, children)):
+            os.kill(pid, number)
 
     def kill(self) -> None:
         """kill -9 of the postmaster; its children follow."""

@@ -32,10 +32,14 @@ class Proxy:
         self._writers.append(writer)
         await self._flowing.wait()
         host, port = self.target
-        if port is None:
-            there = await asyncio.open_unix_connection(host)
-        else:
-            there = await asyncio.open_connection(host, port)
+        try:
+            if port is None:
+                there = await asyncio.open_unix_connection(host)
+            else:
+                there = await asyncio.open_connection(host, port)
+        except OSError:  # nobody listens there: pass that on as well as one can
+            writer.transport.abort()
+            return
         self._writers.append(there[1])
         for source, sink in ((reader, there[1]), (there[0], writer)):
             task = asyncio.create_task(self._pump(source, sink))

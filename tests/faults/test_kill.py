@@ -32,7 +32,10 @@ async def write_until_it_dies(
         acknowledged.add(name)
 
 
-@pytest.mark.parametrize("kills", [3, pytest.param(50, marks=pytest.mark.long)])
+MANY = [pytest.mark.long, pytest.mark.any_version]
+
+
+@pytest.mark.parametrize("kills", [3, pytest.param(200, marks=MANY)])
 async def test_a_record_if_and_only_if_its_change(
     url: str, administrator: User, kills: int
 ) -> None:
@@ -43,7 +46,11 @@ async def test_a_record_if_and_only_if_its_change(
     for _ in range(kills):
         with running(url) as live:
             async with httpx.AsyncClient(base_url=live.address, cookies=cookies) as client:
-                await sign_in(client, "ada@example.com")
+                if not cookies:  # a session survives, as long as the database does
+                    await sign_in(client, "ada@example.com")
+                    cookies.update(client.cookies)
+                await client.get("/admin/")  # which is built for the first who asks
+                client.headers["X-CSRFToken"] = cookies["csrftoken"]
                 writers = [
                     asyncio.create_task(write_until_it_dies(client, person.id, done, acknowledged))
                     for person in people
@@ -68,3 +75,4 @@ async def test_a_record_if_and_only_if_its_change(
         assert set(names[person.id]) & acknowledged <= set(after)
     await database.close()
     assert len(acknowledged) > kills
+    print(f"R7: {kills} kills, {len(acknowledged)} acknowledged, all found, none twice")

@@ -15,6 +15,7 @@ from home.dsn import ENCODE_HINT, Database, DsnError, from_parts, from_url
 from home.engine import Engine
 from home.errors import DatabaseUnavailable
 from home.settings import Settings
+from tests.conftest import Place
 from tests.home.test_settings import CANARY, everything_said
 
 FOREIGN = {
@@ -223,12 +224,12 @@ async def connect(url: str) -> asyncpg.Connection:
 
 
 @pytest.fixture
-async def ada(server_url: str, maintenance: asyncpg.Connection) -> AsyncIterator[str]:
+async def ada(place: Place, maintenance: asyncpg.Connection) -> AsyncIterator[str]:
     """The place of a server that asks Ada for her password."""
-    if "host=" in server_url:
+    if "host=" in place.direct:
         pytest.skip("the embedded PostgreSQL trusts everyone who reaches its socket")
     await maintenance.execute("CREATE ROLE ada LOGIN")
-    yield server_url.rpartition("@")[2]
+    yield place.direct.rpartition("@")[2]
     await maintenance.execute("DROP ROLE ada")
 
 
@@ -248,6 +249,7 @@ async def test_a_password_of_any_character_connects(
     assert CANARY not in everything_said(caught.value)
 
 
+@pytest.mark.direct
 async def test_a_url_full_of_foreign_parameters_connects(url: str) -> None:
     query = "&".join(f"{name}={value}" for name, value in FOREIGN.items())
     options = "application_name=tickets&options=-c%20geqo%3Doff&target_session_attrs=read-write"

@@ -47,6 +47,7 @@ def test_importing_the_configuration_touches_no_network() -> None:
             listener.accept()
 
 
+@pytest.mark.direct
 async def test_a_full_pool_refuses_instead_of_waiting_for_ever(url: str) -> None:
     db = engine(url, db_pool_max=3, db_connection_timeout_ms=200)
     await db.start_connection_pool()
@@ -184,6 +185,7 @@ async def test_a_task_that_outlives_its_transaction_uses_the_pool(db: Engine) ->
     assert await task
 
 
+@pytest.mark.direct
 @pytest.mark.parametrize(
     ("sql", "look"),
     [
@@ -197,6 +199,10 @@ async def test_a_task_that_outlives_its_transaction_uses_the_pool(db: Engine) ->
         ("select pg_advisory_lock(7)", "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory'"),
         ("SET ROLE pg_monitor", "SELECT current_user"),
         ("LISTEN news", "SELECT count(*) FROM pg_listening_channels()"),
+        (
+            "DECLARE leftover CURSOR WITH HOLD FOR SELECT 1",
+            "SELECT count(*) FROM pg_cursors WHERE name = 'leftover'",
+        ),
     ],
 )
 async def test_no_state_leaks_to_the_next_user(url: str, sql: str, look: str) -> None:
@@ -217,6 +223,7 @@ async def test_no_state_leaks_to_the_next_user(url: str, sql: str, look: str) ->
         "SELECT set_config('app.actor', $1, true)",
         "SET LOCAL lock_timeout = 5",
         "SELECT pg_advisory_xact_lock(1)",
+        "DECLARE rows NO SCROLL CURSOR FOR SELECT 1",
         "BEGIN;",
     ],
 )
@@ -249,6 +256,7 @@ async def test_why_it_is_unavailable(wrong: str, reason: str) -> None:
     assert "s3cret" not in str(caught.value)
 
 
+@pytest.mark.direct
 async def test_an_unknown_database_is_named_as_such(url: str) -> None:
     with pytest.raises(DatabaseUnavailable, match="unknown_database"):
         await engine(url.replace("/test_", "/no_such_")).run_ddl("select 1")

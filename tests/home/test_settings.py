@@ -160,6 +160,15 @@ def test_a_url_wins_over_parts(monkeypatch: pytest.MonkeyPatch) -> None:
     assert (args["host"], args["password"]) == ("db.example.com", CANARY)
 
 
+def test_what_a_pooler_refuses_is_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DATABASE_URL", f"{URL}?options=-c%20geqo%3Doff&application_name=tickets")
+    monkeypatch.setenv("DB_POOLER", "transaction")
+    found = load_settings().database
+    assert found is not None
+    assert found.args["server_settings"] == {"application_name": "tickets"}
+    assert found.ignored == ("options",)
+
+
 def test_an_empty_variable_counts_as_unset(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for name in [*Settings.model_fields, "db_host", "db_password", "database_url_file"]:
         monkeypatch.setenv(name.upper(), "")

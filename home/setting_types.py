@@ -1,0 +1,55 @@
+"""Types of settings: how their text is read, and what is refused."""
+
+from __future__ import annotations
+
+from ipaddress import IPv4Network, IPv6Network, ip_network
+from typing import Annotated
+
+from pydantic import AfterValidator, BeforeValidator, Field, SecretStr
+from pydantic_settings import NoDecode
+
+
+def _parts(value: object) -> object:
+    """Text with commas, as a tuple."""
+    if not isinstance(value, str):
+        return value
+    return tuple(part.strip() for part in value.split(",") if part.strip())
+
+
+def _networks(value: object) -> object:
+    parts = _parts(value)
+    if parts is value or not isinstance(parts, tuple):
+        return value
+    try:
+        return tuple(ip_network(part) for part in parts)
+    except ValueError:
+        raise ValueError("use CIDR notation, separated by commas: 10.0.0.0/8,::1/128") from None
+
+
+def _clamp(value: object) -> object:
+    """DB_POOL_MAX is clamped to 1..20 (requirement A4) rather than refused."""
+    try:
+        return min(max(int(str(value)), 1), 20)
+    except ValueError:
+        return value
+
+
+def _long_keys(value: SecretStr | None) -> SecretStr | None:
+    if value and any(len(key.strip()) < 32 for key in value.get_secret_value().split(",")):
+        raise ValueError("each key needs 32 characters or more; make one: openssl rand -hex 32")
+    return value
+
+
+def _modules(names: tuple[str, ...]) -> tuple[str, ...]:
+    if not all(part.isidentifier() for name in names for part in name.split(".")):
+        raise ValueError("name Python modules, separated by commas: crm.sync,payroll.sync")
+    return names
+
+
+Networks = Annotated[tuple[IPv4Network | IPv6Network, ...], NoDecode, BeforeValidator(_networks)]
+Texts = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_parts)]
+Modules = Annotated[Texts, AfterValidator(_modules)]
+Clamped = Annotated[int, BeforeValidator(_clamp)]
+Keys = Annotated[SecretStr | None, AfterValidator(_long_keys)]
+Port = Annotated[int, Field(ge=1, le=65535)]
+Milliseconds = Annotated[int, Field(ge=1, le=3_600_000)]

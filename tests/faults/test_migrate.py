@@ -1,0 +1,46 @@
+"""R13: a migration is killed in the middle; ten at once are in tests/home/test_migrations.py."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import random
+import subprocess
+import sys
+from pathlib import Path
+
+import asyncpg
+import pytest
+
+from tests.conftest import ROOT, run_piccolo
+
+pytestmark = pytest.mark.any_version
+TABLES = "SELECT count(*) FROM pg_tables WHERE schemaname = 'public' AND tablename <> 'migration'"
+
+
+@pytest.mark.parametrize("kills", [3, pytest.param(20, marks=pytest.mark.long)])
+async def test_a_migration_that_is_killed_leaves_all_or_nothing(empty_url: str, kills: int) -> None:
+    piccolo = str(Path(sys.executable).parent / "piccolo")
+    states = []
+    for _ in range(kills):
+        process = subprocess.Popen(
+            [piccolo, "home", "migrate"],
+            cwd=ROOT,
+            env={**os.environ, "DATABASE_URL": empty_url},
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
+        await asyncio.sleep(random.uniform(0.4, 1.2))
+        process.kill()
+        process.wait()
+        connection = await asyncpg.connect(empty_url, statement_cache_size=0)
+        states.append(await connection.fetchval(TABLES))
+        await connection.close()
+    done = await asyncio.to_thread(run_piccolo, empty_url, "home", "migrate")
+    assert done.returncode == 0, done.stderr
+    done = await asyncio.to_thread(run_piccolo, empty_url, "home", "verify")
+    assert done.stdout == "the schema is as declared\n"
+    connection = await asyncpg.connect(empty_url, statement_cache_size=0)
+    assert set(states) <= {0, await connection.fetchval(TABLES)}
+    await connection.close()
+    print(f"R13: {kills} kills, {states.count(0)} of them before the commit")
