@@ -45,7 +45,7 @@ async def sync_panel(db: Engine) -> Panel:
             await _attention(db),
             await _running(db),
             *[
-                Figure(end, f"{sum(values):,}", f"{RUNS}?status={end}")
+                Figure(f"{end} runs", f"{sum(values):,}", f"{RUNS}?status={end}")
                 for end, values in series.items()
             ],
             *[_duration(row) for row in await db.run_sql(DURATIONS, since)],
@@ -58,7 +58,7 @@ async def sync_panel(db: Engine) -> Panel:
 async def _attention(db: Engine) -> Figure:
     [row] = await db.run_sql(ATTENTION)
     return Figure(
-        "to look at",
+        "runs to look at",
         str(row["runs"]),
         f"{RUNS}?needs_attention=true",
         needs_attention=row["runs"] > 0,
@@ -67,7 +67,7 @@ async def _attention(db: Engine) -> Figure:
 
 async def _running(db: Engine) -> Figure:
     [row] = await db.run_sql("SELECT count(*) AS runs FROM sync_history WHERE status = 'running'")
-    return Figure("running", str(row["runs"]), f"{RUNS}?status=running")
+    return Figure("active runs", str(row["runs"]), f"{RUNS}?status=running")
 
 
 def _duration(row: Any) -> Figure:

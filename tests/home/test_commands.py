@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import contextlib
 import fcntl
 import inspect
@@ -63,6 +64,7 @@ class Terminal:
 
     def __init__(self, url: str, *arguments: str) -> None:
         self.output = ""
+        self._decode = codecs.getincrementaldecoder("utf-8")().decode
         self.ours, theirs = pty.openpty()
         self.process = subprocess.Popen(
             [str(Path(sys.executable).parent / "piccolo"), *arguments],
@@ -103,8 +105,8 @@ class Terminal:
         if not select.select([self.ours], [], [], 60)[0]:
             return False
         with contextlib.suppress(OSError):  # Linux: nobody is at the other end
-            chunk = os.read(self.ours, 10_000).decode()
-            self.output += chunk
+            chunk = os.read(self.ours, 10_000)
+            self.output += self._decode(chunk)  # which may end within a character
             return bool(chunk)
         return False
 

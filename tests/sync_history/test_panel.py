@@ -39,12 +39,12 @@ async def test_outcomes_durations_and_what_to_look_at(db: Engine) -> None:
     panel = await sync_panel(db)
     assert panel.alt == "Sync runs: succeeded 2, partial 1, failed 1, cancelled 1."
     assert await figures(db) == {
-        "to look at": "1",  # crm has had a good run since it failed
-        "running": "1",
-        "succeeded": "2",
-        "partial": "1",
-        "failed": "1",
-        "cancelled": "1",
+        "runs to look at": "1",  # crm has had a good run since it failed
+        "active runs": "1",
+        "succeeded runs": "2",
+        "partial runs": "1",
+        "failed runs": "1",
+        "cancelled runs": "1",
         "crm took": "3.0 s (usually 2.0)",
         "hr took": "2.5 s (usually 2.5)",
     }
@@ -59,9 +59,9 @@ async def test_a_good_run_settles_what_came_before(db: Engine) -> None:
     await db.run_sql(HISTORY)
     good = "INSERT INTO sync_history (source, status, dry_run) VALUES ('hr', 'succeeded', $1)"
     await db.run_sql(good, True)
-    assert (await figures(db))["to look at"] == "1"
+    assert (await figures(db))["runs to look at"] == "1"
     await db.run_sql(good, False)
-    assert (await figures(db))["to look at"] == "0"
+    assert (await figures(db))["runs to look at"] == "0"
 
 
 async def test_it_is_on_the_first_page(
@@ -71,4 +71,4 @@ async def test_it_is_on_the_first_page(
     await sign_in(client, "ada@example.com")
     page = unescape((await client.get("/")).text)
     assert "Sync runs, last 14 days" in page
-    assert dict(re.findall(r'aria-label="([^"]+): ([^"]+)"', page))["to look at"] == "1"
+    assert dict(re.findall(r'aria-label="([^"]+): ([^"]+)"', page))["runs to look at"] == "1"
