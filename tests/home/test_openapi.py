@@ -21,7 +21,7 @@ BLIND = "positive_data_acceptance,negative_data_rejection"
 ENDING = ("sign_out", "change_password")
 
 
-def schemathesis(address: str, *arguments: str) -> subprocess.CompletedProcess[str]:
+def schemathesis(address: str, folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
     program = Path(sys.executable).parent / "schemathesis"
     return subprocess.run(
         [
@@ -29,16 +29,17 @@ def schemathesis(address: str, *arguments: str) -> subprocess.CompletedProcess[s
             "--checks=all", f"--exclude-checks={BLIND}",
             "--seed=1", "--max-examples=15", "--workers=2", *arguments,
         ],
-        capture_output=True, text=True, check=False, timeout=240,
+        capture_output=True, text=True, check=False, timeout=240, cwd=folder,
     )  # fmt: skip
 
 
-async def test_schemathesis_finds_nothing(url: str, member: User) -> None:
+async def test_schemathesis_finds_nothing(url: str, member: User, tmp_path: Path) -> None:
     with running(url) as live, httpx.Client(base_url=live.address) as client:
         who = {"email": "mel@example.com", "password": PASSWORD}
         token = client.post("/api/sign-in", json=who).json()["csrf_token"]
         done = schemathesis(
             live.address,
+            tmp_path,
             f"--header=Cookie: id={client.cookies['id']}",
             f"--header=X-CSRF-Token: {token}",
             *(f"--exclude-operation-id={name}" for name in ENDING),
