@@ -20,6 +20,8 @@ from home.tables import User
 from tests.audit.trails import fill
 from tests.conftest import all_given_back
 
+pytestmark = pytest.mark.any_version
+
 
 async def exported(filters: Filters | None = None, format_: Format = "ndjson") -> str:
     export = Export(filters or Filters(), format_)

@@ -18,6 +18,8 @@ from audit.verify import verify
 from home.engine import Engine
 from tests.audit.trails import KEYS, fill, seal_three_times, tamper
 
+pytestmark = pytest.mark.any_version
+
 
 async def when(row: int) -> datetime:
     """The moment of a row."""

@@ -13,6 +13,8 @@ from audit.verify import verify
 from home.engine import Engine
 from tests.audit.trails import KEYS, fill, seal_three_times, tamper
 
+pytestmark = pytest.mark.any_version
+
 Expected = Mapping[str, tuple[str, int | None]]
 KEEP = "CREATE TABLE {0}_kept AS TABLE {0}"
 RESTORE = "TRUNCATE {0}; INSERT INTO {0} SELECT * FROM {0}_kept"

@@ -15,6 +15,8 @@ from home.engine import Engine
 from home.tables import Session, User
 from tests.conftest import PASSWORD, sign_in
 
+pytestmark = pytest.mark.any_version
+
 
 async def test_signing_in_stores_a_digest_and_never_the_token(
     client: httpx.AsyncClient, administrator: User

@@ -14,6 +14,8 @@ from home.engine import Engine
 from home.tables import Session, User
 from tests.conftest import PASSWORD
 
+pytestmark = pytest.mark.any_version
+
 MEL = {"email": "mel@example.com", "password": PASSWORD}
 
 

@@ -8,6 +8,8 @@ import pytest
 from home.tables import Session, User
 from tests.conftest import PASSWORD, client_with
 
+pytestmark = pytest.mark.any_version
+
 ADA = {"email": "ada@example.com", "password": PASSWORD}
 EVE = {"email": "eve@example.com", "password": "a rather long phrase", "display_name": "Eve"}
 

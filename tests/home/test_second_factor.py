@@ -19,6 +19,8 @@ from home.second_factor import STEP_SECONDS, AuthenticatorSecret, SecondFactor
 from home.tables import Session, User
 from tests.conftest import PASSWORD, client_with
 
+pytestmark = pytest.mark.any_version
+
 KEY = "k" * 32
 ADA = {"email": "ada@example.com", "password": PASSWORD}
 

@@ -12,6 +12,8 @@ from home.engine import Engine
 from home.tables import Session, User
 from tests.conftest import PASSWORD
 
+pytestmark = pytest.mark.any_version
+
 MEL = {"email": "mel@example.com", "password": PASSWORD}
 LEFT = "SELECT expire - now() AS idle, max_expire - now() AS whole FROM sessions"
 

@@ -25,6 +25,8 @@ from tests.sync_history.directories import (
     write_json,
 )
 
+pytestmark = pytest.mark.any_version
+
 EVE = {"email": "eve@example.com"}
 
 

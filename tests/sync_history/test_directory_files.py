@@ -18,6 +18,8 @@ from sync_history.people_files import Line, read_people
 from sync_history.sources import SyncFailed
 from tests.sync_history.directories import ADA, Report, run_directory, set_directory, write_json
 
+pytestmark = pytest.mark.any_version
+
 HEADER = "email,display_name,organization,clerk_id,is_disabled\n"
 ROW = "ada@example.com,Ada,Engines,c1,\n"
 NDJSON = json.dumps(ADA) + "\n"

@@ -20,6 +20,8 @@ from sync_history.sources import Function, Run, SyncFailed
 from sync_history.tables import Status, SyncRun
 from tests.sync_history.conftest import run_of, stored, until
 
+pytestmark = pytest.mark.any_version
+
 Register = Callable[[Function], None]
 
 
