@@ -26,7 +26,7 @@ class Live:
     """
 
     def __init__(self, url: str, prefix: Sequence[str] = (), **env: str) -> None:
-        self.port = free_port()
+        self.port = int(env.get("LISTEN_PORT", free_port()))
         self.address = f"http://127.0.0.1:{self.port}"
         variables = {"DATABASE_URL": url, "LISTEN_PORT": str(self.port), **env}
         # Not a pipe: one that nobody reads would stop the process.
