@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -25,14 +26,16 @@ class Live:
     """
 
     def __init__(self, url: str, prefix: Sequence[str] = (), **env: str) -> None:
-        self.port = free_port()
+        self.port = int(env.get("LISTEN_PORT", free_port()))
         self.address = f"http://127.0.0.1:{self.port}"
         variables = {"DATABASE_URL": url, "LISTEN_PORT": str(self.port), **env}
+        # Not a pipe: one that nobody reads would stop the process.
+        self._output = tempfile.TemporaryFile()  # noqa: SIM115  closed by end() and kill()
         self.process = subprocess.Popen(
             [*prefix, sys.executable, "main.py"],
             cwd=ROOT,
             env={**os.environ, **variables},
-            stdout=subprocess.PIPE,
+            stdout=self._output,
             stderr=subprocess.STDOUT,
         )
 
@@ -53,13 +56,16 @@ class Live:
     def kill(self) -> None:
         """SIGKILL: nothing of it gets to tidy up."""
         self.process.kill()
-        self.process.communicate()
+        self.process.wait()
+        self._output.close()
 
     def end(self) -> str:
         """SIGTERM; returns what it logged."""
         self.process.terminate()
-        output, _ = self.process.communicate(timeout=30)
-        return output.decode()
+        self.process.wait(timeout=30)
+        with self._output:
+            self._output.seek(0)
+            return self._output.read().decode()
 
 
 @contextmanager

@@ -97,6 +97,7 @@ class Server:
 
     def remove(self) -> None:
         if (self.data / "postmaster.pid").exists():
+            self.signal(signal.SIGCONT)  # in case a test left it stopped
             self.stop("immediate")
         shutil.rmtree(self.folder, ignore_errors=True)
 

@@ -83,8 +83,10 @@ async def test_silence_ends_every_request_in_time(server: Server, how: str, seco
                     silence = lambda: server.signal(signal.SIGSTOP)  # noqa: E731
                     heal = lambda: server.signal(signal.SIGCONT)  # noqa: E731
                 silence()
-                slowest = await health
-                heal()
+                try:
+                    slowest = await health
+                finally:
+                    heal()
                 healed = time.monotonic()
                 await load.until_acknowledged(1)
                 back = min(m for m in load.acknowledged.values() if m > healed) - healed
