@@ -15,7 +15,7 @@ from tests.live import running
 from tests.postgres import Server
 from tests.proxy import proxied
 
-pytestmark = pytest.mark.direct
+pytestmark = [pytest.mark.direct, pytest.mark.long]
 DATABASE, REPLICA, KEY, PERSON, TYPED = (
     f"canary-{name}-c4n4ry/#@" for name in ("database", "replica", "key", "person", "typed")
 )

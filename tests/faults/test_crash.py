@@ -17,7 +17,7 @@ from tests.live import running
 from tests.postgres import Server
 from tests.proxy import proxied
 
-pytestmark = pytest.mark.direct
+pytestmark = [pytest.mark.direct, pytest.mark.long]
 
 
 async def down_and_up(server: Server, load: Load, down: Callable[[], None]) -> float:

@@ -16,6 +16,8 @@ from tests.faults.load import under_load
 from tests.live import Live, running
 from tests.postgres import Server, free_port
 
+pytestmark = pytest.mark.long
+
 KILLS = 3
 
 

@@ -14,7 +14,7 @@ import pytest
 
 from tests.conftest import ROOT, run_piccolo
 
-pytestmark = pytest.mark.any_version
+pytestmark = [pytest.mark.any_version, pytest.mark.long]
 TABLES = "SELECT count(*) FROM pg_tables WHERE schemaname = 'public' AND tablename <> 'migration'"
 
 

@@ -78,8 +78,8 @@ async def test_the_application_does_its_work(urls: tuple[str, str]) -> None:
         body = {"email": "mel@example.com", "password": PASSWORD}
         assert (await client.post("/api/register", json=body)).status_code == 202
         await sign_in(client, "ada@example.com")
-        path = "/admin/api/tables/users/2/"
-        assert (await client.patch(path, json={"is_approved": True})).status_code == 200
+        path, approval = "/admin/api/forms/approve-a-person/", {"email": "mel@example.com"}
+        assert (await client.post(path, json=approval)).status_code == 200
         assert (await client.get("/")).status_code == 200
         assert (await client.get("/admin/api/tables/audit_logs/")).status_code == 200
         assert (await client.get("/api/health?details")).json()["database"][

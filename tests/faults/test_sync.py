@@ -25,6 +25,8 @@ from sync_history.tables import SyncRun
 from tests.conftest import PASSWORD, ROOT
 from tests.live import running
 
+pytestmark = pytest.mark.long
+
 EXAMPLES = "tests.sync_history.examples"
 SHORT, REAL = 3, 45  # seconds of lease
 
