@@ -134,6 +134,9 @@ def point_at(url: str) -> Engine:
 @pytest.fixture(scope="session")
 async def maintenance(place: Place) -> AsyncIterator[asyncpg.Connection]:
     connection = await asyncpg.connect(place.direct)
+    for setting in ("fsync", "full_page_writes"):  # nothing here outlives the machine
+        await connection.execute(f"ALTER SYSTEM SET {setting} = off")
+    await connection.execute("SELECT pg_reload_conf()")
     yield connection
     await connection.close()
 

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import pytest
 from playwright.async_api import Page, expect
 
 from home.tables import User
 from tests.conftest import PASSWORD
 from tests.live import running
+
+pytestmark = pytest.mark.any_version
 
 TABLES = [
     "users",

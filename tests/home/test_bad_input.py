@@ -137,7 +137,7 @@ SIGN_INS = [
 
 @pytest.mark.parametrize("body", SIGN_INS)
 async def test_sign_ins(client: httpx.AsyncClient, administrator: User, body: Any) -> None:
-    await client.get("/admin/")
+    await client.get("/admin/public/meta/")
     headers = {"X-CSRFToken": client.cookies["csrftoken"]}
     answer = await client.post("/admin/public/login/", json=body, headers=headers)
     assert 400 <= answer.status_code < 500, answer.text

@@ -61,6 +61,7 @@ async def test_the_schema_has_every_name_of_the_specification(url: str) -> None:
     assert set(NAMES) - present == set()
 
 
+@pytest.mark.any_version
 async def test_forwards_backwards_app_by_app_and_forwards_again(empty_url: str) -> None:
     assert run_piccolo(empty_url, "migrations", "forwards", "all").returncode == 0
     first = await catalog(empty_url)
