@@ -64,7 +64,7 @@ def create_app(settings: Settings, db: Engine) -> Starlette:
     """Compose the application. Nothing here needs the database to be there."""
     load(settings.sources)
     probe = Probe(db)
-    factor = SecondFactor(settings.mfa_key.get_secret_value() if settings.mfa_key else None)
+    factor = SecondFactor(mfa_key(settings))
     api = Api(db, factor, settings.registration)
     operations = [*api.operations(), *SyncApi(api).operations()]
 
@@ -92,7 +92,7 @@ def create_app(settings: Settings, db: Engine) -> Starlette:
             Route("/", first_page(db, probe)),
             Mount("/static", StaticFiles(directory=ROOT / "home" / "static")),
             Route("/favicon.ico", lambda request: FileResponse(FAVICON)),
-            Mount("/admin", lazy_admin(settings, db, factor)),
+            Mount("/admin", lazy_admin(settings, db)),
         ],
         middleware=[
             Middleware(
@@ -148,18 +148,24 @@ def regular_jobs(settings: Settings) -> list[Coroutine[Any, Any, None]]:
     return jobs
 
 
-def lazy_admin(settings: Settings, db: Engine, factor: SecondFactor) -> ASGIApp:
+def mfa_key(settings: Settings) -> str | None:
+    return settings.mfa_key.get_secret_value() if settings.mfa_key else None
+
+
+def lazy_admin(settings: Settings, db: Engine) -> ASGIApp:
     """The back office, built for the first who asks for it: the server is up sooner.
 
     Who is not signed in meets our page, which says what is wrong; piccolo-admin's says «Problem
     logging in», whatever it is.
     """
 
+    key = mfa_key(settings)
+
     async def build_and_call(scope: Scope, receive: Receive, send: Send) -> None:
         if scope["path"] == "/admin/" and (elsewhere := await where_instead(db)):
             await RedirectResponse(elsewhere, 303)(scope, receive, send)
             return
-        admin = build_admin(settings.environment == "production", factor)
+        admin = build_admin(settings.environment == "production", key)
         await admin(scope, receive, send)
 
     return build_and_call
@@ -178,7 +184,7 @@ async def where_instead(db: Engine) -> str | None:
 
 
 @cache
-def build_admin(production: bool, factor: SecondFactor) -> ASGIApp:
+def build_admin(production: bool, mfa_key: str | None) -> ASGIApp:
     """Piccolo's admin with all tables."""
     app: ASGIApp = create_admin(
         tables=with_stale_lists([*home_tables(), *audit_tables(), *sync_tables()]),
@@ -187,7 +193,7 @@ def build_admin(production: bool, factor: SecondFactor) -> ASGIApp:
         session_table=Session,
         auto_include_related=False,
         rate_limit_provider=NoLimit(),  # home.throttle limits sign-ins
-        mfa_providers=[factor.provider],
+        mfa_providers=[SecondFactor(mfa_key).provider],
         production=production,
         site_name="Groundwork",
         sidebar_links={"Overview": "/", "API": "/api/docs"},

@@ -153,7 +153,7 @@ async def template(place: Place, maintenance: asyncpg.Connection) -> str:
 async def empty_url(place: Place, maintenance: asyncpg.Connection) -> AsyncIterator[str]:
     """The URL of an empty database."""
     name = f"test_{next(_numbers)}"
-    await maintenance.execute(f"CREATE DATABASE {name}")
+    await maintenance.execute(f"CREATE DATABASE {name} STRATEGY file_copy")
     yield in_database(place.url, name)
     await maintenance.execute(f"DROP DATABASE {name} WITH (FORCE)")
 
@@ -162,7 +162,8 @@ async def empty_url(place: Place, maintenance: asyncpg.Connection) -> AsyncItera
 async def url(place: Place, template: str, maintenance: asyncpg.Connection) -> AsyncIterator[str]:
     """The URL of a migrated database, of which the tables' engine knows."""
     name = f"test_{next(_numbers)}"
-    await maintenance.execute(f"CREATE DATABASE {name} TEMPLATE {template}")
+    copy = f"TEMPLATE {template} STRATEGY file_copy"  # five times as fast as by the WAL
+    await maintenance.execute(f"CREATE DATABASE {name} {copy}")
     url = in_database(place.url, name)
     point_at(url)
     yield url
