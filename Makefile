@@ -12,7 +12,7 @@ run: $(STAMP)  ## start the application on the database of .env, or on the embed
 	@exec $(BIN)/python main.py
 
 test: $(STAMP)  ## run the test suite
-	@$(BIN)/pytest --numprocesses 4  # on two cores: half of the time is waiting
+	@$(BIN)/pytest --numprocesses auto
 
 pooler: $(STAMP)  ## run it through PgBouncer in transaction mode
 	@TEST_THROUGH=pgbouncer $(BIN)/pytest --numprocesses auto --ignore tests/browser

@@ -26,7 +26,7 @@ from tests.conftest import PASSWORD, all_given_back
 from tests.faults.load import SLACK
 from tests.proxy import proxied
 
-pytestmark = [pytest.mark.direct, pytest.mark.any_version]
+pytestmark = [pytest.mark.direct, pytest.mark.any_version, pytest.mark.long]
 BACKENDS = """
     SELECT count(*) FILTER (WHERE state = 'idle in transaction') AS idle_in_transaction,
            count(*) FILTER (WHERE application_name = 'groundwork') AS pooled
