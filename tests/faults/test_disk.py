@@ -19,7 +19,7 @@ from main import create_app
 from tests.conftest import PASSWORD, in_database, missing, point_at
 from tests.postgres import Server
 
-pytestmark = pytest.mark.direct
+pytestmark = [pytest.mark.direct, pytest.mark.long]
 
 
 @pytest.fixture

@@ -21,7 +21,7 @@ from main import create_app
 from tests.conftest import PASSWORD, installed_server, point_at, run_piccolo, sign_in
 from tests.postgres import Server
 
-pytestmark = pytest.mark.direct
+pytestmark = [pytest.mark.direct, pytest.mark.long]
 SLEEP = "SELECT pg_sleep(2), inet_server_port() AS port"
 
 
