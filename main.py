@@ -22,7 +22,7 @@ from starlette.requests import Request
 from starlette.responses import FileResponse, RedirectResponse, Response
 from starlette.routing import Mount, Route
 from starlette.staticfiles import StaticFiles
-from starlette.types import ASGIApp, Receive, Scope, Send
+from starlette.types import ASGIApp, Lifespan, Receive, Scope, Send
 
 from audit.admin import audit_tables
 from audit.digests import SealKeys
@@ -68,20 +68,6 @@ def create_app(settings: Settings, db: Engine) -> Starlette:
     api = Api(db, factor, settings.registration)
     operations = [*api.operations(), *SyncApi(api).operations()]
 
-    @asynccontextmanager
-    async def lifespan(app: Starlette) -> AsyncIterator[None]:
-        await db.start_connection_pool()
-        jobs = [asyncio.create_task(job) for job in regular_jobs(settings)]
-        try:
-            yield
-        finally:
-            for job in jobs:
-                job.cancel()
-            await asyncio.gather(*jobs, return_exceptions=True)
-            await runner.close()
-            await probe.close()
-            await db.close_connection_pool()
-
     return Starlette(
         routes=[
             *health_routes(probe),
@@ -109,8 +95,28 @@ def create_app(settings: Settings, db: Engine) -> Starlette:
             Middleware(ErrorMiddleware),
         ],
         exception_handlers={HTTPException: http_error},
-        lifespan=lifespan,
+        lifespan=lifespan(settings, db, probe),
     )
+
+
+def lifespan(settings: Settings, db: Engine, probe: Probe) -> Lifespan[Starlette]:
+    """What starts before the first request and ends after the last one."""
+
+    @asynccontextmanager
+    async def alive(app: Starlette) -> AsyncIterator[None]:
+        await db.start_connection_pool()
+        jobs = [asyncio.create_task(job) for job in regular_jobs(settings)]
+        try:
+            yield
+        finally:
+            for job in jobs:
+                job.cancel()
+            await asyncio.gather(*jobs, return_exceptions=True)
+            await runner.close()
+            await probe.close()
+            await db.close_connection_pool()
+
+    return alive
 
 
 def first_page(db: Engine, probe: Probe) -> Callable[[Request], Awaitable[Response]]:
@@ -193,7 +199,7 @@ def build_admin(production: bool, mfa_key: str | None) -> ASGIApp:
         session_table=Session,
         auto_include_related=False,
         rate_limit_provider=NoLimit(),  # home.throttle limits sign-ins
-        mfa_providers=[SecondFactor(mfa_key).provider],
+        mfa_providers=[SecondFactor(mfa_key).provider()],
         production=production,
         site_name="Groundwork",
         sidebar_links={"Overview": "/", "API": "/api/docs"},

@@ -8,6 +8,7 @@ import inspect
 import os
 import sys
 from collections.abc import Callable, Coroutine
+from datetime import UTC, datetime
 from typing import Any, NoReturn, get_type_hints
 
 import asyncpg
@@ -62,6 +63,32 @@ def command(function: Callable[..., Coroutine[Any, Any, None]]) -> Callable[...,
     # --help lists these. Numbers are read by `_checked`: Piccolo's refusal exits with 1.
     run.__annotations__ = {name: str if hint is int else hint for name, hint in hints.items()}
     return run
+
+
+def moment(option: str, text: str) -> datetime:
+    """A date, or a date and time, of ISO 8601; without an offset it is UTC.
+
+    Raises:
+        WrongOption: it is none.
+    """
+    try:
+        found = datetime.fromisoformat(text.strip())
+        return found.astimezone(UTC) if found.tzinfo else found.replace(tzinfo=UTC)
+    except (ValueError, OverflowError):
+        example = "2026-01-31 or 2026-01-31T12:00Z"
+        raise WrongOption(f"--{option}: «{text}» is not a date such as {example}") from None
+
+
+def past(option: str, text: str) -> datetime:
+    """The same, and not in the future.
+
+    Raises:
+        WrongOption: it is none.
+    """
+    found = moment(option, text)
+    if found > datetime.now(UTC):
+        raise WrongOption(f"--{option} is a date in the past")
+    return found
 
 
 def _checked(name: str, value: Any, hint: Any) -> Any:

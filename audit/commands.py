@@ -7,14 +7,13 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
-from datetime import UTC, datetime
 from json import dumps, loads
 from pathlib import Path
 from typing import BinaryIO, cast
 
-from audit.cli import CommandError, WrongOption, command
+from audit.cli import CommandError, WrongOption, command, moment, past
 from audit.digests import SealKeys
-from audit.export import FORMATS, Export, Filters, Format, moment, to_ndjson
+from audit.export import FORMATS, Export, Filters, Format, to_ndjson
 from audit.history import HistoryTable, history_of, print_plainly
 from audit.progress import progress
 from audit.prune import due
@@ -126,8 +125,8 @@ async def export(
     if format not in FORMATS:
         raise WrongOption(f"--format is one of {', '.join(FORMATS)}")
     filters = Filters(
-        since=_moment("since", since),
-        until=_moment("until", until),
+        since=moment("since", since) if since else None,
+        until=moment("until", until) if until else None,
         actor=actor or None,
         action=action or None,
         resource=resource or None,
@@ -158,9 +157,7 @@ async def prune(before: str, yes: bool = False) -> None:
     :param yes: remove them, instead of telling what would go
 
     """
-    when = _moment("before", before)
-    if when is None or when > datetime.now(UTC):
-        raise WrongOption("--before is a date in the past")
+    when = past("before", before)
     if (going := await due(when)) is None:
         print("nothing to remove: no seal covers only rows as old as that")
         return
@@ -202,13 +199,6 @@ async def history(resource: str, resource_id: str, json: bool = False) -> None:
 def _keys() -> SealKeys:
     key = engine().settings.audit_seal_key
     return SealKeys(key and key.get_secret_value())
-
-
-def _moment(option: str, text: str) -> datetime | None:
-    try:
-        return moment(text) if text else None
-    except ValueError as error:
-        raise WrongOption(f"--{option}: {error}") from None
 
 
 def _number(option: str, text: str) -> int | None:

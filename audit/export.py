@@ -7,7 +7,7 @@ import io
 import json
 from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import asdict, dataclass
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any, Literal, get_args
 
 from audit.context import storable
@@ -149,18 +149,3 @@ def _cell(value: Any) -> Any:
     if isinstance(value, bool):
         return "true" if value else "false"
     return f"'{value}" if isinstance(value, str) and value.startswith(FORMULA) else value
-
-
-def moment(text: str) -> datetime:
-    """A date, or a date and time, of ISO 8601; without an offset it is UTC.
-
-    Raises:
-        ValueError: it is none.
-    """
-    try:
-        found = datetime.fromisoformat(text.strip())
-        return found.astimezone(UTC) if found.tzinfo else found.replace(tzinfo=UTC)
-    except (ValueError, OverflowError):
-        raise ValueError(
-            f"«{text}» is not a date such as 2026-01-31 or 2026-01-31T12:00Z"
-        ) from None

@@ -79,8 +79,6 @@ async def sign_in(factor: SecondFactor, email: str, password: str, code: str | N
     user_id = await prove(factor, email, password, code)
     try:
         session = await Session.create_session(user_id)
-    except sessions.SecondFactorMissing:
-        raise
     except sessions.SignInRefused:
         raise SignInFailed from None
     return cast(str, session.token)

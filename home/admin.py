@@ -39,55 +39,63 @@ async def _only_editable(row_id: Any, values: dict[str, Any]) -> dict[str, Any]:
 
 def home_tables() -> list[TableConfig]:
     """Table configurations of the group Accounts."""
+    return [_people(), _preferences(), _second_factors(), _sessions()]
+
+
+def _people() -> TableConfig:
     # piccolo-admin's PUT and POST skip hooks and would store a password as it was typed.
-    people = refuse("Use the form to create a person; edit one field by field.")
-    sessions = [refuse("Sessions begin at sign-in; they can be ended, not edited.")]
-    return [
-        TableConfig(
-            User,
-            menu_group="Accounts",
-            visible_columns=[
-                User.id,
-                User.email,
-                User.display_name,
-                User.organization,
-                User.is_admin,
-                User.is_approved,
-                User.is_disabled,
-                User.last_login_at,
-            ],
-            exclude_visible_filters=[User.password_hash],
-            order_by=[OrderBy(User.email)],
-            validators=Validators(post_single=[people], put_single=[people]),
-            hooks=[Hook(HookType.pre_patch, _only_editable)],
-        ),
-        TableConfig(
-            UserPreference,
-            menu_group="Accounts",
-            validators=read_only("Preferences are changed by the person they belong to."),
-        ),
-        TableConfig(
-            AuthenticatorSecret,
-            menu_group="Accounts",
-            visible_columns=[
-                AuthenticatorSecret.id,
-                AuthenticatorSecret.user_id,
-                AuthenticatorSecret.created_at,
-            ],
-            visible_filters=[AuthenticatorSecret.user_id, AuthenticatorSecret.created_at],
-            validators=read_only("Second factors are set up by their owners, or removed by form."),
-        ),
-        TableConfig(
-            Session,
-            menu_group="Accounts",
-            visible_columns=[
-                Session.sid,
-                Session.user_id,
-                Session.created_at,
-                Session.last_seen_at,
-                Session.expire,
-            ],
-            order_by=[OrderBy(Session.created_at, ascending=False)],
-            validators=Validators(post_single=sessions, put_single=sessions, patch_single=sessions),
-        ),
-    ]
+    by_form = [refuse("Use the form to create a person; edit one field by field.")]
+    return TableConfig(
+        User,
+        menu_group="Accounts",
+        visible_columns=[
+            User.id,
+            User.email,
+            User.display_name,
+            User.organization,
+            User.is_admin,
+            User.is_approved,
+            User.is_disabled,
+            User.last_login_at,
+        ],
+        exclude_visible_filters=[User.password_hash],
+        order_by=[OrderBy(User.email)],
+        validators=Validators(post_single=by_form, put_single=by_form),
+        hooks=[Hook(HookType.pre_patch, _only_editable)],
+    )
+
+
+def _preferences() -> TableConfig:
+    return TableConfig(
+        UserPreference,
+        menu_group="Accounts",
+        validators=read_only("Preferences are changed by the person they belong to."),
+    )
+
+
+def _second_factors() -> TableConfig:
+    shown = [AuthenticatorSecret.user_id, AuthenticatorSecret.created_at]
+    return TableConfig(
+        AuthenticatorSecret,
+        menu_group="Accounts",
+        visible_columns=[AuthenticatorSecret.id, *shown],
+        visible_filters=shown,
+        validators=read_only("Second factors are set up by their owners, or removed by form."),
+    )
+
+
+def _sessions() -> TableConfig:
+    refused = [refuse("Sessions begin at sign-in; they can be ended, not edited.")]
+    return TableConfig(
+        Session,
+        menu_group="Accounts",
+        visible_columns=[
+            Session.sid,
+            Session.user_id,
+            Session.created_at,
+            Session.last_seen_at,
+            Session.expire,
+        ],
+        order_by=[OrderBy(Session.created_at, ascending=False)],
+        validators=Validators(post_single=refused, put_single=refused, patch_single=refused),
+    )

@@ -10,10 +10,11 @@ from typing import Any
 
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
-from starlette.responses import JSONResponse, Response
+from starlette.responses import Response
 
 from home import accounts, preferences, sessions
 from home.api_models import (
+    NO_STORE,
     ChangePassword,
     Ended,
     JsonObject,
@@ -25,6 +26,7 @@ from home.api_models import (
     Sessions,
     SignIn,
     Token,
+    answer,
     body_of,
 )
 from home.cookies import set_session_cookie
@@ -35,7 +37,6 @@ from home.sessions import SignedIn, client
 from home.tables import User
 from home.web import error_response
 
-NO_STORE = {"cache-control": "no-store"}
 SIGN_IN_FAILED = "These open no account."
 
 
@@ -109,7 +110,7 @@ class Api:
 
     async def me(self, request: Request) -> Response:
         person = await self.person(request)
-        return _answer(_profile(person) | {"csrf_token": csrf_token(client.get().token)})
+        return answer(_profile(person) | {"csrf_token": csrf_token(client.get().token)})
 
     async def change_me(self, request: Request) -> Response:
         profile = await body_of(request, Profile)
@@ -117,7 +118,7 @@ class Api:
         values: dict[Any, Any] = profile.model_dump(exclude_unset=True)
         if values:
             await User.update(values).where(User.id == person.id)
-        return _answer(_profile(person) | values)
+        return answer(_profile(person) | values)
 
     async def change_password(self, request: Request) -> Response:
         body = await body_of(request, ChangePassword)
@@ -149,7 +150,7 @@ class Api:
     async def sessions(self, request: Request) -> Response:
         person = await self.person(request)
         rows = await accounts.own_sessions(person.id)
-        return _answer({"sessions": [_session(row, person) for row in rows]})
+        return answer({"sessions": [_session(row, person) for row in rows]})
 
     async def end_session(self, request: Request) -> Response:
         person = await self.person(request)
@@ -159,7 +160,7 @@ class Api:
 
     async def end_other_sessions(self, request: Request) -> Response:
         person = await self.person(request)
-        return _answer({"ended": await accounts.end_other_sessions(person.id, person.sid)})
+        return answer({"ended": await accounts.end_other_sessions(person.id, person.sid)})
 
     async def sign_in(self, request: Request) -> Response:
         body = await body_of(request, SignIn)
@@ -184,11 +185,11 @@ class Api:
         body = await body_of(request, Register)
         await accounts.register(**body.model_dump())
         message = "If the address is new, an administrator has been asked to let you in."
-        return _answer({"message": message}, 202)
+        return answer({"message": message}, 202)
 
 
 def _with_session(token: str) -> Response:
-    response = _answer({"csrf_token": csrf_token(token)})
+    response = answer({"csrf_token": csrf_token(token)})
     set_session_cookie(response, token)
     return response
 
@@ -241,7 +242,3 @@ def _if_match(request: Request) -> str | None:
 def _stored(found: preferences.Preferences) -> Response:
     headers = {"etag": f'"{found.etag}"', **NO_STORE}
     return Response(found.text, media_type="application/json", headers=headers)
-
-
-def _answer(content: dict[str, Any], status: int = 200) -> JSONResponse:
-    return JSONResponse(content, status, headers=NO_STORE)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, TypeVar
+from typing import Annotated, Any, TypeVar
 
 from pydantic import (
     AwareDatetime,
@@ -15,8 +15,11 @@ from pydantic import (
 )
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
+from starlette.responses import JSONResponse
 
 Model = TypeVar("Model", bound=BaseModel)
+
+NO_STORE = {"cache-control": "no-store"}
 
 Name = Annotated[str, Field(max_length=255, pattern=r"^[^\x00-\x1f\x7f]*$")]
 
@@ -106,13 +109,18 @@ class Message(BaseModel):
     message: str
 
 
-async def body_of(request: Request, model: type[Model]) -> Model:
+async def body_of(request: Request, model: type[Model], if_empty: bytes = b"") -> Model:
     """The body, checked before anything else is done."""
     try:
-        return model.model_validate_json(await request.body())
+        return model.model_validate_json(await request.body() or if_empty)
     except ValidationError as error:
         problem = error.errors(include_url=False, include_input=False, include_context=False)[0]
         where = ".".join(str(part) for part in problem["loc"])
         raise HTTPException(
             422, f"{where}: {problem['msg']}" if where else problem["msg"]
         ) from None
+
+
+def answer(content: dict[str, Any], status: int = 200, **headers: str) -> JSONResponse:
+    """What nobody may store, as JSON."""
+    return JSONResponse(content, status, headers=NO_STORE | headers)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import sys
 from collections.abc import Mapping, Sequence
+from datetime import date
 
 import pygal
 from pygal.style import Style
@@ -27,8 +28,8 @@ STYLE = Style(
 )
 
 
-def bars(labels: Sequence[str], series: Mapping[str, Sequence[int]]) -> str:
-    """Stacked bars, one for each label.
+def bars(days: Sequence[date], series: Mapping[str, Sequence[int]]) -> str:
+    """Stacked bars, one for each day.
 
     Returns:
         A `data:` URI for an `<img>`, which needs `img-src data:` and nothing else of the CSP.
@@ -45,12 +46,12 @@ def bars(labels: Sequence[str], series: Mapping[str, Sequence[int]]) -> str:
         x_label_rotation=0,
         truncate_legend=-1,
         show_minor_x_labels=False,
-        x_labels_major_every=max(len(labels) // 4, 1),
+        x_labels_major_every=max(len(days) // 4, 1),
         truncate_label=-1,
         no_data_text="nothing yet",
         disable_xml_declaration=True,
     )
-    chart.x_labels = labels
+    chart.x_labels = [f"{day:%b} {day.day}" for day in days]
     highest = max((sum(column) for column in zip(*series.values(), strict=True)), default=0)
     step = max(-(-highest // 4), 1)
     chart.y_labels = range(0, highest + step, step)

@@ -9,15 +9,15 @@ import re
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from functools import cache
-from pathlib import Path
 from typing import Any
 
-from jinja2 import Environment, FileSystemLoader
 from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 from starlette.requests import Request
-from starlette.responses import HTMLResponse, JSONResponse, Response
+from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
+
+from home.rendering import page
 
 REF = "#/components/schemas/{model}"
 ABOUT = "People and their own things. Bodies and answers are JSON."
@@ -175,16 +175,10 @@ def openapi_routes(operations: Sequence[Operation]) -> list[Route]:
     def found() -> dict[str, Any]:
         return document(operations)
 
-    @cache
-    def page() -> str:
-        folder = Path(__file__).parent / "templates"
-        templates = Environment(loader=FileSystemLoader(folder), autoescape=True)
-        return templates.get_template("api.html").render(document=found())
-
     async def as_json(request: Request) -> Response:
         return JSONResponse(found())
 
     async def as_page(request: Request) -> Response:
-        return HTMLResponse(page())
+        return page("api", document=found())
 
     return [Route("/api/openapi.json", as_json), Route("/api/docs", as_page)]

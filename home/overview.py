@@ -5,16 +5,15 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, timedelta
-from pathlib import Path
 
-from jinja2 import Environment, FileSystemLoader
 from starlette.requests import Request
-from starlette.responses import HTMLResponse, Response
+from starlette.responses import Response
 
 from audit.summary import DailyCounts, daily_counts, state
 from home.charts import bars
 from home.engine import Engine
 from home.health import Probe, Verdict
+from home.rendering import page
 from home.sessions import authenticate, client
 from home.stale import may_be_stale
 
@@ -26,10 +25,6 @@ PEOPLE = """
     FROM users
 """
 SESSIONS = "SELECT count(*) AS active FROM sessions WHERE expire > now()"
-
-templates = Environment(
-    loader=FileSystemLoader(Path(__file__).parent / "templates"), autoescape=True
-)
 
 
 @dataclass(frozen=True)
@@ -106,11 +101,10 @@ def _charted(
     title: str, counts: DailyCounts, series: dict[str, list[int]], figures: list[Figure]
 ) -> Panel:
     words = ", ".join(f"{name} {sum(values)}" for name, values in series.items()) or "nothing"
-    labels = [f"{day:%b} {day.day}" for day in counts.days]
     return Panel(
         f"{title}, last {len(counts.days)} days",
         figures,
-        bars(labels, series),
+        bars(counts.days, series),
         f"{title}: {words}.",
     )
 
@@ -160,7 +154,7 @@ async def overview(
     person = await authenticate(db, token) if verdict.connected and token else None
     if person is not None and person.is_admin:
         may_be_stale(request)
-        counts = await daily_counts(db, _last_days())
+        counts = await daily_counts(db, last_days())
         panels = [
             await people(db),
             await trail(db),
@@ -169,16 +163,16 @@ async def overview(
             *[await source(db) for source in more],
             database(db, verdict),
         ]
-    page = templates.get_template("overview.html")
-    html = page.render(panels=panels, connected=verdict.connected, email=person and person.email)
-    return HTMLResponse(html, headers={"cache-control": "no-store"})
+    email = person and person.email
+    return page("overview", panels=panels, connected=verdict.connected, email=email)
 
 
 def _events(action: str) -> str:
     return f"/admin/#/audit_logs?action={action}&action__match=exact"
 
 
-def _last_days() -> list[date]:
+def last_days() -> list[date]:
+    """Those of the charts, oldest first, in UTC."""
     today = datetime.now(UTC).date()
     return [today - timedelta(days=DAYS - 1 - n) for n in range(DAYS)]
 

@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
 import asyncpg
-from jinja2 import Environment, FileSystemLoader
 from starlette.datastructures import FormData
 from starlette.requests import Request
-from starlette.responses import HTMLResponse, RedirectResponse, Response
+from starlette.responses import RedirectResponse, Response
 from starlette.routing import Route
 
 from home import accounts
 from home.cookies import set_session_cookie
 from home.passwords import PasswordRefused
+from home.rendering import page
 from home.second_factor import AuthenticatorSecret, SecondFactor, SetupFailed
 from home.sessions import SecondFactorMissing
 from home.throttle import Throttled
@@ -25,10 +24,6 @@ SIGN_IN_FAILED = (
     "This e-mail address and password (and code, if you have a second factor) open no account."
 )
 CODE_NEEDED = "Enter the code that your authenticator app shows now, or a recovery code."
-
-templates = Environment(
-    loader=FileSystemLoader(Path(__file__).parent / "templates"), autoescape=True
-)
 
 
 class Pages:
@@ -127,10 +122,8 @@ class Pages:
         return RedirectResponse("/second-factor", 303)
 
     def _page(self, name: str, status: int = 200, message: str = "", **more: Any) -> Response:
-        html = templates.get_template(f"{name}.html").render(
-            message=message, failed=status > 399, registration=self.registration, **more
-        )
-        return HTMLResponse(html, status, headers={"cache-control": "no-store"})
+        always = {"failed": status > 399, "registration": self.registration}
+        return page(name, status, message=message, **always, **more)
 
 
 def _text(form: FormData, name: str) -> str:

@@ -57,13 +57,10 @@ async def hash_password(password: str) -> str:
 
 
 async def verify(password: str, stored: str) -> bool:
-    """Whether the password fits; takes as long when `stored` is empty or unusable."""
-    async with turn():
-        return await verify_in_turn(password, stored)
+    """Whether the password fits; takes as long when `stored` is empty or unusable.
 
-
-async def verify_in_turn(password: str, stored: str) -> bool:
-    """The same for a caller that has a `turn` already."""
+    For callers that have a `turn`.
+    """
     return await _in_thread(_verify, _composed(password), stored)
 
 

@@ -132,7 +132,10 @@ class SecondFactor:
         # Without a key nothing that is stored can be read, which fails closed.
         usable = hashlib.sha256(key.encode()).digest() if key else secrets.token_bytes(32)
         self.encryption = XChaCha20Provider(usable)
-        self.provider = AuthenticatorProvider(
+
+    def provider(self) -> AuthenticatorProvider:
+        """What the back office's own sign-in asks."""
+        return AuthenticatorProvider(
             self.encryption, secret_table=AuthenticatorSecret, issuer_name=ISSUER
         )
 

@@ -84,8 +84,11 @@ class SignedIn(NamedTuple):
 class SignInRefused(Exception):
     """The account was disabled, or lost its approval, at this very moment."""
 
+    def __init__(self) -> None:
+        super().__init__("These open no account.")
 
-class SecondFactorMissing(SignInRefused):
+
+class SecondFactorMissing(Exception):
     """`MFA_REQUIRED`, and this administrator has not set one up."""
 
     def __init__(self) -> None:
@@ -119,6 +122,7 @@ async def create(db: Any, user_id: int) -> tuple[str, Any]:
 
     Raises:
         SignInRefused: the account may not sign in.
+        SecondFactorMissing: not before there is one.
     """
     if db.settings.mfa_required and any(row[0] for row in await db.run_sql(MUST_SET_UP, user_id)):
         raise SecondFactorMissing

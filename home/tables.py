@@ -132,7 +132,7 @@ class User(BaseUser, tablename="users"):
                 )
             password = password[: passwords.MAX_LENGTH]
             password_hash = stored["password_hash"] if stored else ""
-            if not await passwords.verify_in_turn(password, password_hash):
+            if not await passwords.verify(password, password_hash):
                 await record("sign_in.failed", throttle.RESOURCE, throttle.account_key(email))
                 return None
         assert stored is not None  # nothing fits an empty hash

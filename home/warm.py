@@ -86,4 +86,4 @@ def version_text(version: Any) -> str:
 def log_failure(task: asyncio.Task[None]) -> None:
     """A callback for tasks: what ends them is not lost."""
     if not task.cancelled() and (error := task.exception()):
-        log.error("pool_warmer_failed", exc_info=error)
+        log.error("task_failed", task=task.get_name(), exc_info=error)

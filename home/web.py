@@ -12,7 +12,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from home.errors import DatabaseUnavailable, reason_of
 from home.passwords import PasswordRefused
 from home.preferences import Changed, TooLarge
-from home.sessions import SecondFactorMissing
+from home.sessions import SecondFactorMissing, SignInRefused
 from home.throttle import Throttled
 
 log = structlog.get_logger("groundwork.web")
@@ -111,6 +111,8 @@ def answer_for(error: Exception, path: str) -> Response:
         case Throttled():
             headers = {"retry-after": str(error.retry_after)}
             return error_response(429, "too_many_attempts", str(error), **headers)
+        case SignInRefused():
+            return error_response(401, "unauthorized", str(error))
         case SecondFactorMissing():
             return error_response(403, "second_factor_missing", str(error))
         case PasswordRefused():

@@ -5,13 +5,13 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from pydantic import AwareDatetime, BaseModel, ConfigDict, JsonValue, ValidationError
+from pydantic import AwareDatetime, BaseModel, ConfigDict, JsonValue
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
-from starlette.responses import JSONResponse, Response
+from starlette.responses import Response
 
-from home.api import NO_STORE, Api
-from home.api_models import Body
+from home.api import Api
+from home.api_models import Body, answer, body_of
 from home.openapi import Operation
 from sync_history import runner, runs
 from sync_history.runs import AlreadyActive, NotActive, UnknownSource
@@ -109,17 +109,17 @@ class SyncApi:
             }
             for source in sources().values()
         ]
-        return _answer({"sources": found})
+        return answer({"sources": found})
 
     async def run(self, request: Request) -> Response:
         await self.administrator(request)
         run = await runs.find(_id(request))
         if run is None:
             raise HTTPException(404, "There is no such run.")
-        return _answer({"run": as_json(run)})
+        return answer({"run": as_json(run)})
 
     async def start_run(self, request: Request) -> Response:
-        options = _options(await request.body())
+        options = await body_of(request, Start, if_empty=b"{}")
         await self.administrator(request)
         try:
             started = await runs.start(request.path_params["source"], **options.model_dump())
@@ -131,7 +131,7 @@ class SyncApi:
         run = await runs.find(started.id)
         assert run is not None
         where = {"location": f"/api/sync/runs/{started.id}"}
-        return _answer({"run": as_json(run)}, 202, **where)
+        return answer({"run": as_json(run)}, 202, **where)
 
     async def cancel_run(self, request: Request) -> Response:
         await self.administrator(request)
@@ -140,7 +140,7 @@ class SyncApi:
         except NotActive as error:
             known = await runs.find(_id(request))
             raise HTTPException(409 if known else 404, str(error)) from None
-        return _answer({"run": as_json(run)}, 202)
+        return answer({"run": as_json(run)}, 202)
 
 
 def as_json(run: SyncRun) -> dict[str, Any]:
@@ -153,20 +153,7 @@ def as_json(run: SyncRun) -> dict[str, Any]:
     return row
 
 
-def _options(body: bytes) -> Start:
-    try:
-        return Start.model_validate_json(body or b"{}")
-    except ValidationError as error:
-        problem = error.errors(include_url=False, include_input=False, include_context=False)[0]
-        where = ": ".join([*map(str, problem["loc"]), problem["msg"]])
-        raise HTTPException(422, where) from None
-
-
 def _id(request: Request) -> int:
     """The number in the path; what is none names no run."""
     text = request.path_params["id"]
     return int(text) if text.isascii() and text.isdigit() and len(text) < 11 else 0
-
-
-def _answer(content: dict[str, Any], status: int = 200, **headers: str) -> JSONResponse:
-    return JSONResponse(content, status, headers=NO_STORE | headers)

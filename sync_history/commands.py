@@ -8,12 +8,10 @@ import signal
 import sys
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
-from datetime import UTC, datetime
 from json import dumps
 from typing import cast
 
-from audit.cli import CommandError, WrongOption, command
-from audit.export import moment
+from audit.cli import CommandError, WrongOption, command, past
 from audit.progress import following
 from home.engine import Engine
 from home.logs import set_up_logs
@@ -136,12 +134,7 @@ async def prune(before: str, keep: int = 20, yes: bool = False) -> None:
     :param yes: remove them, instead of telling what would go
 
     """
-    try:
-        when = moment(before)
-    except ValueError as error:
-        raise WrongOption(f"--before: {error}") from None
-    if when > datetime.now(UTC):
-        raise WrongOption("--before is a date in the past")
+    when = past("before", before)
     if not 0 < keep < 2**31:
         raise WrongOption("--keep is at least 1")
     going = await old.due(when, keep)

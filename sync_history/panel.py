@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from typing import Any
 
 from home.charts import bars
 from home.engine import Engine
-from home.overview import DAYS, Figure, Panel
+from home.overview import Figure, Panel, last_days
 from sync_history.tables import ENDS
 
 RUNS = "/admin/#/sync_history"
@@ -33,14 +33,13 @@ DURATIONS = """
 
 async def sync_panel(db: Engine) -> Panel:
     """Outcomes by day, durations, and what a person should look at."""
-    today = datetime.now(UTC).date()
-    days = [today - timedelta(days=DAYS - 1 - n) for n in range(DAYS)]
+    days = last_days()
     since = datetime.combine(days[0], datetime.min.time(), UTC)
     found = {(row["day"], row["status"]): row["runs"] for row in await db.run_sql(DAILY, since)}
     series = {str(end): [found.get((day, end), 0) for day in days] for end in ENDS}
     words = ", ".join(f"{end} {sum(values)}" for end, values in series.items())
     return Panel(
-        f"Sync runs, last {DAYS} days",
+        f"Sync runs, last {len(days)} days",
         [
             await _attention(db),
             await _running(db),
@@ -50,7 +49,7 @@ async def sync_panel(db: Engine) -> Panel:
             ],
             *[_duration(row) for row in await db.run_sql(DURATIONS, since)],
         ],
-        bars([f"{day:%b} {day.day}" for day in days], series),
+        bars(days, series),
         f"Sync runs: {words}.",
     )
 

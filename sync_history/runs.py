@@ -5,7 +5,6 @@ Any number of processes may do this at once; PostgreSQL decides, by its own cloc
 
 from __future__ import annotations
 
-from datetime import timedelta
 from typing import Any, NamedTuple
 
 from piccolo.columns.combination import WhereRaw
@@ -120,13 +119,16 @@ async def start(name: str, *, dry_run: bool = False, force: bool = False) -> Sta
 
 async def start_due(source: Source) -> Started | None:
     """Make a pending run if the source is due and nobody else has done so."""
-    if source.every is None or not await _db().run_sql(IS_DUE, source.name, _seconds(source.every)):
+    if source.every is None:
+        return None
+    seconds = source.every.total_seconds()
+    if not await _db().run_sql(IS_DUE, source.name, seconds):
         return None
     with acting_as(automatic(source)):
         async with _db().transaction() as transaction:
             connection = transaction.connection
             await _take_turns(connection, source.name)
-            id_ = await connection.fetchval(START_DUE, source.name, _seconds(source.every))
+            id_ = await connection.fetchval(START_DUE, source.name, seconds)
     return None if id_ is None else Started(id_, source)
 
 
@@ -179,10 +181,6 @@ def automatic(source: Source) -> Actor:
 async def _take_turns(connection: Any, name: str) -> None:
     """Two who start the same source at once do it one after the other."""
     await connection.execute("SELECT pg_advisory_xact_lock($1, hashtext($2))", STARTING, name)
-
-
-def _seconds(every: timedelta) -> float:
-    return every.total_seconds()
 
 
 def _db() -> Any:

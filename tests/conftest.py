@@ -188,9 +188,16 @@ async def app(url: str) -> AsyncIterator[Starlette]:
 @pytest.fixture
 async def client(app: Starlette) -> AsyncIterator[httpx.AsyncClient]:
     """An outsider: nobody is signed in."""
-    transport = httpx.ASGITransport(app=app, raise_app_exceptions=False)
-    async with httpx.AsyncClient(transport=transport, base_url="http://test") as client:
+    async with browser(app) as client:
         yield client
+
+
+def browser(
+    app: Starlette, address: str = "127.0.0.1", base_url: str = "http://test"
+) -> httpx.AsyncClient:
+    """A client with cookies of its own, at an application in this process."""
+    transport = httpx.ASGITransport(app=app, raise_app_exceptions=False, client=(address, 4711))
+    return httpx.AsyncClient(transport=transport, base_url=base_url)
 
 
 @asynccontextmanager
@@ -202,12 +209,8 @@ async def client_with(
     changed = piccolo_conf.SETTINGS.model_copy(update=settings)
     app = create_app(changed, db)
     before, db.settings = db.settings, changed
-    transport = httpx.ASGITransport(app=app, raise_app_exceptions=False, client=(address, 4711))
     try:
-        async with (
-            app.router.lifespan_context(app),
-            httpx.AsyncClient(transport=transport, base_url=base_url) as client,
-        ):
+        async with app.router.lifespan_context(app), browser(app, address, base_url) as client:
             yield client
     finally:
         db.settings = before
@@ -242,6 +245,14 @@ async def sign_in(
     client.headers["X-CSRFToken"] = client.cookies["csrftoken"]
     body = {"username": email, "password": password}
     return await client.post("/admin/public/login/", json=body)
+
+
+async def enter(client: httpx.AsyncClient, email: str) -> None:
+    """Sign in at the API, as a program does."""
+    body = {"email": email, "password": PASSWORD}
+    answer = await client.post("/api/sign-in", json=body)
+    assert answer.status_code == 200, answer.text
+    client.headers["x-csrf-token"] = answer.json()["csrf_token"]
 
 
 def run_piccolo(

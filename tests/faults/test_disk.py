@@ -9,14 +9,13 @@ from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import asyncpg
-import httpx
 import pytest
 
 import piccolo_conf
 from home.migrating import migrate
 from home.tables import User
 from main import create_app
-from tests.conftest import PASSWORD, in_database, missing, point_at
+from tests.conftest import PASSWORD, browser, enter, in_database, missing, point_at
 from tests.postgres import Server
 
 pytestmark = [pytest.mark.direct, pytest.mark.long]
@@ -73,14 +72,8 @@ async def fill(url: str) -> None:
 async def test_changes_are_refused_and_reading_goes_on(full_url: str) -> None:
     await User.create_user("mel@example.com", PASSWORD, is_approved=True)
     app = create_app(piccolo_conf.SETTINGS, piccolo_conf.DB)
-    transport = httpx.ASGITransport(app=app, raise_app_exceptions=False)
-    async with (
-        app.router.lifespan_context(app),
-        httpx.AsyncClient(transport=transport, base_url="http://test") as client,
-    ):
-        body = {"email": "mel@example.com", "password": PASSWORD}
-        csrf = (await client.post("/api/sign-in", json=body)).json()["csrf_token"]
-        client.headers["x-csrf-token"] = csrf
+    async with app.router.lifespan_context(app), browser(app) as client:
+        await enter(client, "mel@example.com")
         assert (await client.put("/api/me/preferences", json={"n": "x" * 60_000})).is_success
         await piccolo_conf.DB.run_ddl("UPDATE sessions SET last_seen_at = NULL")
         await fill(full_url)

@@ -22,7 +22,7 @@ from home.errors import DatabaseUnavailable
 from home.settings import Settings
 from home.tables import User
 from main import create_app
-from tests.conftest import PASSWORD, all_given_back
+from tests.conftest import all_given_back, browser, enter
 from tests.faults.load import SLACK
 from tests.proxy import proxied
 
@@ -47,11 +47,8 @@ async def backends(watcher: asyncpg.Connection) -> dict[str, int]:
 
 
 async def member_client(app: Starlette, member: User) -> httpx.AsyncClient:
-    transport = httpx.ASGITransport(app=app, raise_app_exceptions=False)
-    client = httpx.AsyncClient(transport=transport, base_url="http://test")
-    body = {"email": member.email, "password": PASSWORD}
-    answer = await client.post("/api/sign-in", json=body)
-    client.headers["x-csrf-token"] = answer.json()["csrf_token"]
+    client = browser(app)
+    await enter(client, member.email)
     return client
 
 

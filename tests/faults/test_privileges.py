@@ -10,7 +10,6 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import asyncpg
-import httpx
 import pytest
 
 import piccolo_conf
@@ -21,7 +20,7 @@ from audit.tables import AuditLog
 from audit.verify import verify
 from home import accounts
 from main import create_app
-from tests.conftest import PASSWORD, ROOT, point_at, run_piccolo, sign_in
+from tests.conftest import PASSWORD, ROOT, browser, point_at, run_piccolo, sign_in
 from tests.postgres import Server
 
 pytestmark = pytest.mark.direct
@@ -70,11 +69,7 @@ async def test_the_application_does_its_work(urls: tuple[str, str]) -> None:
     )
     assert done.returncode == 0, done.stderr
     app = create_app(piccolo_conf.SETTINGS, piccolo_conf.DB)
-    transport = httpx.ASGITransport(app=app, raise_app_exceptions=False)
-    async with (
-        app.router.lifespan_context(app),
-        httpx.AsyncClient(transport=transport, base_url="http://test") as client,
-    ):
+    async with app.router.lifespan_context(app), browser(app) as client:
         body = {"email": "mel@example.com", "password": PASSWORD}
         assert (await client.post("/api/register", json=body)).status_code == 202
         await sign_in(client, "ada@example.com")

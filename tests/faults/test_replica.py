@@ -18,7 +18,7 @@ from home.replica import stale_from
 from home.settings import Settings
 from home.tables import User
 from main import create_app
-from tests.conftest import PASSWORD, installed_server, point_at, run_piccolo, sign_in
+from tests.conftest import PASSWORD, browser, installed_server, point_at, run_piccolo, sign_in
 from tests.postgres import Server
 
 pytestmark = [pytest.mark.direct, pytest.mark.long]
@@ -172,8 +172,7 @@ async def clients(db: Engine) -> AsyncIterator[list[httpx.AsyncClient]]:
         if not await User.exists().where(User.email == email):
             rights = {"is_admin": True, "is_superuser": True, "is_approved": True}
             await User.create_user(email, PASSWORD, **rights)
-        transport = httpx.ASGITransport(app=app)
-        clients.append(httpx.AsyncClient(transport=transport, base_url="http://test"))
+        clients.append(browser(app))
         await sign_in(clients[-1], email)
     yield clients
     for client in clients:

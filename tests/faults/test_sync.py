@@ -22,7 +22,7 @@ from audit.tables import AuditLog
 from home.engine import Engine
 from home.tables import User
 from sync_history.tables import SyncRun
-from tests.conftest import PASSWORD, ROOT
+from tests.conftest import ROOT, enter
 from tests.live import running
 
 pytestmark = pytest.mark.long
@@ -127,9 +127,8 @@ async def test_sigterm_ends_a_run_of_the_server_in_time(
 ) -> None:
     with running(url, SYNC_SOURCES=EXAMPLES, SYNC_SCHEDULER="false") as live:
         async with httpx.AsyncClient(base_url=live.address) as ada:
-            who = {"email": "ada@example.com", "password": PASSWORD}
-            token = (await ada.post("/api/sign-in", json=who)).json()["csrf_token"]
-            answer = await ada.post("/api/sync/slow", headers={"x-csrf-token": token})
+            await enter(ada, administrator.email)
+            answer = await ada.post("/api/sync/slow")
         assert answer.status_code == 202
         await the_run("slow", "running", synced=1)
         said = await asyncio.to_thread(live.end)

@@ -4,23 +4,15 @@ from __future__ import annotations
 
 from ipaddress import ip_network
 
-import httpx
 import pytest
 
 from home.tables import User
-from tests.conftest import PASSWORD, client_with
+from tests.conftest import PASSWORD, client_with, sign_in
 
 pytestmark = pytest.mark.any_version
 
 ADA = {"email": "ada@example.com", "password": PASSWORD}
 PROXIES = (ip_network("10.0.0.0/8"),)
-
-
-async def enter_the_back_office(client: httpx.AsyncClient) -> httpx.Response:
-    await client.get("/admin/public/meta/")
-    client.headers["x-csrftoken"] = client.cookies["csrftoken"]
-    body = {"username": ADA["email"], "password": PASSWORD}
-    return await client.post("/admin/public/login/", json=body)
 
 
 async def test_over_https_the_api_hands_out_a_host_only_cookie(
@@ -37,7 +29,7 @@ async def test_over_https_the_api_hands_out_a_host_only_cookie(
 
 async def test_so_does_the_back_office(url: str, administrator: User) -> None:
     async with client_with(base_url="https://test") as client:
-        answer = await enter_the_back_office(client)
+        answer = await sign_in(client, ADA["email"])
         assert answer.status_code == 200
         assert set(client.cookies) == {"__Host-id", "csrftoken"}
         assert all("; secure" in c.lower() for c in answer.headers.get_list("set-cookie"))

@@ -13,7 +13,7 @@ from home.engine import Engine
 from home.health import Probe
 from home.settings import Settings
 from main import create_app
-from tests.conftest import installed_server, point_at
+from tests.conftest import browser, installed_server, point_at
 from tests.live import running
 from tests.postgres import free_port
 from tests.proxy import proxied
@@ -68,11 +68,7 @@ async def test_details_are_for_those_who_may_see_them(client: httpx.AsyncClient)
 
 async def test_details_are_not_for_strangers(url: str) -> None:
     app = create_app(piccolo_conf.SETTINGS, piccolo_conf.DB)
-    transport = httpx.ASGITransport(app=app, client=("203.0.113.9", 4711))
-    async with (
-        app.router.lifespan_context(app),
-        httpx.AsyncClient(transport=transport, base_url="http://test") as stranger,
-    ):
+    async with app.router.lifespan_context(app), browser(app, "203.0.113.9") as stranger:
         assert "pool" not in (await stranger.get("/api/health?details")).json()["database"]
 
 

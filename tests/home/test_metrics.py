@@ -9,7 +9,7 @@ from prometheus_client.parser import text_string_to_metric_families
 import piccolo_conf
 from home.tables import User
 from main import create_app
-from tests.conftest import PASSWORD, point_at
+from tests.conftest import PASSWORD, browser, point_at
 
 pytestmark = pytest.mark.any_version
 
@@ -62,8 +62,7 @@ async def test_it_answers_without_a_database(client: httpx.AsyncClient) -> None:
 async def test_it_is_not_for_strangers(client: httpx.AsyncClient, url: str) -> None:
     assert (await client.get("/metrics", headers={"forwarded": "for=1.2.3.4"})).status_code == 403
     app = create_app(piccolo_conf.SETTINGS, piccolo_conf.DB)
-    transport = httpx.ASGITransport(app=app, client=("203.0.113.9", 4711))
-    async with httpx.AsyncClient(transport=transport, base_url="http://test") as stranger:
+    async with browser(app, "203.0.113.9") as stranger:
         answer = await stranger.get("/metrics")
     assert answer.status_code == 403
     assert answer.json()["error"]["message"] == "Metrics are for callers in METRICS_NETWORKS."

@@ -10,7 +10,7 @@ import pytest
 
 from home.engine import Engine
 from home.tables import Session, User
-from tests.conftest import PASSWORD
+from tests.conftest import PASSWORD, sign_in
 
 pytestmark = pytest.mark.any_version
 
@@ -84,3 +84,16 @@ async def test_use_is_written_once_a_minute(
     before = await Session.select(Session.last_seen_at, Session.expire)
     await client.get("/api/me")
     assert await Session.select(Session.last_seen_at, Session.expire) == before
+
+
+async def test_whoever_is_disabled_while_signing_in_is_refused(
+    client: httpx.AsyncClient, member: User, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await User.update({User.is_disabled: True}).where(User.id == member.id)
+
+    async def just_before(**_: str) -> int:
+        return member.id
+
+    monkeypatch.setattr(User, "login", just_before)
+    answer = await sign_in(client, member.email)
+    assert (answer.status_code, answer.json()["error"]["code"]) == (401, "unauthorized")

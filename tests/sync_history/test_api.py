@@ -15,7 +15,7 @@ from home.tables import User
 from sync_history import sources as registry
 from sync_history.sources import Run, SyncFailed, source
 from sync_history.tables import SyncRun
-from tests.conftest import PASSWORD, sign_in
+from tests.conftest import browser, enter, sign_in
 from tests.sync_history.conftest import until
 
 pytestmark = pytest.mark.any_version
@@ -40,12 +40,8 @@ def crm_and_payroll(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture
 async def ada(app: Starlette, administrator: User) -> AsyncIterator[httpx.AsyncClient]:
     """Ada's program, signed in."""
-    transport = httpx.ASGITransport(app=app, raise_app_exceptions=False)
-    async with httpx.AsyncClient(transport=transport, base_url="http://test") as ada:
-        answer = await ada.post(
-            "/api/sign-in", json={"email": "ada@example.com", "password": PASSWORD}
-        )
-        ada.headers["x-csrf-token"] = answer.json()["csrf_token"]
+    async with browser(app) as ada:
+        await enter(ada, administrator.email)
         yield ada
 
 
@@ -153,9 +149,7 @@ async def test_members_and_strangers_see_nothing_and_start_nothing(
         assert (await client.get("/api/sync/runs/1")).status_code == expected
         assert (await client.post("/api/sync/crm")).status_code == expected
         assert (await client.post("/api/sync/runs/1/cancel")).status_code == expected
-        credentials = {"email": "mel@example.com", "password": PASSWORD}
-        answer = await client.post("/api/sign-in", json=credentials)
-        client.headers["x-csrf-token"] = answer.json()["csrf_token"]
+        await enter(client, member.email)
     assert await SyncRun.count() == 0
 
 
