@@ -18,7 +18,7 @@ pooler: $(STAMP)  ## run it through PgBouncer in transaction mode
 	@TEST_THROUGH=pgbouncer $(BIN)/pytest --numprocesses auto --ignore tests/browser
 
 faults: $(STAMP)  ## inject every fault many times
-	@$(BIN)/pytest -m long --numprocesses auto -rP
+	@$(BIN)/pytest -m long --numprocesses auto --dist worksteal -rP
 
 soak: $(STAMP)  ## random faults for SOAK_SECONDS (1800), then look for leaks
 	@$(BIN)/pytest -m soak --capture no

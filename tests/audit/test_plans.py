@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from typing import Any
+from urllib.parse import urlsplit
 
+import asyncpg
 import httpx
 import pytest
 
+from audit.digests import SealKeys
 from audit.history import HISTORY
-from audit.seals import ROWS
+from audit.seals import ROWS, seal
+from audit.summary import count_sealed
 from audit.tables import AuditLog
 from home.engine import Engine
 from home.tables import User
-from tests.conftest import sign_in
+from tests.conftest import Place, copy_of, point_at, sign_in
 
 FILL = """
     INSERT INTO audit_logs (actor, action, resource, resource_id, is_admin_action, created_at)
@@ -24,10 +28,44 @@ FILL = """
 """
 
 
+MORE = """
+    INSERT INTO users (email, password_hash)
+    SELECT 'p' || n || '@example.com', '' FROM generate_series(1, 20000) n;
+    INSERT INTO sessions (sid, user_id, sess, expire)
+    SELECT 's' || id, id, '{}', now() + (id % 40 - 20) * interval '1 day' FROM users;
+    INSERT INTO sync_history
+        (source, status, started_at, completed_at, duration_ms, needs_attention)
+    SELECT 'source' || n % 5, 'succeeded', at, at, n % 1000, n % 100 = 0
+    FROM (SELECT n, now() - n * interval '1 hour' AS at FROM generate_series(1, 20000) n) AS runs
+"""
+
+
+@pytest.fixture(scope="module")
+async def long_template(
+    place: Place, template: str, maintenance: asyncpg.Connection
+) -> AsyncIterator[str]:
+    """A database with much in it, made once."""
+    async with copy_of(template, place, maintenance) as url:
+        connection = await asyncpg.connect(url)
+        await connection.execute("SET session_replication_role = replica")  # no records of these
+        await connection.execute(FILL)
+        await connection.execute(MORE)
+        await connection.execute("VACUUM ANALYZE")
+        await connection.close()
+        yield urlsplit(url).path[1:]
+
+
 @pytest.fixture
-async def long_trail(db: Engine) -> Engine:
-    await db.run_ddl(FILL)
-    await db.run_ddl("VACUUM ANALYZE audit_logs")
+async def url(
+    long_template: str, place: Place, maintenance: asyncpg.Connection
+) -> AsyncIterator[str]:
+    async with copy_of(long_template, place, maintenance) as url:
+        point_at(url)
+        yield url
+
+
+@pytest.fixture
+def long_trail(db: Engine) -> Engine:
     return db
 
 
@@ -66,6 +104,30 @@ async def test_the_history_of_a_record_uses_its_index(long_trail: Engine) -> Non
     [[plan]] = await long_trail.run_sql(f"EXPLAIN (FORMAT JSON) {HISTORY}", "users", "42")
     found = [node.get("Index Name") for node in nodes(json.loads(plan)[0]["Plan"])]
     assert "idx_audit_logs_resource_resource_id" in found
+
+
+async def test_the_overview_reads_no_long_table_from_end_to_end(
+    long_trail: Engine, client: httpx.AsyncClient, administrator: User, monkeypatch: Any
+) -> None:
+    await seal(SealKeys(None))
+    await count_sealed(long_trail)
+    await sign_in(client, administrator.email)
+    asked: list[tuple[Any, ...]] = []
+    run_sql = Engine.run_sql
+
+    async def remember(self: Engine, *statement: Any) -> Any:
+        asked.append(statement)
+        return await run_sql(self, *statement)
+
+    monkeypatch.setattr(Engine, "run_sql", remember)
+    assert "awaiting approval" in (await client.get("/")).text
+    monkeypatch.undo()
+    assert len(asked) > 7
+    for sql, *args in asked:
+        [[plan]] = await long_trail.run_sql(f"EXPLAIN (FORMAT JSON) {sql}", *args)
+        found = list(nodes(json.loads(plan)[0]["Plan"]))
+        scanned = [node["Relation Name"] for node in found if node["Node Type"] == "Seq Scan"]
+        assert set(scanned) <= {"audit_seals", "audit_daily_counts", "users"}, sql
 
 
 async def test_sealing_reads_only_what_is_new(long_trail: Engine) -> None:

@@ -234,6 +234,7 @@ async def test_sealing_is_due_once_in_an_interval(db: Engine) -> None:
     assert (await seal_when_due(KEYS, 0)).rows == 1
 
 
+@pytest.mark.any_version
 async def test_memory_does_not_grow_with_the_trail(db: Engine) -> None:
     async def peak_of_verifying() -> int:
         tracemalloc.start()

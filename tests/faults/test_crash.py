@@ -17,7 +17,7 @@ from tests.live import running
 from tests.postgres import Server
 from tests.proxy import proxied
 
-pytestmark = [pytest.mark.direct, pytest.mark.long]
+pytestmark = pytest.mark.direct
 
 
 async def down_and_up(server: Server, load: Load, down: Callable[[], None]) -> float:
@@ -64,13 +64,10 @@ async def test_fifty_crashes_and_the_chain_is_intact(server: Server) -> None:
     assert count.acknowledged > 1000
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("how", "seconds"),
-    [
-        ("packets dropped", 6),
-        pytest.param("packets dropped", 30, marks=pytest.mark.long),
-        pytest.param("server stopped", 30, marks=pytest.mark.long),
-    ],
+    [("packets dropped", 30), ("server stopped", 30)],
 )
 async def test_silence_ends_every_request_in_time(server: Server, how: str, seconds: int) -> None:
     async with proxied(server.url()) as (proxy, through):

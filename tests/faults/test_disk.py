@@ -18,7 +18,7 @@ from main import create_app
 from tests.conftest import PASSWORD, browser, enter, in_database, missing, point_at
 from tests.postgres import Server
 
-pytestmark = [pytest.mark.direct, pytest.mark.long]
+pytestmark = pytest.mark.direct
 
 
 @pytest.fixture

@@ -16,7 +16,7 @@ from tests.faults.load import under_load
 from tests.live import Live, running
 from tests.postgres import Server, free_port
 
-pytestmark = pytest.mark.long
+pytestmark = pytest.mark.any_version
 
 KILLS = 3
 

@@ -14,15 +14,28 @@ import pytest
 
 from tests.conftest import ROOT, run_piccolo
 
-pytestmark = [pytest.mark.any_version, pytest.mark.long]
+pytestmark = pytest.mark.any_version
 TABLES = "SELECT count(*) FROM pg_tables WHERE schemaname = 'public' AND tablename <> 'migration'"
+MIGRATING = """
+    SELECT count(*) FROM pg_stat_activity
+    WHERE datname = current_database() AND xact_start IS NOT NULL AND pid <> pg_backend_pid()
+"""
+EMPTY = "DROP SCHEMA public CASCADE; CREATE SCHEMA public"
+
+
+async def is_migrating(connection: asyncpg.Connection, expected: bool) -> None:
+    async with asyncio.timeout(20):
+        while bool(await connection.fetchval(MIGRATING)) != expected:
+            await asyncio.sleep(0.005)
 
 
 @pytest.mark.parametrize("kills", [3, pytest.param(20, marks=pytest.mark.long)])
 async def test_a_migration_that_is_killed_leaves_all_or_nothing(empty_url: str, kills: int) -> None:
     piccolo = str(Path(sys.executable).parent / "piccolo")
+    connection = await asyncpg.connect(empty_url, statement_cache_size=0)
     states = []
     for _ in range(kills):
+        await connection.execute(EMPTY)
         process = subprocess.Popen(
             [piccolo, "home", "migrate"],
             cwd=ROOT,
@@ -30,17 +43,17 @@ async def test_a_migration_that_is_killed_leaves_all_or_nothing(empty_url: str, 
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
         )
-        await asyncio.sleep(random.uniform(0.4, 1.2))
+        await is_migrating(connection, True)
+        await asyncio.sleep(random.uniform(0, 0.15))
         process.kill()
         process.wait()
-        connection = await asyncpg.connect(empty_url, statement_cache_size=0)
+        await is_migrating(connection, False)
         states.append(await connection.fetchval(TABLES))
-        await connection.close()
     done = await asyncio.to_thread(run_piccolo, empty_url, "home", "migrate")
     assert done.returncode == 0, done.stderr
     done = await asyncio.to_thread(run_piccolo, empty_url, "home", "verify")
     assert done.stdout == "the schema is as declared\n"
-    connection = await asyncpg.connect(empty_url, statement_cache_size=0)
     assert set(states) <= {0, await connection.fetchval(TABLES)}
+    assert 0 in states, "no kill hit the middle"
     await connection.close()
     print(f"R13: {kills} kills, {states.count(0)} of them before the commit")

@@ -26,7 +26,7 @@ from tests.conftest import all_given_back, browser, enter
 from tests.faults.load import SLACK
 from tests.proxy import proxied
 
-pytestmark = [pytest.mark.direct, pytest.mark.any_version, pytest.mark.long]
+pytestmark = [pytest.mark.direct, pytest.mark.any_version]
 BACKENDS = """
     SELECT count(*) FILTER (WHERE state = 'idle in transaction') AS idle_in_transaction,
            count(*) FILTER (WHERE application_name = 'groundwork') AS pooled
@@ -152,6 +152,7 @@ async def test_requests_that_are_cancelled_leave_nothing_behind(
     assert after <= before
 
 
+@pytest.mark.long
 async def test_a_thousand_health_checks_a_second_while_packets_are_dropped(url: str) -> None:
     async with proxied(url) as (proxy, through):
         db = Engine(Settings(database_url=through))

@@ -12,7 +12,7 @@ from tests.live import Live, running
 from tests.postgres import Server, free_port
 from tests.proxy import proxied
 
-pytestmark = [pytest.mark.direct, pytest.mark.long]
+pytestmark = pytest.mark.direct
 
 
 async def exit_of(live: Live) -> float:

@@ -22,7 +22,7 @@ from tests.live import Live
 from tests.postgres import Server
 from tests.proxy import proxied
 
-pytestmark = [pytest.mark.direct, pytest.mark.long]
+pytestmark = pytest.mark.direct
 CANARY = "canary-st4rt"
 
 

@@ -1,7 +1,7 @@
 """R7 for sync runs: a process dies, falls asleep or multiplies in mid-run; the history stays true.
 
-The short ones wait seconds where the application waits a minute, see tests/sync_history/worker.py;
-those marked long have the application's own times.
+Those with a SHORT lease wait seconds where the application waits a minute, see
+tests/sync_history/worker.py.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from sync_history.tables import SyncRun
 from tests.conftest import ROOT, enter
 from tests.live import running
 
-pytestmark = pytest.mark.long
+pytestmark = pytest.mark.any_version
 
 EXAMPLES = "tests.sync_history.examples"
 SHORT, REAL = 3, 45  # seconds of lease
@@ -75,6 +75,7 @@ async def test_kill_9_in_mid_run(url: str, db: Engine, lease: float) -> None:
             await the_run("slow", "running", after=run.id)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("pooler", ["none", "transaction"])
 async def test_without_a_scheduler_the_next_start_closes_it(
     url: str, db: Engine, pooler: str, monkeypatch: pytest.MonkeyPatch
@@ -93,9 +94,8 @@ async def test_without_a_scheduler_the_next_start_closes_it(
     assert closed.status == "failed"
 
 
-@pytest.mark.parametrize(
-    ("lease", "asleep"), [(SHORT, 8), pytest.param(REAL, 120, marks=pytest.mark.long)]
-)
+@pytest.mark.long
+@pytest.mark.parametrize(("lease", "asleep"), [(SHORT, 8), (REAL, 120)])
 async def test_a_zombie_is_fenced(
     url: str, db: Engine, member: User, lease: float, asleep: float
 ) -> None:
@@ -122,6 +122,7 @@ async def test_a_zombie_is_fenced(
     assert await writes <= 100
 
 
+@pytest.mark.long
 async def test_sigterm_ends_a_run_of_the_server_in_time(
     url: str, db: Engine, administrator: User
 ) -> None:
@@ -138,7 +139,13 @@ async def test_sigterm_ends_a_run_of_the_server_in_time(
     assert "Traceback" not in said
 
 
-@pytest.mark.parametrize("seconds", [8, pytest.param(600, marks=pytest.mark.long)])
+@pytest.mark.parametrize(
+    "seconds",
+    [
+        pytest.param(8, marks=pytest.mark.long),
+        pytest.param(600, marks=pytest.mark.soak),
+    ],
+)
 async def test_four_schedulers_run_each_due_time_once(url: str, db: Engine, seconds: int) -> None:
     with ExitStack() as stack:
         for _ in range(4):

@@ -144,6 +144,7 @@ def test_the_application_starts_before_its_database_and_finds_it_later() -> None
     server.remove()
 
 
+@pytest.mark.any_version
 async def test_the_application_starts_while_packets_are_dropped(url: str) -> None:
     async with proxied(url) as (proxy, through):
         proxy.drop()

@@ -385,6 +385,7 @@ async def test_a_process_that_was_silent_too_long_gives_up_by_itself(
     assert run.error_message.startswith("Its process had no contact with the database")
 
 
+@pytest.mark.direct
 async def test_a_free_lock_proves_death_sooner(
     registered: Register, db: Engine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
