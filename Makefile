@@ -15,10 +15,10 @@ test: $(STAMP)  ## run the test suite
 	@$(BIN)/pytest --numprocesses auto
 
 pooler: $(STAMP)  ## run it through PgBouncer in transaction mode
-	@TEST_THROUGH=pgbouncer $(BIN)/pytest --numprocesses auto --ignore tests/browser
+	@TEST_THROUGH=pgbouncer $(BIN)/pytest --numprocesses 4 --ignore tests/browser
 
 faults: $(STAMP)  ## inject every fault many times
-	@$(BIN)/pytest -m long --numprocesses auto --dist worksteal -rP
+	@$(BIN)/pytest -m long --numprocesses 4 --dist worksteal -rP
 
 soak: $(STAMP)  ## random faults for SOAK_SECONDS (1800), then look for leaks
 	@$(BIN)/pytest -m soak --capture no

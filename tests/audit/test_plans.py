@@ -18,7 +18,7 @@ from audit.summary import count_sealed
 from audit.tables import AuditLog
 from home.engine import Engine
 from home.tables import User
-from tests.conftest import Place, copy_of, point_at, sign_in
+from tests.conftest import Place, copy_of, in_database, point_at, sign_in
 
 FILL = """
     INSERT INTO audit_logs (actor, action, resource, resource_id, is_admin_action, created_at)
@@ -46,13 +46,14 @@ async def long_template(
 ) -> AsyncIterator[str]:
     """A database with much in it, made once."""
     async with copy_of(template, place, maintenance) as url:
-        connection = await asyncpg.connect(url)
+        name = urlsplit(url).path[1:]
+        connection = await asyncpg.connect(in_database(place.direct, name))
         await connection.execute("SET session_replication_role = replica")  # no records of these
         await connection.execute(FILL)
         await connection.execute(MORE)
         await connection.execute("VACUUM ANALYZE")
         await connection.close()
-        yield urlsplit(url).path[1:]
+        yield name
 
 
 @pytest.fixture
