@@ -91,7 +91,7 @@ def create_app(settings: Settings, db: Engine) -> Starlette:
                 allowed_networks=settings.allowed_networks,
                 allowed_hosts=settings.allowed_hosts,
             ),
-            Middleware(RememberWrites, db=db),
+            *([Middleware(RememberWrites, db=db)] if db.replica else []),
             Middleware(ErrorMiddleware),
         ],
         exception_handlers={HTTPException: http_error},
@@ -234,6 +234,7 @@ def serve() -> None:
     except CannotLoad as error:
         sys.exit(str(error))
     gc.freeze()  # what was imported stays: the collector need not look through it again and again
+    gc.set_threshold(20_000, 20, 20)  # nor so often: a request leaves next to nothing for it
     uvicorn.run(
         app,
         host=SETTINGS.listen_host,

@@ -13,9 +13,10 @@ from pydantic import (
     RootModel,
     ValidationError,
 )
+from pydantic_core import to_json
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
-from starlette.responses import JSONResponse
+from starlette.responses import Response
 
 Model = TypeVar("Model", bound=BaseModel)
 
@@ -121,6 +122,7 @@ async def body_of(request: Request, model: type[Model], if_empty: bytes = b"") -
         ) from None
 
 
-def answer(content: dict[str, Any], status: int = 200, **headers: str) -> JSONResponse:
+def answer(content: dict[str, Any], status: int = 200, **headers: str) -> Response:
     """What nobody may store, as JSON."""
-    return JSONResponse(content, status, headers=NO_STORE | headers)
+    body = to_json(content)
+    return Response(body, status, NO_STORE | headers, "application/json")

@@ -61,9 +61,7 @@ class Preferences:
 
 async def read(db: Any, user_id: int) -> Preferences:
     """What is stored, or an empty object."""
-    async with db.connection() as connection:
-        row = await connection.fetchrow(READ, user_id)
-        return Preferences(*(row or await connection.fetchrow(NOTHING, EMPTY)))
+    return Preferences(*(await db.fetchrow(READ, user_id) or await db.fetchrow(NOTHING, EMPTY)))
 
 
 async def replace_own(db: Any, sid: str, content: Any, etag: str | None) -> Preferences | None:
@@ -73,8 +71,7 @@ async def replace_own(db: Any, sid: str, content: Any, etag: str | None) -> Pref
         None where that is not all there is to it, and `replace` has to say why.
     """
     text, actor = _rendered(content), current_actor() or Actor("anonymous")
-    async with db.connection() as connection:
-        row = await connection.fetchrow(REPLACE_OWN, actor_json(actor), sid, text, etag)
+    row = await db.fetchrow(REPLACE_OWN, actor_json(actor), sid, text, etag)
     return Preferences(*row) if row else None
 
 
@@ -89,8 +86,7 @@ async def replace(db: Any, user_id: int, content: dict[str, Any], etag: str | No
         TooLarge: the object is too large.
     """
     text, actor = _rendered(content), current_actor()
-    async with db.connection() as connection:
-        row = await connection.fetchrow(UPSERT, actor and actor_json(actor), user_id, text, etag)
+    row = await db.fetchrow(UPSERT, actor and actor_json(actor), user_id, text, etag)
     if row is None:
         raise Changed
     return Preferences(*row)

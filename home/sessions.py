@@ -102,13 +102,12 @@ def digest(token: str) -> str:
 
 async def authenticate(db: Any, token: str) -> SignedIn | None:
     """Whose session a token opens; from here on, what happens is that person's doing."""
-    async with db.connection() as connection:
-        row = await connection.fetchrow(AUTHENTICATE, digest(token))
-        if row is None:
-            return None
-        if row["is_stale"]:
-            with suppress(asyncpg.InsufficientResourcesError):  # reading goes on with a full disk
-                await connection.execute(TOUCH, row["sid"])
+    row = await db.fetchrow(AUTHENTICATE, digest(token))
+    if row is None:
+        return None
+    if row["is_stale"]:
+        with suppress(asyncpg.InsufficientResourcesError):  # reading goes on with a full disk
+            await db.fetchrow(TOUCH, row["sid"])
     found = SignedIn(*list(row.values())[:-1])
     identify(found.email, found.id)
     return found
