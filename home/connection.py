@@ -81,7 +81,6 @@ class ObservedConnection(asyncpg.Connection):
     slow_query_ms = 1_000
     timings = Timings()
     left_state = False
-    is_settled = False  # its last statement ended well, and no transaction is open
     _told: Actor | Literal["unknown"] | None = "unknown"  # whom the transaction names
     _turn: asyncio.Lock | None = None
 
@@ -91,7 +90,6 @@ class ObservedConnection(asyncpg.Connection):
         if self._turn is None:
             self._turn = asyncio.Lock()
         async with self._turn:
-            self.is_settled = False
             if leaves_state(sql):
                 self.left_state = True
             started = time.perf_counter()
@@ -100,9 +98,7 @@ class ObservedConnection(asyncpg.Connection):
                     self._told = "unknown"
                 elif self._told is not current_actor():
                     await self._tell(current_actor())
-                result = await run(sql, *args, **options)
-                self.is_settled = not self.is_in_transaction()
-                return result
+                return await run(sql, *args, **options)
             except Exception as error:
                 if not is_lost_connection(error):
                     raise

@@ -117,15 +117,19 @@ class Engine(PostgresEngine):
             self._lent -= 1
             raise
 
-    async def release(self, connection: Any) -> None:
-        """Give a connection back; never fails, never waits long, survives cancellation."""
+    async def release(self, connection: Any, limit: float | None = 1) -> None:
+        """Give a connection back; never fails, never waits long, survives cancellation.
+
+        Args:
+            limit: in seconds; None where nothing is left to end, since a timer costs as much as
+                JSON does.
+        """
         try:
             if self.pool is None:
                 await asyncio.shield(connection.close(timeout=1))
             else:
                 self._lent -= 1
-                # Nothing can take long where nothing is left to end; a timer costs as much as JSON.
-                await self.pool.release(connection, timeout=None if connection.is_settled else 1)
+                await self.pool.release(connection, timeout=limit)
         except Exception as error:
             log.debug("release_failed", error=type(error).__name__)
             connection.terminate()
@@ -192,9 +196,12 @@ class Engine(PostgresEngine):
                 return await connection.fetchrow(sql, *args)
         connection = await self.acquire()
         try:
-            return await connection.fetchrow(sql, *args)
-        finally:
+            row = await connection.fetchrow(sql, *args)
+        except BaseException:
             await self.release(connection)
+            raise
+        await self.release(connection, None)
+        return row
 
     @asynccontextmanager
     async def reading(self) -> AsyncIterator[Any]:
