@@ -149,8 +149,8 @@ def regular_jobs(settings: Settings) -> list[Coroutine[Any, Any, None]]:
         key = settings.audit_seal_key
         keys = SealKeys(key.get_secret_value() if key else None)
         jobs.append(seal_regularly(keys, settings.audit_seal_interval))
-    if settings.sync_scheduler and settings.sources:
-        jobs.append(schedule())
+    if settings.sources:
+        jobs.append(schedule(settings.sync_scheduler))
     return jobs
 
 

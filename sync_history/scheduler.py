@@ -29,14 +29,18 @@ EPOCH = datetime(1970, 1, 1, tzinfo=UTC)  # from where `every` counts, as runs.S
 log = structlog.get_logger("groundwork.sync")
 
 
-async def schedule() -> None:
-    """Start what is due, until cancelled. Runs that it started go on: see runner.close."""
+async def schedule(starts: bool = True) -> None:
+    """Start what is due, until cancelled. Runs that it started go on: see runner.close.
+
+    Args:
+        starts: else it only closes runs whose process is gone.
+    """
     await asyncio.sleep(PAUSE_SECONDS)
     module = await asyncio.to_thread(importlib.import_module, "apscheduler.schedulers.asyncio")
     # One look makes up for several that were missed, however late it comes.
     habits = {"coalesce": True, "max_instances": 1, "misfire_grace_time": None}
     scheduler = module.AsyncIOScheduler(timezone=UTC, job_defaults=habits)
-    automatic = [source for source in sources().values() if source.every is not None]
+    automatic = [each for each in sources().values() if starts and each.every is not None]
     looking = set[asyncio.Task[None]]()
 
     async def job(work: Callable[..., Awaitable[None]], *args: Any) -> None:

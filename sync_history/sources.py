@@ -17,7 +17,7 @@ from audit.cli import CommandError
 from audit.context import storable
 
 NAME = re.compile(r"[a-z0-9][a-z0-9_.-]{0,99}")
-KEPT = {"failures": 100, "notes": 1_000}  # the first of them; all are counted
+KEPT = {"failures": 500, "notes": 1_000}  # the first of them; all are counted
 LONGEST_TEXT = 500  # characters
 LARGEST = 2**31 - 1  # that the columns hold
 

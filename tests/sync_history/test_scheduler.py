@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 
 import pytest
 
@@ -30,8 +30,8 @@ HOURLY = Source("hourly", nothing, HOUR)
 
 
 @asynccontextmanager
-async def scheduling() -> AsyncIterator[None]:
-    task = asyncio.create_task(scheduler.schedule())
+async def scheduling(starts: bool = True) -> AsyncIterator[None]:
+    task = asyncio.create_task(scheduler.schedule(starts))
     try:
         yield
     finally:
@@ -150,19 +150,24 @@ async def test_what_it_is_about_to_start_is_begun_before_it_ends(
     assert looked.is_set()
 
 
-@pytest.mark.parametrize(
-    ("options", "expected"),
-    [
-        ({"sync_sources": ("crm",)}, True),
-        ({"sync_sources": ()}, False),
-        ({"sync_sources": ("crm",), "sync_scheduler": False}, False),
-    ],
-)
-def test_the_server_schedules_unless_it_is_told_not_to(
-    options: dict[str, object], expected: bool
-) -> None:
-    jobs = regular_jobs(Settings.model_validate(options))
+@pytest.mark.parametrize("sources", [("crm",), ()])
+def test_the_server_looks_after_runs_where_there_are_sources(sources: tuple[str, ...]) -> None:
+    jobs = regular_jobs(Settings.model_validate({"sync_sources": sources}))
     names = [repr(job).split()[2] for job in jobs]
     for job in jobs:
         job.close()
-    assert ("schedule" in names) == expected
+    assert ("schedule" in names) == bool(sources)
+
+
+async def test_one_that_is_told_not_to_start_runs_closes_dead_ones_all_the_same(
+    db: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(scheduler, "sources", lambda: {"hourly": HOURLY})
+    monkeypatch.setattr(scheduler, "PAUSE_SECONDS", 0)
+    dead = SyncRun(source="crm", status="running", heartbeat_at=datetime(2026, 1, 1, tzinfo=UTC))
+    await dead.save()
+    async with scheduling(starts=False), asyncio.timeout(10):
+        while (await stored(dead.id)).status != "failed":
+            await asyncio.sleep(0.05)
+        await asyncio.sleep(0.3)
+    assert await SyncRun.count() == 1, "it started a run"
