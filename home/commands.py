@@ -21,7 +21,7 @@ from home.tables import User, normalise_email
 
 FIRST_EMAIL = "admin@example.com"
 NO_ADDRESS = "this is not an e-mail address"
-INPUT_ENDED = "the input ended; nothing was created"
+INPUT_ENDED = "the input ended; nothing was changed"
 
 
 class EmailTaken(CommandError):
@@ -84,6 +84,23 @@ async def create_user(
 
 
 @command
+async def set_password(email: str, password_stdin: bool = False) -> None:
+    """Give a person another password, which ends their sessions: for who forgot it, and who came
+    from a directory. It is asked for, or read from standard input; it is never an argument.
+
+    :param email: whose password
+    :param password_stdin: read the password from standard input (--password-stdin works too)
+
+    """
+    user_id = await _find(email)
+    try:
+        await User.update_password(user_id, _read_password(password_stdin))
+    except passwords.PasswordRefused as error:
+        raise CommandError(str(error)) from None
+    print(f"{normalise_email(email)} has another password, and no sessions")
+
+
+@command
 async def setup() -> None:
     """Migrate, and make the first administrator if there is no account yet. The password is printed
     this once. Run again, it changes nothing."""
@@ -139,14 +156,15 @@ async def revoke_sessions(email: str = "", everybody: bool = False) -> None:
     """
     if bool(email) == everybody:
         raise WrongOption("give either --email=... or --everybody")
-    user_id = None
-    if email:
-        address = normalise_email(email)
-        found = await User.select(User.id).where(User.email == address)
-        if not found:
-            raise CommandError("there is no account with this e-mail address")
-        user_id = found[0]["id"]
+    user_id = await _find(email) if email else None
     print(f"ended {await accounts.revoke_sessions(user_id)} sessions")
+
+
+async def _find(email: str) -> int:
+    found = await User.select(User.id).where(User.email == normalise_email(email)).first()
+    if found is None:
+        raise CommandError("there is no account with this e-mail address")
+    return cast(int, found["id"])
 
 
 async def _create(email: str, password: str, **columns: Any) -> None:
@@ -166,7 +184,7 @@ def _read_password(from_stdin: bool) -> str:
         return _read_line().rstrip("\r\n")
     password = _ask("Password: ", secret=True)
     if _ask("Password again: ", secret=True) != password:
-        raise CommandError("the two passwords differ; nothing was created")
+        raise CommandError("the two passwords differ; nothing was changed")
     return password
 
 
@@ -174,7 +192,7 @@ def _read_line() -> str:
     try:
         line = sys.stdin.readline()
     except UnicodeDecodeError:
-        raise CommandError("the password is not UTF-8 text; nothing was created") from None
+        raise CommandError("the password is not UTF-8 text; nothing was changed") from None
     if not line:
         raise CommandError(INPUT_ENDED)
     return line

@@ -134,6 +134,18 @@ async def remove_second_factor(request: Request, data: Person) -> str:
 
 
 @told
+async def give_password(request: Request, data: Person) -> str:
+    if not _is_superuser(request):
+        raise ValueError("Only superusers give people another password.")
+    person = await find(request, data.email)
+    if person.id == request.user.user_id:
+        raise ValueError("Change your own password with the old one, in the menu at the top.")
+    password = secrets.token_urlsafe(12)
+    await User.update_password(person.id, password)
+    return f"{person.email} has been signed out. New password, shown only now: {password}"
+
+
+@told
 async def create_person(request: Request, data: NewPerson) -> str:
     if (data.is_admin or data.is_superuser) and not _is_superuser(request):
         raise ValueError("Only superusers appoint administrators.")
@@ -166,6 +178,14 @@ def home_forms() -> list[FormConfig]:
             pydantic_model=NewPerson,
             endpoint=create_person,
             description="Makes an approved account, with a first password that is shown once.",
+            form_group=GROUP,
+        ),
+        FormConfig(
+            name="Give a new password",
+            pydantic_model=Person,
+            endpoint=give_password,
+            description="For somebody who forgot theirs, or came from the directory without one."
+            " Make sure it is them. Their sessions end at once.",
             form_group=GROUP,
         ),
         FormConfig(

@@ -11,6 +11,7 @@ from home.commands import (
     reset,
     revoke_sessions,
     seed,
+    set_password,
     setup,
     verify,
 )
@@ -26,6 +27,7 @@ APP_CONFIG = AppConfig(
         migrate,
         verify,
         create_user,
+        set_password,
         setup,
         seed,
         reset,

@@ -18,9 +18,14 @@ from tests.postgres import Server, find_binaries
 ROOT = Path(__file__).resolve().parent.parent
 PICTURES = {
     "users": ("/admin/#/users", "Showing"),
+    "form": ("/admin/#/forms/approve-a-person", "Lets somebody in"),
     "trail": ("/admin/#/audit_logs", "Showing"),
     "overview": ("/", "Audit trail"),
 }
+PEOPLE = """email,display_name,organization
+grace@example.com,Grace,Compilers
+hedy@example.com,Hedy,Radio
+"""
 
 
 async def take(address: str) -> None:
@@ -37,7 +42,7 @@ async def take(address: str) -> None:
         for name, (path, text) in PICTURES.items():
             await page.goto(address + path)
             await page.get_by_text(text).first.wait_for()
-            await page.screenshot(path=ROOT / "docs" / f"{name}.png")
+            await page.screenshot(path=ROOT / "docs" / f"{name}.png", full_page=path == "/")
         await browser.close()
 
 
@@ -48,12 +53,13 @@ def main() -> None:
     server = Server(binaries)
     server.start()
     try:
-        url = server.url()
+        url, people = server.url(), server.folder / "people.csv"
+        people.write_text(PEOPLE)
         piccolo = str(Path(sys.executable).parent / "piccolo")
-        for command in ("migrate", "seed"):
-            env = {**os.environ, "DATABASE_URL": url}
-            subprocess.run([piccolo, "home", command], cwd=ROOT, env=env, check=True)
-        with running(url) as live:
+        env = {**os.environ, "DATABASE_URL": url, "DIRECTORY_URL": str(people)}
+        for command in ("home migrate", "home seed", "sync_history run directory", "audit seal"):
+            subprocess.run([piccolo, *command.split()], cwd=ROOT, env=env, check=True)
+        with running(url, DIRECTORY_URL=str(people)) as live:
             asyncio.run(take(live.address))
     finally:
         server.remove()

@@ -179,14 +179,14 @@ async def test_what_breaks_a_rule_is_refused_in_one_line(url: str, administrator
 async def test_a_password_that_never_comes_creates_nothing(url: str) -> None:
     ask = partial(run_piccolo, url, "home", "create_user", ADA)
     for done in at_once(partial(ask, "--password-stdin"), partial(ask, "--password_stdin")):
-        assert the_one_line(done) == "The input ended; nothing was created"
+        assert the_one_line(done) == "The input ended; nothing was changed"
     assert await emails() == []
 
 
 async def test_a_password_that_cannot_be_decoded_creates_nothing(url: str) -> None:
     arguments = ("home", "create_user", ADA, "--password-stdin")
     done = run_piccolo(url, *arguments, stdin=f"{PASSWORD} ä\n", PYTHONIOENCODING="ascii")
-    assert the_one_line(done) == "The password is not UTF-8 text; nothing was created"
+    assert the_one_line(done) == "The password is not UTF-8 text; nothing was changed"
     assert await emails() == []
 
 
@@ -229,14 +229,14 @@ async def test_two_passwords_that_differ_create_nothing(terminal: Callable[..., 
     person.type("Password: ", f"{PASSWORD}\n")
     person.type("Password again: ", f"{PASSWORD}!\n")
     assert person.leave() == 1
-    assert person.output.endswith("The two passwords differ; nothing was created\r\n")
+    assert person.output.endswith("The two passwords differ; nothing was changed\r\n")
     assert PASSWORD not in person.output
     assert await emails() == []
 
 
 @pytest.mark.parametrize(
     ("key", "code", "line"),
-    [("\x03", 130, "Interrupted"), ("\x04", 1, "The input ended; nothing was created")],
+    [("\x03", 130, "Interrupted"), ("\x04", 1, "The input ended; nothing was changed")],
 )
 async def test_one_ctrl_c_or_ctrl_d_ends_a_prompt(
     terminal: Callable[..., Terminal], key: str, code: int, line: str
@@ -318,6 +318,18 @@ async def test_without_tables_a_command_names_the_one_to_run_first(empty_url: st
     assert (done.returncode, done.stdout) == (1, "")
     assert done.stderr.splitlines()[-1] == "The database lacks tables; run piccolo home migrate"
     assert "Traceback" not in done.stderr
+
+
+async def test_another_password_is_set(url: str) -> None:
+    create_user(url, ADA)
+    set_password = ("home", "set_password", "--password-stdin")
+    done = run_piccolo(url, *set_password, ADA, stdin="another good phrase\n")
+    assert done.stdout == "ada@example.com has another password, and no sessions\n"
+    done = run_piccolo(url, *set_password, ADA, stdin="short\n")
+    assert "15 to 128 characters" in the_one_line(done)
+    done = run_piccolo(url, *set_password, "--email=x@example.com", stdin="another phrase\n")
+    assert the_one_line(done) == "There is no account with this e-mail address"
+    assert await User.login("ada@example.com", "another good phrase") is not None
 
 
 @pytest.mark.parametrize("name", ["migrate", "create_user", "reset"])

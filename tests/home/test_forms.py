@@ -85,7 +85,7 @@ async def test_disabling_is_reversible(olga: httpx.AsyncClient, member: User) ->
     "form",
     [
         "approve-a-person", "reject-a-person", "disable-a-person", "enable-a-person",
-        "revoke-sessions", "remove-a-second-factor",
+        "revoke-sessions", "remove-a-second-factor", "give-a-new-password",
     ],
 )  # fmt: skip
 async def test_only_superusers_decide_about_administrators(
@@ -152,6 +152,22 @@ async def test_a_lost_phone(ada: httpx.AsyncClient, member: User) -> None:
     await AuthenticatorSecret(user_id=member.id, secret="x", recovery_codes=[]).save()
     assert (await send(ada, "remove-a-second-factor", email=member.email))[0] == 200
     assert not await AuthenticatorSecret.exists()
+
+
+async def test_only_superusers_give_passwords(olga: httpx.AsyncClient, member: User) -> None:
+    assert (await send(olga, "give-a-new-password", email=member.email))[0] == 422
+    assert await User.login(member.email, PASSWORD) == member.id
+
+
+async def test_a_forgotten_password(ada: httpx.AsyncClient, member: User) -> None:
+    await Session.create_session(member.id)
+    status, told = await send(ada, "give-a-new-password", email=member.email)
+    assert status == 200
+    assert await User.login(member.email, told.rsplit(" ", 1)[1]) == member.id
+    assert not await Session.exists().where(Session.user_id == member.id)
+    assert await User.login(member.email, PASSWORD) is None
+    status, told = await send(ada, "give-a-new-password", email="ada@example.com")
+    assert (status, "with the old one" in told) == (422, True)
 
 
 async def test_the_trail_is_exported_and_that_is_recorded(ada: httpx.AsyncClient) -> None:
