@@ -1,4 +1,4 @@
-"""P4: the audit list of the back office, and the overview, ten million rows against ten thousand."""
+"""P4: audit list and overview of the back office, ten million rows against ten thousand."""
 
 from __future__ import annotations
 
@@ -86,9 +86,8 @@ def _fill(bench: Bench, url: str, rows: int) -> str:
         )
     database = url.rpartition("/")[2]
     bench.server.query(FILL.format(rows=rows), database)
-    subprocess.run(
-        [programs.piccolo(), "audit", "seal"], env=variables, check=True, stdout=subprocess.DEVNULL
-    )
+    seal = [programs.piccolo(), "audit", "seal"]  # the overview counts sealed rows once
+    subprocess.run(seal, env=variables, check=True, stdout=subprocess.DEVNULL)
     bench.server.query("VACUUM ANALYZE", database)
     return password
 
