@@ -120,9 +120,7 @@ class Engine(PostgresEngine):
     async def release(self, connection: Any, limit: float | None = 1) -> None:
         """Give a connection back; never fails, never waits long, survives cancellation.
 
-        Args:
-            limit: in seconds; None where nothing is left to end, since a timer costs as much as
-                JSON does.
+        Without a `limit` (seconds) it is cheaper: where nothing is left that would have to end.
         """
         try:
             if self.pool is None:
@@ -165,9 +163,6 @@ class Engine(PostgresEngine):
     async def run_ddl(self, ddl: str, in_pool: bool = True) -> Any:
         return await self.run_sql(ddl)
 
-    async def _run_in_pool(self, query: str, args: Sequence[Any] | None = None) -> Any:
-        return await self.run_sql(query, *(args or ()))
-
     async def _run_in_new_connection(self, query: str, args: Sequence[Any] | None = None) -> Any:
         return await self.run_sql(query, *(args or ()))
 
@@ -187,10 +182,7 @@ class Engine(PostgresEngine):
             return await connection.fetch(sql, *args)
 
     async def fetchrow(self, sql: str, *args: Any) -> Any:
-        """The first row, or None, of a statement that names its actor itself, or needs none.
-
-        The shortest way, for what every request asks.
-        """
+        """The first row, or None: the shortest way, for statements that need no actor."""
         if self._open_transaction() is not None:
             async with self.connection() as connection:
                 return await connection.fetchrow(sql, *args)

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import AsyncIterator, Callable
+from typing import Any
 
 import pytest
 
+from audit.tables import AuditLog
 from home.engine import Engine
 from sync_history import runner, runs
 from sync_history import sources as registry
@@ -49,3 +52,13 @@ async def until(id: int, *status: str) -> SyncRun:
         while (run := await stored(id)).status not in status:
             await asyncio.sleep(0.05)
     return run
+
+
+async def trail_of(id: int) -> list[tuple[str, str, Any]]:
+    """Action, actor and new state of each record of a run."""
+    rows = await AuditLog.select().where(AuditLog.resource_id == str(id)).order_by(AuditLog.id)
+    return [
+        (row["action"], row["actor"], json.loads(row["details"])["after"].get("status"))
+        for row in rows
+        if row["resource"] == "sync_history"
+    ]
