@@ -28,6 +28,7 @@ from home.embedded import EmbeddedServer
 from home.errors import DatabaseUnavailable, PoolTimeout, is_lost_connection, reason_of
 from home.replica import LIMITS, Replica
 from home.settings import ROOT, Settings
+from home.slots import Slots
 from home.transaction import Transaction
 from home.warm import PoolFigures, keep_warm, log_failure
 
@@ -55,8 +56,7 @@ class Engine(PostgresEngine):
         self.embedded = None if database else EmbeddedServer(ROOT / ".data")
         self.replica: Replica | None = None
         self.timings = Timings()
-        self._waiting = 0
-        self._lent = 0
+        self._slots = self._new_slots()
         self.is_closed = False
         self._warm: asyncio.Task[None] | None = None
         nodes: dict[str, PostgresEngine] = {}
@@ -93,29 +93,22 @@ class Engine(PostgresEngine):
             if self.is_closed:
                 raise DatabaseUnavailable("shutting_down")
             return await self.get_new_connection()
-        self._waiting += 1
+        slots, pool = self._slots, self.pool
         try:
-            if not self.is_full():  # at once, or as soon as it is connected
-                return await self._lend(self.pool)
-            async with asyncio.timeout(self.settings.db_connection_timeout_ms / 1000):
-                return await self._lend(self.pool)
+            await slots.take()
         except TimeoutError as error:
             full = self.figures().in_use >= self.settings.db_pool_max
             raise (PoolTimeout() if full else DatabaseUnavailable("timeout")) from error
-        except asyncpg.InterfaceError as error:
-            if is_lost_connection(error):
+        try:  # at once, or as soon as it is connected, for which `connect` has a limit
+            return await pool.acquire()
+        except BaseException as error:
+            slots.give()
+            if isinstance(error, asyncpg.InterfaceError) and is_lost_connection(error):
                 raise DatabaseUnavailable("shutting_down") from error
             raise
-        finally:
-            self._waiting -= 1
 
-    async def _lend(self, pool: Any) -> Any:
-        self._lent += 1
-        try:
-            return await pool.acquire()  # its own timeout would make a task each time
-        except BaseException:
-            self._lent -= 1
-            raise
+    def _new_slots(self) -> Slots:
+        return Slots(self.settings.db_pool_max, self.settings.db_connection_timeout_ms / 1000)
 
     async def release(self, connection: Any, limit: float | None = 1) -> None:
         """Give a connection back; never fails, never waits long, survives cancellation.
@@ -125,9 +118,11 @@ class Engine(PostgresEngine):
         try:
             if self.pool is None:
                 await asyncio.shield(connection.close(timeout=1))
-            else:
-                self._lent -= 1
+                return
+            try:
                 await self.pool.release(connection, timeout=limit)
+            finally:
+                self._slots.give()
         except Exception as error:
             log.debug("release_failed", error=type(error).__name__)
             connection.terminate()
@@ -219,7 +214,7 @@ class Engine(PostgresEngine):
             log.warning("pool_exists")
             return
         self.is_closed = False
-        self._lent = 0
+        self._slots = self._new_slots()
         self.pool = await create_pool(self.settings, self._connect_for_pool, **kwargs)
         if self.is_replica:
             return
@@ -254,10 +249,10 @@ class Engine(PostgresEngine):
 
     def is_full(self) -> bool:
         """Whether the next one has to wait for a connection."""
-        return self._lent >= self.settings.db_pool_max
+        return not self._slots.free
 
     def figures(self) -> PoolFigures:
         """The pool now."""
         size = self.pool.get_size() if self.pool else 0
         idle = self.pool.get_idle_size() if self.pool else 0
-        return PoolFigures(size, idle, size - idle, self._waiting, self.settings.db_pool_max)
+        return PoolFigures(size, idle, size - idle, self._slots.waiting, self.settings.db_pool_max)
