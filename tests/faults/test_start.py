@@ -78,7 +78,7 @@ async def unknown_host(server: Server, admin: asyncpg.Connection, tmp_path: Path
     shutil.copy("/etc/hosts", hosts)
     if os.geteuid() != 0 or shutil.which("unshare") is None:
         missing("the right to mount a file over /etc/hosts", "run it as root")
-    script = f"mount --bind {hosts} /etc/hosts; exec $0 $*"
+    script = f'mount --bind \'{hosts}\' /etc/hosts; exec "$0" "$@"'
 
     async def name_it() -> None:
         with hosts.open("a") as file:
