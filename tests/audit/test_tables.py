@@ -50,6 +50,20 @@ async def test_the_trail_is_append_only(db: Engine, member: User, change: str) -
     assert (await AuditLog.select(), await AuditSeal.count()) == before
 
 
+@pytest.mark.parametrize(
+    "change",
+    ["update audit_logs set actor = 'x'", "truncate audit_logs", "delete from audit_seals"],
+)
+async def test_pruning_opens_the_trail_for_nothing_else(db: Engine, change: str) -> None:
+    await record("something.done")
+    seal = "insert into audit_seals (first_id, last_id, row_count, algorithm, digest) "
+    await db.run_ddl(seal + "values (1, 1, 1, 'sha256', 'x')")
+    with pytest.raises(asyncpg.InsufficientPrivilegeError, match="append-only"):
+        async with db.transaction():
+            await db.run_sql("select set_config('groundwork.audit_prune', 'on', true)")
+            await db.run_sql(change)
+
+
 async def test_an_event_joins_the_transaction(db: Engine) -> None:
     with pytest.raises(ZeroDivisionError):
         async with db.transaction():

@@ -4,12 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import os
+import sys
+import threading
+from typing import Any
 
 import asyncpg
 import httpx
 import pytest
+from argon2 import PasswordHasher, extract_parameters
 from piccolo.apps.user.tables import BaseUser
 
+from audit.tables import AuditLog
 from home import passwords
 from home.engine import Engine
 from home.tables import Session, User
@@ -132,16 +138,36 @@ async def test_changing_the_password_in_the_admin(
 @pytest.mark.parametrize(
     ("password", "is_admin"),
     [
-        ("short", False),
+        ("seven c", False),
         ("x" * 129, False),
-        ("eleven char", True),
+        ("x" * 129, True),
+        ("fourteen chars", True),
         ("\x00" * 9, False),
         ("Football1", False),
+        ("11234567", False),  # the last one of the list
     ],
 )
 def test_passwords_that_break_a_rule(password: str, is_admin: bool) -> None:
     with pytest.raises(passwords.PasswordRefused):
         passwords.check(password, is_admin=is_admin)
+
+
+@pytest.mark.parametrize(
+    ("password", "is_admin"),
+    [("eight ch", False), ("fifteen charact", True), ("x" * 128, False), ("x" * 128, True)],
+)
+def test_passwords_that_just_keep_to_the_rules(password: str, is_admin: bool) -> None:
+    passwords.check(password, is_admin=is_admin)
+
+
+@pytest.mark.parametrize("right", ["is_admin", "is_superuser"])
+async def test_whoever_has_rights_needs_the_longer_password(db: Engine, right: str) -> None:
+    with pytest.raises(passwords.PasswordRefused):
+        await User.create_user("cy@example.com", "fourteen chars", **{right: True})
+    cy = await User.create_user("cy@example.com", PASSWORD, is_approved=True, **{right: True})
+    with pytest.raises(passwords.PasswordRefused):
+        await User.update_password(cy.id, "fourteen chars")
+    assert await User.login("cy@example.com", PASSWORD) == cy.id
 
 
 async def test_put_and_post_on_users_are_denied(
@@ -221,3 +247,49 @@ async def test_many_guesses_at_once_gain_nothing(client: httpx.AsyncClient, memb
     answers = await asyncio.gather(*[client.post("/api/sign-in", json=body) for _ in range(30)])
     guessed = sum(answer.status_code == 401 for answer in answers)
     assert guessed <= 5 + passwords.HASHES_AT_ONCE
+
+
+async def test_whoever_is_refused_hears_the_same_after_the_same_work(
+    client: httpx.AsyncClient, member: User, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await User.create_user("waits@example.com", PASSWORD)
+    await User.create_user("out@example.com", PASSWORD, is_approved=True, is_disabled=True)
+    verify, work = PasswordHasher.verify, []
+
+    def counted(self: PasswordHasher, stored: str, password: str) -> bool:
+        work.append(extract_parameters(stored))
+        return verify(self, stored, password)
+
+    monkeypatch.setattr(PasswordHasher, "verify", counted)
+    answers: list[Any] = []
+    for name, password in (
+        ("mel", "a wrong password"),
+        ("nobody", PASSWORD),
+        ("waits", PASSWORD),
+        ("out", PASSWORD),
+    ):
+        body = {"email": f"{name}@example.com", "password": password}
+        answer = await client.post("/api/sign-in", json=body)
+        del answer.headers["x-request-id"]
+        answers.append((answer.status_code, dict(answer.headers), answer.json()))
+        assert len(work) == len(answers), name
+    assert answers == [answers[0]] * 4
+    assert answers[0][0] == 401
+    assert work == [work[0]] * 4
+    assert await AuditLog.count().where(AuditLog.action == "sign_in.failed") == 4
+
+
+async def test_how_passwords_are_hashed(member: User) -> None:
+    [stored] = await User.select(User.password_hash)
+    assert stored["password_hash"].startswith("$argon2id$v=19$m=19456,t=2,p=1$")
+    assert passwords.turn().total_tokens == 2
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only there threads have priorities")
+async def test_threads_that_hash_let_everything_else_go_first() -> None:
+    def priority() -> int:
+        return os.getpriority(os.PRIO_PROCESS, threading.get_native_id())
+
+    assert priority() == 0
+    threads = passwords._threads()
+    assert await asyncio.get_running_loop().run_in_executor(threads, priority) == 15

@@ -159,6 +159,15 @@ async def test_only_superusers_give_passwords(olga: httpx.AsyncClient, member: U
     assert await User.login(member.email, PASSWORD) == member.id
 
 
+async def test_only_superusers_take_a_second_factor_away(
+    olga: httpx.AsyncClient, member: User
+) -> None:
+    stored: dict[str, Any] = {"secret": "xchacha20-00", "recovery_codes": ["r"]}
+    await AuthenticatorSecret(user_id=member.id, **stored).save()
+    assert (await send(olga, "remove-a-second-factor", email=member.email))[0] == 422
+    assert await AuthenticatorSecret.is_user_enrolled(member.id)
+
+
 async def test_a_forgotten_password(ada: httpx.AsyncClient, member: User) -> None:
     await Session.create_session(member.id)
     status, told = await send(ada, "give-a-new-password", email=member.email)

@@ -79,10 +79,11 @@ async def test_two_superusers_cannot_remove_each_other_at_once(
         "is_disabled = true",
         "is_approved = false",
         "is_admin = false",
+        "is_superuser = false",
     ],
 )
-async def test_lost_trust_ends_sessions(db: Engine, change: str) -> None:
-    rights = {"is_admin": True, "is_approved": True}
+async def test_lost_trust_ends_sessions(db: Engine, administrator: User, change: str) -> None:
+    rights = {"is_admin": True, "is_superuser": True, "is_approved": True}
     person = await User.create_user("cy@example.com", "a password of cy's", **rights)
     session = await Session.create_session(person.id)
     await db.run_ddl(f"UPDATE users SET display_name = 'Cy' WHERE id = {person.id}")
@@ -142,3 +143,21 @@ async def test_an_address_waits_after_twenty_failures(
     throttled = await attempt(client, member.email, PASSWORD)
     assert throttled.status_code == 429
     assert 290 < int(throttled.headers["retry-after"]) <= 300
+
+
+async def test_the_fifth_failure_makes_an_account_wait_and_no_wait_is_longer_than_15_minutes(
+    client: httpx.AsyncClient, member: User, db: Engine
+) -> None:
+    failed = """
+        INSERT INTO audit_logs (action, resource, resource_id, created_at)
+        SELECT 'sign_in.failed', 'sign_in', $1, now() + interval '1 hour'
+        FROM generate_series(1, $2)
+    """  # an hour ahead: whatever follows the last failure lies there, however slow this test is
+    await db.run_sql(failed, member.email, 4)
+    assert (await attempt(client, member.email, "wrong password")).status_code == 401
+    throttled = await attempt(client, member.email, PASSWORD)
+    assert throttled.status_code == 429
+    assert 3_000 < int(throttled.headers["retry-after"]) <= 3_601
+    await db.run_sql(failed, "nobody@example.com", 40)
+    throttled = await attempt(client, "nobody@example.com", PASSWORD)
+    assert 3_600 < int(throttled.headers["retry-after"]) <= 4_500

@@ -76,6 +76,19 @@ async def test_codes_before_the_one_used_last_are_spent(
     assert await SecondFactor(KEY).accepts(administrator.id, code_of(secret, 1))
 
 
+@pytest.mark.parametrize(
+    ("steps", "fits"), [(-2, False), (-1, True), (0, True), (1, True), (2, False)]
+)
+def test_a_code_fits_one_period_before_and_after(
+    monkeypatch: pytest.MonkeyPatch, steps: int, fits: bool
+) -> None:
+    monkeypatch.setattr(time, "time", lambda: 1_000_000_000.0)
+    secret = pyotp.random_base32()
+    now = 1_000_000_000 // STEP_SECONDS
+    expected = now + steps if fits else None
+    assert second_factor.matching_step(secret, code_of(secret, steps)) == expected
+
+
 async def test_a_recovery_code_works_once(client: httpx.AsyncClient, administrator: User) -> None:
     _, codes = await set_up(administrator)
     assert await attempt(client, codes[3].upper()) == 200
@@ -187,5 +200,8 @@ async def test_administrators_may_be_made_to_have_one(url: str, administrator: U
         assert not await Session.exists()
         mel = {"email": "mel@example.com", "password": PASSWORD}
         assert (await client.post("/api/sign-in", json=mel)).status_code == 200
+        bea = {"email": "bea@example.com", "password": PASSWORD}
+        await User.create_user(bea["email"], PASSWORD, is_superuser=True, is_approved=True)
+        assert (await client.post("/api/sign-in", json=bea)).status_code == 403
         secret, _ = await set_up(administrator)
         assert await attempt(client, code_of(secret)) == 200

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import re
 from datetime import timedelta
 
@@ -97,3 +98,25 @@ async def test_whoever_is_disabled_while_signing_in_is_refused(
     monkeypatch.setattr(User, "login", just_before)
     answer = await sign_in(client, member.email)
     assert (answer.status_code, answer.json()["error"]["code"]) == (401, "unauthorized")
+
+
+@pytest.mark.parametrize(("is_admin", "minutes"), [(False, 30), (True, 15)])
+async def test_use_moves_the_end_as_far_as_signing_in_does(
+    client: httpx.AsyncClient, db: Engine, member: User, is_admin: bool, minutes: int
+) -> None:
+    await User.update({User.is_admin: is_admin}).where(User.id == member.id)
+    await client.post("/api/sign-in", json=MEL)
+    await db.run_sql("UPDATE sessions SET last_seen_at = now() - interval '2 minutes'")
+    await client.get("/api/me")
+    [row] = await db.run_sql("SELECT expire - last_seen_at AS idle FROM sessions")
+    assert row["idle"] == timedelta(minutes=minutes)
+
+
+async def test_a_token_has_256_bits_and_is_another_one_each_time(
+    client: httpx.AsyncClient, member: User
+) -> None:
+    tokens = set()
+    for _ in range(2):
+        await client.post("/api/sign-in", json=MEL)
+        tokens.add(client.cookies["id"])
+    assert [len(base64.urlsafe_b64decode(f"{token}=")) for token in tokens] == [32, 32]
