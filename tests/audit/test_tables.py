@@ -82,3 +82,17 @@ async def test_events_hold_what_text_cannot(db: Engine) -> None:
     assert len(rows[0]["resource_id"]) == 255
     assert all("\N{REPLACEMENT CHARACTER}" in row["details"] for row in rows)
     assert all(row["actor"].startswith("db:") for row in rows)
+
+
+async def test_the_way_round_for_deleted_people_changes_nothing_else(db: Engine) -> None:
+    """The foreign key's SET NULL comes from inside a trigger; so may others."""
+    await record("thing.happened", "things", "1")
+    for statement in (
+        "CREATE TABLE bait (n int)",
+        "CREATE FUNCTION forge() RETURNS trigger LANGUAGE plpgsql AS"
+        " $$ BEGIN UPDATE audit_logs SET user_id = NULL, actor = 'x'; RETURN NEW; END $$",
+        "CREATE TRIGGER forge BEFORE INSERT ON bait FOR EACH ROW EXECUTE FUNCTION forge()",
+    ):
+        await db.run_ddl(statement)
+    with pytest.raises(asyncpg.InsufficientPrivilegeError, match="append-only"):
+        await db.run_ddl("INSERT INTO bait VALUES (1)")

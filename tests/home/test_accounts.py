@@ -290,6 +290,5 @@ async def test_threads_that_hash_let_everything_else_go_first() -> None:
     def priority() -> int:
         return os.getpriority(os.PRIO_PROCESS, threading.get_native_id())
 
-    assert priority() == 0
     threads = passwords._threads()
-    assert await asyncio.get_running_loop().run_in_executor(threads, priority) == 15
+    assert await asyncio.get_running_loop().run_in_executor(threads, priority) > priority()
