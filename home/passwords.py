@@ -24,7 +24,8 @@ Result = TypeVar("Result")
 # OWASP Password Storage Cheat Sheet: argon2id with 19 MiB of memory, 2 iterations, 1 lane.
 HASHER = PasswordHasher(time_cost=2, memory_cost=19_456, parallelism=1)
 MIN_LENGTH, MIN_LENGTH_ADMIN, MAX_LENGTH = 8, 15, 128
-HASHES_AT_ONCE = 2
+# Two at most; one core, if there is another, stays for everything else.
+HASHES_AT_ONCE = max(1, min(2, (os.cpu_count() or 1) - 1))
 STOCK = "pbkdf2_sha256$"  # Piccolo's own hashes, of accounts that come from elsewhere
 MOST_STOCK_ITERATIONS = 10_000_000
 
