@@ -35,12 +35,13 @@ DAILY = """
         UNION ALL
         SELECT (created_at AT TIME ZONE 'UTC')::date, action, count(*)
         FROM audit_logs
-        WHERE id > (SELECT coalesce(max(last_id), 0) FROM audit_daily_counts)
-          AND created_at >= $1
+        WHERE id > $2 AND created_at >= $1
         GROUP BY 1, 2
     ) AS old_and_new
     GROUP BY day, action
 """
+# Asked for by itself: a planner that knows it reads just the rows behind it.
+COUNTED = "SELECT coalesce(max(last_id), 0) AS id FROM audit_daily_counts"
 VERIFIED = """
     SELECT created_at, (details ->> 'intact')::boolean AS intact
     FROM audit_logs WHERE action = 'audit.verify'
@@ -84,7 +85,8 @@ class State:
 async def daily_counts(db: Any, days: Sequence[date]) -> DailyCounts:
     """Count events on the days given."""
     found: dict[str, dict[date, int]] = defaultdict(dict)
-    for row in await db.run_sql(DAILY, days[0]):
+    [counted] = await db.run_sql(COUNTED)
+    for row in await db.run_sql(DAILY, days[0], counted["id"]):
         found[row["action"]][row["day"]] = row["events"]
     return DailyCounts(days, dict(found))
 

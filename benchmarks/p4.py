@@ -93,7 +93,7 @@ def _fill(bench: Bench, url: str, rows: int) -> str:
 
 
 def _sign_in(client: httpx.Client, password: str) -> None:
-    client.get("/admin/")
+    client.get("/admin/public/meta/")
     client.headers["X-CSRFToken"] = client.cookies["csrftoken"]
     client.headers["Origin"] = str(client.base_url).rstrip("/")
     body = {"username": EMAIL, "password": password}
