@@ -1,7 +1,7 @@
 FROM python:3.11-slim AS dependencies
 WORKDIR /app
 COPY requirements.txt .
-RUN python -m venv /venv && /venv/bin/pip install --no-cache-dir --require-hashes -r requirements.txt
+RUN python -m venv /venv && /venv/bin/pip install --no-cache-dir --no-deps --require-hashes -r requirements.txt
 
 FROM python:3.11-slim
 RUN useradd --system --no-create-home groundwork
