@@ -32,34 +32,34 @@ from audit.admin import audit_tables
 from audit.digests import SealKeys
 from audit.forms import audit_forms
 from audit.seals import seal_regularly
-from home.accounts import purge_regularly
-from home.admin import home_tables
-from home.api import Api
-from home.cookies import AdminCookies
-from home.embedded import EmbeddedUnavailable
-from home.engine import Engine
-from home.errors import DatabaseUnavailable
-from home.forms import home_forms
-from home.guard import Guard
-from home.health import Probe, health_routes
-from home.logs import set_up_logs
-from home.openapi import api_routes, openapi_routes
-from home.pages import Pages
-from home.request import RequestContext
-from home.second_factor import SecondFactor
-from home.sessions import authenticate, client
-from home.settings import ROOT, Settings
-from home.stale import RememberWrites, with_stale_lists
+from home.accounts.authentication import purge_regularly
+from home.accounts.second_factor import SecondFactor
+from home.accounts.sessions import authenticate, client
+from home.accounts.throttle import NoLimit
+from home.api.accounts import Api
+from home.backoffice.forms import home_forms
+from home.backoffice.tables import home_tables
+from home.config.logs import set_up_logs
+from home.config.settings import ROOT, Settings
+from home.database.embedded import EmbeddedUnavailable
+from home.database.engine import Engine
+from home.database.errors import DatabaseUnavailable
+from home.monitoring.health import Probe, health_routes
+from home.pages.sign_in import Pages
 from home.tables import Session, User
-from home.throttle import NoLimit
-from home.web import ErrorMiddleware, http_error
+from home.web.cookies import AdminCookies
+from home.web.error_responses import ErrorMiddleware, http_error
+from home.web.openapi import api_routes, openapi_routes
+from home.web.read_your_writes import RememberWrites, with_stale_lists
+from home.web.request_context import RequestContext
+from home.web.request_filter import Guard
 from sync_history import runner
 from sync_history.admin import sync_forms, sync_tables
 from sync_history.api import SyncApi
 from sync_history.scheduler import schedule
 from sync_history.sources import CannotLoad, load
 
-FAVICON = ROOT / "home" / "static" / "favicon.svg"
+FAVICON = ROOT / "home" / "pages" / "static" / "favicon.svg"
 
 log = structlog.get_logger("groundwork")
 
@@ -80,7 +80,7 @@ def create_app(settings: Settings, db: Engine) -> Starlette:
             *Pages(factor, settings.registration).routes(),
             Route("/metrics", metrics_page(probe)),
             Route("/", first_page(db, probe)),
-            Mount("/static", StaticFiles(directory=ROOT / "home" / "static")),
+            Mount("/static", StaticFiles(directory=ROOT / "home" / "pages" / "static")),
             Route("/favicon.ico", lambda request: FileResponse(FAVICON)),
             Mount("/admin", lazy_admin(settings, db)),
         ],
@@ -127,7 +127,7 @@ def first_page(db: Engine, probe: Probe) -> Callable[[Request], Awaitable[Respon
     """The overview; its charts are loaded for the first who asks."""
 
     async def page(request: Request) -> Response:
-        from home.overview import overview
+        from home.pages.overview import overview
         from sync_history.panel import sync_panel
 
         return await overview(db, probe, request, more=[sync_panel])
@@ -139,7 +139,7 @@ def metrics_page(probe: Probe) -> Callable[[Request], Awaitable[Response]]:
     """Figures for Prometheus, whose library is loaded for the first scrape."""
 
     async def page(request: Request) -> Response:
-        from home.metrics import metrics
+        from home.monitoring.metrics import metrics
 
         return await metrics(request, probe)
 
@@ -202,7 +202,7 @@ def build_admin(production: bool, mfa_key: str | None) -> ASGIApp:
         auth_table=User,
         session_table=Session,
         auto_include_related=False,
-        rate_limit_provider=NoLimit(),  # home.throttle limits sign-ins
+        rate_limit_provider=NoLimit(),  # home.accounts.throttle limits sign-ins
         mfa_providers=[SecondFactor(mfa_key).provider()],
         production=production,
         site_name="Groundwork",

@@ -2,9 +2,9 @@
 
 from typing import Any
 
-from home.engine import Engine
-from home.settings import load_settings
-from home.settings_sources import SettingsError
+from home.config.settings import load_settings
+from home.config.sources import SettingsError
+from home.database.engine import Engine
 
 try:
     SETTINGS = load_settings()

@@ -11,7 +11,7 @@ from pathlib import Path
 from audit.context import Actor, acting_as
 from benchmarks.p9 import PEOPLE
 from piccolo_conf import DB, SETTINGS
-from sync_history.directory import directory
+from sync_history.directory.source import directory
 
 ROUNDS = 3
 INSERT = """

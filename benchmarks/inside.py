@@ -17,7 +17,7 @@ from piccolo.apps.migrations.commands.backwards import run_backwards
 from piccolo.apps.migrations.commands.forwards import run_forwards
 from piccolo.apps.migrations.tables import Migration
 
-from home.schema import differences
+from home.database.schema import differences
 from piccolo_conf import DB
 
 ACQUISITIONS = 100

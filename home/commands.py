@@ -13,10 +13,12 @@ import asyncpg
 from piccolo.apps.migrations.commands.backwards import run_backwards
 
 from audit.cli import CommandError, WrongOption, command
-from home import accounts, passwords, schema
-from home.engine import Engine
-from home.migrating import migrate as apply_migrations
-from home.seeds import SEED_PASSWORD, seed_people
+from home.accounts import authentication as accounts
+from home.accounts import passwords
+from home.accounts.seeds import SEED_PASSWORD, seed_people
+from home.database import schema
+from home.database.engine import Engine
+from home.database.migrations import migrate as apply_migrations
 from home.tables import User, normalise_email
 
 FIRST_EMAIL = "admin@example.com"

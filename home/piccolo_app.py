@@ -4,6 +4,7 @@ from pathlib import Path
 
 from piccolo.conf.apps import AppConfig
 
+from home.accounts.second_factor import AuthenticatorSecret
 from home.commands import (
     create_user,
     migrate,
@@ -15,7 +16,6 @@ from home.commands import (
     setup,
     verify,
 )
-from home.second_factor import AuthenticatorSecret
 from home.tables import Session, User, UserPreference
 
 APP_CONFIG = AppConfig(

@@ -23,7 +23,7 @@ from piccolo_api.session_auth.tables import SessionsBase
 
 from audit.context import identify
 from audit.record import record
-from home import passwords, sessions, throttle
+from home.accounts import passwords, sessions, throttle
 
 
 class User(BaseUser, tablename="users"):
@@ -192,7 +192,7 @@ class Session(SessionsBase, tablename="sessions"):
     ) -> Session:
         """Begin a session. The token is on the returned object only, never in the table.
 
-        How long it lasts follows from who it is, see `home.sessions`; the dates are not used.
+        How long it lasts follows from who it is, see `home.accounts.sessions`; dates are not used.
         """
         token, row = await sessions.create(cls._meta.db, user_id)
         session = cls(

@@ -9,7 +9,7 @@ from starlette.requests import Request
 
 from audit.admin import read_only
 from sync_history import runner, runs
-from sync_history.directory_tables import DirectoryPerson
+from sync_history.directory.tables import DirectoryPerson
 from sync_history.runs import CannotStart
 from sync_history.sources import sources
 from sync_history.tables import SyncRun

@@ -10,9 +10,9 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
 
-from home.api import Api
-from home.api_models import Body, answer, body_of
-from home.openapi import Operation
+from home.api.accounts import Api
+from home.api.models import Body, answer, body_of
+from home.web.openapi import Operation
 from sync_history import runner, runs
 from sync_history.runs import AlreadyActive, NotActive, UnknownSource
 from sync_history.sources import sources
@@ -69,7 +69,7 @@ class Sources(BaseModel):
 
 
 class SyncApi:
-    """The handlers; people are who they are in `home.api`."""
+    """The handlers; people are who they are in `home.api.accounts`."""
 
     def __init__(self, people: Api) -> None:
         self.people = people

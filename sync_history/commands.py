@@ -13,8 +13,8 @@ from typing import cast
 
 from audit.cli import CommandError, WrongOption, command, past
 from audit.progress import following
-from home.engine import Engine
-from home.logs import set_up_logs
+from home.config.logs import set_up_logs
+from home.database.engine import Engine
 from sync_history import prune as old
 from sync_history import runner, runs
 from sync_history.api import as_json

@@ -5,9 +5,9 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from typing import Any
 
-from home.charts import bars
-from home.engine import Engine
-from home.overview import Figure, Panel, last_days
+from home.database.engine import Engine
+from home.pages.charts import bars
+from home.pages.overview import Figure, Panel, last_days
 from sync_history.tables import ENDS
 
 RUNS = "/admin/#/sync_history"

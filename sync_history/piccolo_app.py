@@ -5,7 +5,7 @@ from pathlib import Path
 from piccolo.conf.apps import AppConfig
 
 from sync_history.commands import cancel, list, prune, run, work
-from sync_history.directory_tables import DirectoryChange, DirectoryFile, DirectoryPerson
+from sync_history.directory.tables import DirectoryChange, DirectoryFile, DirectoryPerson
 from sync_history.tables import SyncRun
 
 APP_CONFIG = AppConfig(

@@ -9,12 +9,12 @@ from typing import cast
 import structlog
 
 from audit.context import acting_as, current_actor
-from home.engine import Engine
-from home.errors import DatabaseUnavailable
-from home.logs import Redactor
+from home.config.logs import Redactor
+from home.database.engine import Engine
+from home.database.errors import DatabaseUnavailable
 from sync_history import runs
-from sync_history.keeper import Fenced, Keeper
 from sync_history.outcome import CANCELLED, LOST, STOPPED, Outcome, judge
+from sync_history.run_lease import Fenced, Keeper
 from sync_history.runs import Started
 from sync_history.sources import Function, Run, SyncFailed
 from sync_history.tables import SyncRun

@@ -21,7 +21,7 @@ import httpx
 import pytest
 from starlette.applications import Starlette
 
-from home.settings import Settings
+from home.config.settings import Settings
 
 # Before anything imports piccolo_conf: no .env of a developer, no embedded server by accident.
 Settings.model_config["env_file"] = None
@@ -33,9 +33,9 @@ if POOLED:
     os.environ["DB_POOLER"] = "transaction"
 
 import piccolo_conf  # noqa: E402
-from home.embedded import EmbeddedServer  # noqa: E402
-from home.engine import Engine  # noqa: E402
-from home.migrating import migrate  # noqa: E402
+from home.database.embedded import EmbeddedServer  # noqa: E402
+from home.database.engine import Engine  # noqa: E402
+from home.database.migrations import migrate  # noqa: E402
 from home.tables import User  # noqa: E402
 from main import create_app  # noqa: E402
 from tests import pgbouncer  # noqa: E402

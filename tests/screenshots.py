@@ -11,7 +11,7 @@ from pathlib import Path
 
 from playwright.async_api import async_playwright
 
-from home.seeds import SEED_PASSWORD
+from home.accounts.seeds import SEED_PASSWORD
 from tests.live import running
 from tests.postgres import Server, find_binaries
 

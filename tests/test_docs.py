@@ -14,8 +14,8 @@ from dotenv import dotenv_values
 from piccolo.apps.migrations.piccolo_app import APP_CONFIG as MIGRATIONS
 
 import piccolo_conf
-from home.settings import Settings, load_settings
-from home.settings_sources import SECRETS, TWINS
+from home.config.settings import Settings, load_settings
+from home.config.sources import SECRETS, TWINS
 from tests.conftest import ROOT
 
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from home.engine import Engine
-from home.seeds import seed_people
+from home.accounts.seeds import seed_people
+from home.database.engine import Engine
 from home.tables import User
 from sync_history.tables import SyncRun
 from tests.test_building import Newcomer, blocks

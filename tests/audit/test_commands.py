@@ -17,7 +17,7 @@ from audit.cli import CommandError
 from audit.commands import read_seals
 from audit.history import changes, printable
 from audit.tables import AuditLog
-from home.engine import Engine
+from home.database.engine import Engine
 from home.tables import User
 from tests.audit.trails import FILL, KEY, fill, seal_three_times, tamper
 from tests.conftest import ROOT, run_piccolo

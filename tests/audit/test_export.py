@@ -15,7 +15,7 @@ from audit.context import Actor, acting_as
 from audit.export import COLUMNS, Export, Filters, Format
 from audit.record import record
 from audit.tables import AuditLog
-from home.engine import Engine
+from home.database.engine import Engine
 from home.tables import User
 from tests.audit.trails import fill
 from tests.conftest import all_given_back

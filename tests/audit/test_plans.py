@@ -16,7 +16,7 @@ from audit.history import HISTORY
 from audit.seals import ROWS, seal
 from audit.summary import count_sealed
 from audit.tables import AuditLog
-from home.engine import Engine
+from home.database.engine import Engine
 from home.tables import User
 from tests.conftest import Place, copy_of, in_database, point_at, sign_in
 

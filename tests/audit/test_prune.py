@@ -15,7 +15,7 @@ from audit.record import record
 from audit.seals import OtherKey, seal
 from audit.tables import AuditLog, AuditSeal
 from audit.verify import verify
-from home.engine import Engine
+from home.database.engine import Engine
 from tests.audit.trails import KEYS, fill, seal_three_times, tamper
 
 pytestmark = pytest.mark.any_version

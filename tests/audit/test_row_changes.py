@@ -13,7 +13,7 @@ from audit.context import Actor, acting_as
 from audit.record import record
 from audit.tables import AuditLog
 from audit.triggers import CannotAttach, attach, detach
-from home.engine import Engine
+from home.database.engine import Engine
 from home.tables import User, UserPreference
 
 ADA = Actor("ada@example.com", None, "203.0.113.7", "request-1", True)

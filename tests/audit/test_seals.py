@@ -20,7 +20,7 @@ from audit.record import record
 from audit.seals import OtherKey, Sealed, SealingDelayed, seal, seal_when_due
 from audit.tables import AuditLog, AuditSeal
 from audit.verify import verify
-from home.engine import Engine
+from home.database.engine import Engine
 from home.tables import User
 from tests.audit.trails import KEY, KEYS, fill, seal_three_times, skip_an_id, tamper
 

@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 from audit.record import record
 from audit.summary import count_sealed, daily_counts
 from audit.tables import AuditDailyCount, AuditLog
-from home.engine import Engine
+from home.database.engine import Engine
 from home.tables import User
 
 TODAY = datetime.now(UTC).date()

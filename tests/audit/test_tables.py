@@ -7,7 +7,7 @@ import pytest
 
 from audit.record import Event, record, record_many
 from audit.tables import AuditLog, AuditSeal
-from home.engine import Engine
+from home.database.engine import Engine
 from home.tables import User
 
 

@@ -10,7 +10,7 @@ from audit.digests import Leaf, Seal, SealKeys, pack, rows_digest
 from audit.seals import ROWS, seal
 from audit.tables import AuditSeal
 from audit.verify import verify
-from home.engine import Engine
+from home.database.engine import Engine
 from tests.audit.trails import KEYS, fill, seal_three_times, tamper
 
 pytestmark = pytest.mark.any_version

@@ -6,7 +6,7 @@ from typing import Any
 
 from audit.digests import SealKeys
 from audit.seals import seal
-from home.engine import Engine
+from home.database.engine import Engine
 
 KEY = "the key of these tests has 32 characters and more"
 KEYS = SealKeys(KEY)

@@ -7,7 +7,7 @@ import asyncio
 import pytest
 from playwright.async_api import Page, expect
 
-from home.engine import Engine
+from home.database.engine import Engine
 from home.tables import User
 from sync_history.tables import SyncRun
 from tests.browser.test_admin import sign_in

@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from home.migrating import migrate
+from home.database.migrations import migrate
 from tests.conftest import installed_server, point_at
 from tests.postgres import Server
 

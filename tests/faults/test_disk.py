@@ -12,7 +12,7 @@ import asyncpg
 import pytest
 
 import piccolo_conf
-from home.migrating import migrate
+from home.database.migrations import migrate
 from home.tables import User
 from main import create_app
 from tests.conftest import PASSWORD, browser, enter, in_database, missing, point_at

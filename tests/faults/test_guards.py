@@ -7,8 +7,8 @@ import asyncio
 import pytest
 from piccolo.apps.migrations.auto.migration_manager import MigrationManager
 
-from home import migrating
-from home.engine import Engine
+from home.database import migrations as migrating
+from home.database.engine import Engine
 
 OVER_TCP = {
     "tcp_keepalives_idle": "5",

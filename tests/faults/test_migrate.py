@@ -1,4 +1,4 @@
-"""R13: a migration is killed in the middle; ten at once are in tests/home/test_migrations.py."""
+"""A migration is killed in the middle; ten at once are in tests/home/database/test_migrations.py."""
 
 from __future__ import annotations
 

@@ -18,7 +18,7 @@ from audit.prune import prune
 from audit.seals import seal
 from audit.tables import AuditLog
 from audit.verify import verify
-from home import accounts
+from home.accounts import authentication as accounts
 from main import create_app
 from tests.conftest import PASSWORD, ROOT, browser, point_at, run_piccolo, sign_in
 from tests.postgres import Server

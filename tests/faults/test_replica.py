@@ -12,10 +12,10 @@ import httpx
 import pytest
 
 import piccolo_conf
-from home.engine import Engine
-from home.migrating import migrate
-from home.replica import stale_from
-from home.settings import Settings
+from home.config.settings import Settings
+from home.database.engine import Engine
+from home.database.migrations import migrate
+from home.database.replica import stale_from
 from home.tables import User
 from main import create_app
 from tests.conftest import PASSWORD, browser, installed_server, point_at, run_piccolo, sign_in
@@ -132,7 +132,7 @@ async def test_reads_go_on_against_the_primary_within_a_second(
 async def test_a_replica_that_lags_serves_nobody_until_it_has_caught_up(
     db: Engine, primary: Server, standby: Server, stale: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("home.replica.MAX_LAG_SECONDS", 0.5)
+    monkeypatch.setattr("home.database.replica.MAX_LAG_SECONDS", 0.5)
     await pause_replay(standby)
     await db.run_ddl("CREATE TABLE IF NOT EXISTS numbers AS SELECT 1 AS n")
     await until(lambda: replica_of(db).state.error == "lagging")

@@ -17,7 +17,7 @@ import pytest
 
 from tests.conftest import in_database, missing
 from tests.faults.load import SLACK
-from tests.home.test_tls import Authority
+from tests.home.config.test_tls import Authority
 from tests.live import Live
 from tests.postgres import Server
 from tests.proxy import proxied

@@ -19,7 +19,7 @@ import httpx
 import pytest
 
 from audit.tables import AuditLog
-from home.engine import Engine
+from home.database.engine import Engine
 from home.tables import User
 from sync_history.tables import SyncRun
 from tests.conftest import ROOT, enter

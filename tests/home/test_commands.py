@@ -25,7 +25,7 @@ import asyncpg
 import pytest
 
 import piccolo_conf
-from home.seeds import PEOPLE, SEED_PASSWORD
+from home.accounts.seeds import PEOPLE, SEED_PASSWORD
 from home.tables import Session, User
 from tests.conftest import PASSWORD, ROOT, point_at, run_piccolo
 

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from audit.tables import AuditLog
-from home.engine import Engine
+from home.database.engine import Engine
 from sync_history import runner, runs
 from sync_history import sources as registry
 from sync_history.sources import Function, source

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from audit.tables import AuditLog
-from home.engine import Engine
+from home.database.engine import Engine
 from sync_history.tables import SyncRun
 from tests.conftest import ROOT, run_piccolo
 from tests.home.test_commands import NOWHERE, Done, Terminal, the_one_line

@@ -8,9 +8,10 @@ from collections.abc import Callable
 import pytest
 
 from audit.context import Actor, acting_as
-from home.engine import Engine
+from home.database.engine import Engine
 from home.tables import User
-from sync_history import keeper, runner, runs
+from sync_history import run_lease as keeper
+from sync_history import runner, runs
 from sync_history.runs import AlreadyActive, NotActive, UnknownSource
 from sync_history.sources import Function, Run
 from sync_history.tables import SyncRun

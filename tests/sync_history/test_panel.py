@@ -8,7 +8,7 @@ from html import unescape
 import httpx
 import pytest
 
-from home.engine import Engine
+from home.database.engine import Engine
 from home.tables import User
 from sync_history.panel import sync_panel
 from tests.conftest import sign_in

@@ -11,7 +11,7 @@ import pytest
 
 from audit.context import Actor, acting_as
 from audit.tables import AuditLog
-from home.engine import Engine
+from home.database.engine import Engine
 from home.tables import User
 from sync_history import runner, runs
 from sync_history.sources import Function, Run, SyncFailed

@@ -9,8 +9,8 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from home.engine import Engine
-from home.settings import Settings
+from home.config.settings import Settings
+from home.database.engine import Engine
 from main import regular_jobs
 from sync_history import runs, scheduler
 from sync_history import sources as registry

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncpg
 import pytest
 
-from home.engine import Engine
+from home.database.engine import Engine
 from home.tables import User
 from sync_history.tables import Status, SyncRun, Trigger
 

@@ -1,0 +1,245 @@
+"""`/api/`: people and their own things. Bodies and answers are JSON, errors as everywhere."""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import json
+from functools import partial
+from typing import Any
+
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import Response
+
+from home.accounts import authentication as accounts
+from home.accounts import preferences, sessions
+from home.accounts.second_factor import SecondFactor
+from home.accounts.sessions import SignedIn, client
+from home.api.models import (
+    NO_STORE,
+    ChangePassword,
+    Ended,
+    JsonObject,
+    Me,
+    Message,
+    Profile,
+    Profiled,
+    Register,
+    Sessions,
+    SignIn,
+    Token,
+    answer,
+    body_of,
+)
+from home.database.engine import Engine
+from home.tables import User
+from home.web.cookies import set_session_cookie
+from home.web.error_responses import error_response
+from home.web.openapi import CSRF_HEADER, Operation
+
+SIGN_IN_FAILED = "These open no account."
+
+
+class Api:
+    """The handlers. Those of a person find them signed in by `person`."""
+
+    def __init__(self, db: Engine, factor: SecondFactor, registration: bool) -> None:
+        self.db = db
+        self.factor = factor
+        self.registration = registration
+
+    def operations(self) -> list[Operation]:
+        """What the API can do."""
+        return [*self._of_accounts(), *self._of_preferences(), *self._of_sessions()]
+
+    def _of_accounts(self) -> list[Operation]:
+        anybody = partial(Operation, signed_in=False)
+        return [
+            Operation("GET", "/api/me", self.me, "The own profile.", answer=Me),
+            Operation("PATCH", "/api/me", self.change_me, "Change it.", Profile, Profiled),
+            Operation(
+                "POST", "/api/me/password", self.change_password,
+                "Change the own password. All sessions end, and this one begins anew.",
+                ChangePassword, Token, errors=(429,),
+            ),
+            anybody(
+                "POST", "/api/sign-in", self.sign_in,
+                "Begin a session: sets its cookie. Code is of the second factor, if there is one.",
+                SignIn, Token, errors=(401, 429),
+            ),
+            Operation("POST", "/api/sign-out", self.sign_out, "End this session.", status=204),
+            anybody(
+                "POST", "/api/register", self.register,
+                "Ask for an account. It waits for approval; whether it existed, nobody is told.",
+                Register, Message, 202, errors=(409,),
+            ),
+        ]  # fmt: skip
+
+    def _of_preferences(self) -> list[Operation]:
+        of = partial(Operation, path="/api/me/preferences", answer=JsonObject, etag=True)
+        return [
+            of("GET", handler=self.preferences, summary="The own preferences."),
+            of(
+                "PUT", handler=self.replace_preferences, body=JsonObject,
+                summary="Replace them.",
+            ),
+            of(
+                "PATCH", handler=self.merge_preferences, body=JsonObject,
+                summary="Merge a JSON merge patch (RFC 7396) into them.",
+            ),
+        ]  # fmt: skip
+
+    def _of_sessions(self) -> list[Operation]:
+        path = "/api/me/sessions"
+        return [
+            Operation("GET", path, self.sessions, "The own sessions.", answer=Sessions),
+            Operation(
+                "DELETE", path, self.end_other_sessions, "End all but this one.", answer=Ended
+            ),
+            Operation(
+                "DELETE", path + "/{sid}", self.end_session, "End one.", status=204, errors=(404,)
+            ),
+        ]
+
+    async def person(self, request: Request) -> SignedIn:
+        """Whose session the cookie opens; unsafe methods also need the session's CSRF token."""
+        person = await sessions.authenticate(self.db, _checked_token(request))
+        if person is None:
+            raise HTTPException(401, "Sign in first.")
+        return person
+
+    async def me(self, request: Request) -> Response:
+        person = await self.person(request)
+        return answer(_profile(person) | {"csrf_token": csrf_token(client.get().token)})
+
+    async def change_me(self, request: Request) -> Response:
+        profile = await body_of(request, Profile)
+        person = await self.person(request)
+        values: dict[Any, Any] = profile.model_dump(exclude_unset=True)
+        if values:
+            await User.update(values).where(User.id == person.id)
+        return answer(_profile(person) | values)
+
+    async def change_password(self, request: Request) -> Response:
+        body = await body_of(request, ChangePassword)
+        person = await self.person(request)
+        try:
+            token = await accounts.change_password(person, body.old, body.new)
+        except accounts.SignInFailed:
+            raise HTTPException(403, "The old password is another one.") from None
+        return _with_session(token)
+
+    async def preferences(self, request: Request) -> Response:
+        person = await self.person(request)
+        return _stored(await preferences.read(self.db, person.id))
+
+    async def replace_preferences(self, request: Request) -> Response:
+        content = (await body_of(request, JsonObject)).root
+        token, etag = _checked_token(request), _if_match(request)
+        sid = sessions.digest(token)
+        if stored := await preferences.replace_own(self.db, sid, content, etag):
+            return _stored(stored)
+        person = await self.person(request)
+        return _stored(await preferences.replace(self.db, person.id, content, etag))
+
+    async def merge_preferences(self, request: Request) -> Response:
+        patch = (await body_of(request, JsonObject)).root
+        person = await self.person(request)
+        return _stored(await preferences.merge(self.db, person.id, patch, _if_match(request)))
+
+    async def sessions(self, request: Request) -> Response:
+        person = await self.person(request)
+        rows = await accounts.own_sessions(person.id)
+        return answer({"sessions": [_session(row, person) for row in rows]})
+
+    async def end_session(self, request: Request) -> Response:
+        person = await self.person(request)
+        if not await accounts.end_session(person.id, request.path_params["sid"]):
+            raise HTTPException(404, "You have no such session.")
+        return Response(status_code=204)
+
+    async def end_other_sessions(self, request: Request) -> Response:
+        person = await self.person(request)
+        return answer({"ended": await accounts.end_other_sessions(person.id, person.sid)})
+
+    async def sign_in(self, request: Request) -> Response:
+        body = await body_of(request, SignIn)
+        try:
+            token = await accounts.sign_in(self.factor, body.email, body.password, body.code)
+        except accounts.SignInFailed:
+            raise HTTPException(401, SIGN_IN_FAILED) from None
+        except accounts.CodeNeeded:
+            return error_response(401, "code_needed", "Send the code of your second factor, too.")
+        return _with_session(token)
+
+    async def sign_out(self, request: Request) -> Response:
+        await self.person(request)
+        await accounts.sign_out(client.get().token)
+        response = Response(status_code=204)
+        set_session_cookie(response, "")
+        return response
+
+    async def register(self, request: Request) -> Response:
+        if not self.registration:
+            raise HTTPException(403, "Ask an administrator for an account.")
+        body = await body_of(request, Register)
+        await accounts.register(**body.model_dump())
+        message = "If the address is new, an administrator has been asked to let you in."
+        return answer({"message": message}, 202)
+
+
+def _with_session(token: str) -> Response:
+    response = answer({"csrf_token": csrf_token(token)})
+    set_session_cookie(response, token)
+    return response
+
+
+def csrf_token(token: str) -> str:
+    """The token that pages of this site read, and pages of other sites cannot."""
+    return hashlib.sha256(f"csrf of {token}".encode()).hexdigest()
+
+
+def _checked_token(request: Request) -> str:
+    """The session's token; to change something, a request must also know its CSRF token."""
+    token = client.get().token
+    if not token:
+        raise HTTPException(401, "Sign in first.")
+    if request.method not in ("GET", "HEAD"):
+        given = request.headers.get(CSRF_HEADER, "").encode()
+        if not hmac.compare_digest(given, csrf_token(token).encode()):
+            raise HTTPException(403, f"Send the csrf_token of GET /api/me as {CSRF_HEADER}.")
+    return token
+
+
+def _profile(person: SignedIn) -> dict[str, Any]:
+    return {
+        "id": person.id,
+        "email": person.email,
+        "display_name": person.display_name,
+        "organization": person.organization,
+        "is_admin": person.is_admin,
+        "is_superuser": person.is_superuser,
+    }
+
+
+def _session(row: dict[str, Any], person: SignedIn) -> dict[str, Any]:
+    times = {
+        name: row[name] and row[name].isoformat()
+        for name in ("created_at", "last_seen_at", "expire")
+    }
+    sess = json.loads(row["sess"])
+    sess = sess if isinstance(sess, dict) else {}
+    device = {name: sess.get(name) for name in ("user_agent", "ip_address")}
+    return {"id": row["sid"], "is_this_one": row["sid"] == person.sid, **device, **times}
+
+
+def _if_match(request: Request) -> str | None:
+    """RFC 9110, section 13.1.1: the version that the caller knows; `*` is any."""
+    given = request.headers.get("if-match", "*").strip()
+    return None if given == "*" else given.removeprefix("W/").strip('"')
+
+
+def _stored(found: preferences.Preferences) -> Response:
+    headers = {"etag": f'"{found.etag}"', **NO_STORE}
+    return Response(found.text, media_type="application/json", headers=headers)

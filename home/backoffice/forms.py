@@ -1,0 +1,202 @@
+"""Forms of the back office: what an administrator does with people. Each says what it does, and
+answers with a sentence; what the database refuses has a sentence, too.
+"""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Callable, Coroutine
+from functools import wraps
+from typing import Any
+
+import asyncpg
+from piccolo_admin.endpoints import FormConfig
+from pydantic import BaseModel, Field
+from starlette.requests import Request
+
+from home.accounts import authentication as accounts
+from home.accounts.second_factor import AuthenticatorSecret
+from home.tables import User, normalise_email
+from home.web.error_responses import SENTENCES
+
+GROUP = "People"
+# What a decision changes, whom it can be taken for, and what is said then.
+DECISIONS = {
+    "approve": (
+        {"is_approved": True, "is_disabled": False},
+        "is approved and can sign in.",
+        "Lets somebody in who asked for an account.",
+    ),
+    "reject": (
+        {"is_approved": False, "is_disabled": True},
+        "is rejected, and stays out until somebody approves.",
+        "Turns a request for an account down, or takes an approval back. Sessions end at once.",
+    ),
+    "disable": (
+        {"is_disabled": True},
+        "is disabled. All their sessions have ended.",
+        "Keeps somebody out, for now or for good. Sessions end at once; nothing is deleted.",
+    ),
+    "enable": (
+        {"is_disabled": False},
+        "is enabled again.",
+        "Takes back that somebody was disabled.",
+    ),
+}
+
+
+class Person(BaseModel):
+    """Whom it is about."""
+
+    email: str = Field(title="E-mail address", max_length=255)
+
+
+class NewPerson(Person):
+    display_name: str = Field("", title="Name", max_length=255)
+    is_admin: bool = Field(False, title="May use the back office")
+    is_superuser: bool = Field(False, title="May change other people's accounts and rights")
+
+
+Endpoint = Callable[[Request, Any], Coroutine[None, None, str]]
+
+
+def told(endpoint: Endpoint) -> Endpoint:
+    """Turn what the database refuses into the sentence that piccolo-admin shows."""
+
+    @wraps(endpoint)
+    async def run(request: Request, data: Any) -> str:
+        try:
+            return await endpoint(request, data)
+        except asyncpg.IntegrityConstraintViolationError as error:
+            sentence = SENTENCES.get(error.constraint_name or "")
+            if sentence is None:
+                raise
+            raise ValueError(sentence) from None
+        except asyncpg.DataError:
+            raise ValueError(SENTENCES["users_email_check"]) from None
+
+    return run
+
+
+async def find(request: Request, email: str) -> User:
+    """Who it is about, if whoever asks may decide about them.
+
+    Raises:
+        ValueError: there is nobody, or it takes a superuser.
+    """
+    person = await User.objects().where(User.email == normalise_email(email)).first()
+    if person is None:
+        raise ValueError("There is no account with this e-mail address.")
+    if (person.is_admin or person.is_superuser) and not _is_superuser(request):
+        raise ValueError("Only superusers decide about administrators.")
+    return person
+
+
+def decision(name: str) -> FormConfig:
+    """The form of one of DECISIONS."""
+    columns, outcome, description = DECISIONS[name]
+
+    @told
+    async def decide(request: Request, data: Person) -> str:
+        person = await find(request, data.email)
+        if all(getattr(person, column) == value for column, value in columns.items()):
+            return f"Nothing to do: {person.email} {outcome}"
+        values: dict[Any, Any] = dict(columns)
+        await User.update(values).where(User.id == person.id)
+        return f"{person.email} {outcome}"
+
+    return FormConfig(
+        name=f"{name.capitalize()} a person",
+        pydantic_model=Person,
+        endpoint=decide,
+        description=description,
+        form_group=GROUP,
+    )
+
+
+@told
+async def revoke_sessions(request: Request, data: Person) -> str:
+    person = await find(request, data.email)
+    ended = await accounts.revoke_sessions(person.id)
+    return f"Ended {ended} session{'' if ended == 1 else 's'} of {person.email}."
+
+
+@told
+async def remove_second_factor(request: Request, data: Person) -> str:
+    if not _is_superuser(request):
+        raise ValueError("Only superusers take a second factor away.")
+    person = await find(request, data.email)
+    if not await AuthenticatorSecret.is_user_enrolled(person.id):
+        raise ValueError(f"{person.email} has no second factor.")
+    await AuthenticatorSecret.revoke(person.id)
+    await accounts.revoke_sessions(person.id)
+    return f"{person.email} signs in with the password alone now, and has been signed out."
+
+
+@told
+async def give_password(request: Request, data: Person) -> str:
+    if not _is_superuser(request):
+        raise ValueError("Only superusers give people another password.")
+    person = await find(request, data.email)
+    if person.id == request.user.user_id:
+        raise ValueError("Change your own password with the old one, in the menu at the top.")
+    password = secrets.token_urlsafe(12)
+    await User.update_password(person.id, password)
+    return f"{person.email} has been signed out. New password, shown only now: {password}"
+
+
+@told
+async def create_person(request: Request, data: NewPerson) -> str:
+    if (data.is_admin or data.is_superuser) and not _is_superuser(request):
+        raise ValueError("Only superusers appoint administrators.")
+    password = secrets.token_urlsafe(12)
+    person = await User.create_user(
+        data.email,
+        password,
+        display_name=data.display_name or None,
+        is_admin=data.is_admin or data.is_superuser,
+        is_superuser=data.is_superuser,
+    )
+    # A change of its own, so that the table's rules note who approved, and when.
+    await User.update({User.is_approved: True}).where(User.id == person.id)
+    return f"Created {person.email}. First password, shown only now: {password}"
+
+
+def home_forms() -> list[FormConfig]:
+    """Forms about people."""
+    return [
+        *[decision(name) for name in DECISIONS],
+        FormConfig(
+            name="Revoke sessions",
+            pydantic_model=Person,
+            endpoint=revoke_sessions,
+            description="Signs somebody out on all their devices. They can sign in again.",
+            form_group=GROUP,
+        ),
+        FormConfig(
+            name="Create a person",
+            pydantic_model=NewPerson,
+            endpoint=create_person,
+            description="Makes an approved account, with a first password that is shown once.",
+            form_group=GROUP,
+        ),
+        FormConfig(
+            name="Give a new password",
+            pydantic_model=Person,
+            endpoint=give_password,
+            description="For somebody who forgot theirs, or came from the directory without one."
+            " Make sure it is them. Their sessions end at once.",
+            form_group=GROUP,
+        ),
+        FormConfig(
+            name="Remove a second factor",
+            pydantic_model=Person,
+            endpoint=remove_second_factor,
+            description="For somebody who lost phone and recovery codes. Make sure it is them.",
+            form_group=GROUP,
+        ),
+    ]
+
+
+def _is_superuser(request: Request) -> bool:
+    return bool(request.user.user.is_superuser)

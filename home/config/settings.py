@@ -1,0 +1,207 @@
+"""The only reader of the environment: one frozen object, checked once, at the start."""
+
+from __future__ import annotations
+
+from ipaddress import ip_network
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import (
+    Field,
+    SecretStr,
+    ValidationError,
+    model_validator,
+)
+from pydantic_core import ErrorDetails
+from pydantic_settings import (
+    BaseSettings,
+    DotEnvSettingsSource,
+    EnvSettingsSource,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+)
+
+from home.config.dsn import Database, DsnError, from_parts, from_url
+from home.config.sources import SECRETS, TWINS, OtherNames, SettingsError
+from home.config.types import Clamped, Keys, Milliseconds, Modules, Networks, Port, Texts
+
+ROOT = Path(__file__).resolve().parent.parent.parent
+
+PLACEHOLDERS = frozenset(
+    {
+        "change-me",
+        "changeme",
+        "change_me",
+        "password",
+        "postgres",
+        "secret",
+        "example",
+        "groundwork",
+    }
+)
+
+
+class Settings(BaseSettings):
+    """What can be set, with its default; `.env.example` explains each."""
+
+    model_config = SettingsConfigDict(
+        env_file=ROOT / ".env",
+        env_file_encoding="utf-8",
+        env_ignore_empty=True,
+        extra="ignore",
+        frozen=True,
+        hide_input_in_errors=True,
+    )
+
+    environment: Literal["development", "production"] = "development"
+    listen_host: str = "127.0.0.1"
+    listen_port: Port = 8000
+    log_level: Literal["debug", "info", "warning", "error"] = "info"
+    metrics_networks: Networks = (ip_network("127.0.0.0/8"), ip_network("::1/128"))
+
+    trusted_proxies: Networks = ()
+    allowed_networks: Networks = ()
+    allowed_hosts: Texts = ()
+    registration: bool = True
+    mfa_required: bool = False
+    mfa_key: Keys = None
+
+    database_url: SecretStr | None = None
+    database_replica_url: SecretStr | None = None
+    postgres_host: str | None = None
+    postgres_port: Port | None = None
+    postgres_db: str | None = None
+    postgres_user: str | None = None
+    postgres_password: SecretStr | None = None
+
+    db_pooler: Literal["none", "transaction"] = "none"
+    db_pool_min: Annotated[int, Field(ge=0)] = 2
+    db_pool_max: Clamped = 20
+    db_idle_timeout_ms: Milliseconds = 30_000
+    db_connection_timeout_ms: Milliseconds = 2_000
+    db_command_timeout_ms: Milliseconds = 5_000
+    db_slow_query_ms: Milliseconds = 1_000
+
+    audit_seal_key: Keys = None
+    audit_seal_interval: Annotated[int, Field(ge=0, le=86_400 * 7)] = 3_600
+
+    sync_sources: Modules = ()
+    sync_scheduler: bool = True
+    directory_url: str | None = None
+    directory_token: SecretStr | None = None
+    directory_max_disable: Annotated[int, Field(ge=0, le=100)] = 10
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        assert isinstance(env_settings, EnvSettingsSource)
+        assert isinstance(dotenv_settings, DotEnvSettingsSource)
+        variables = {**dotenv_settings.env_vars, **env_settings.env_vars}
+        other_names = OtherNames(settings_cls, variables)
+        return init_settings, other_names, env_settings, dotenv_settings
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        if self.db_pool_min > self.db_pool_max:
+            if "db_pool_min" in self.model_fields_set:
+                raise ValueError("DB_POOL_MIN: must not be above DB_POOL_MAX (which is at most 20)")
+            object.__setattr__(self, "db_pool_min", self.db_pool_max)  # the default follows
+        try:
+            database = self.database
+        except DsnError as error:
+            raise ValueError(f"DATABASE_URL: {error}") from None
+        if self.mfa_required and self.mfa_key is None:
+            raise ValueError("MFA_KEY: MFA_REQUIRED needs it; make one: openssl rand -hex 32")
+        try:
+            replica = self.replica
+        except DsnError as error:
+            raise ValueError(f"DATABASE_REPLICA_URL: {error}") from None
+        if replica is not None and database is None:
+            raise ValueError("DATABASE_REPLICA_URL: needs DATABASE_URL, whose replica it is")
+        if self.environment == "production":
+            if database is None:
+                raise ValueError(
+                    "DATABASE_URL: set it; the embedded PostgreSQL is not for production"
+                )
+            if (database.args.get("password") or "").lower() in PLACEHOLDERS:
+                raise ValueError(
+                    "DATABASE_URL or POSTGRES_PASSWORD: holds a placeholder password; "
+                    "set a real one before production"
+                )
+        return self
+
+    @property
+    def database(self) -> Database | None:
+        """Where the database is; None means the embedded PostgreSQL."""
+        if self.database_url is not None:
+            return self._from_url(self.database_url)
+        parts = {
+            "host": self.postgres_host,
+            "port": self.postgres_port,
+            "database": self.postgres_db,
+            "user": self.postgres_user,
+            "password": self.postgres_password and self.postgres_password.get_secret_value(),
+        }
+        return from_parts(parts) if any(parts.values()) else None
+
+    @property
+    def sources(self) -> tuple[str, ...]:
+        """Modules with sources of sync runs: those named, and the directory where there is one."""
+        return (
+            *self.sync_sources,
+            *(["sync_history.directory.source"] if self.directory_url else []),
+        )
+
+    @property
+    def replica(self) -> Database | None:
+        """Where reads that may be stale can go."""
+        return self._from_url(self.database_replica_url) if self.database_replica_url else None
+
+    def _from_url(self, url: SecretStr) -> Database:
+        database = from_url(url.get_secret_value())
+        session = database.args.get("server_settings", {})
+        if self.db_pooler == "transaction" and session.pop("options", None):
+            return Database(database.args, (*database.ignored, "options"))  # poolers refuse it
+        return database
+
+    @property
+    def secrets(self) -> tuple[str, ...]:
+        """Values that must never be shown, for the redaction of logs."""
+        found = [getattr(self, name) for name in SECRETS]
+        values = [secret.get_secret_value() for secret in found if secret is not None]
+        if self.audit_seal_key is not None:  # several keys, each a secret
+            values += map(str.strip, self.audit_seal_key.get_secret_value().split(","))
+        databases = filter(None, (self.database, self.replica))
+        values += [each.args["password"] for each in databases if each.args.get("password")]
+        return tuple(values)
+
+
+def load_settings(**overrides: Any) -> Settings:
+    """Read and check all settings.
+
+    Raises:
+        SettingsError: one line for each variable that is wrong.
+    """
+    try:
+        return Settings(**overrides)
+    except UnicodeDecodeError:
+        problems = [".env: is not UTF-8 text; save it as UTF-8"]
+    except OSError:
+        problems = [".env: cannot be read; check its rights"]
+    except ValidationError as error:
+        problems = [_describe(problem) for problem in error.errors(include_input=False)]
+    # Raised out here, because an exception drags along the one it was raised in, with its values.
+    raise SettingsError("\n".join(problems))
+
+
+def _describe(problem: ErrorDetails) -> str:
+    message = problem["msg"].removeprefix("Value error, ")
+    names = [str(part).upper() for part in problem["loc"][:1]]
+    names += [TWINS[name.lower()].upper() for name in names if name.lower() in TWINS]
+    return f"{' or '.join(names)}: {message}" if names else message

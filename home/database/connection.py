@@ -1,0 +1,193 @@
+"""One connection: takes turns, is timed, and knows whether it may be used again."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import time
+from bisect import bisect_left
+from collections.abc import Awaitable, Callable, Mapping
+from functools import lru_cache
+from typing import Any, Literal
+
+import asyncpg
+import structlog
+
+from audit.context import Actor, actor_sql, current_actor
+from home.config.settings import Settings
+from home.database.errors import DatabaseUnavailable, is_lost_connection, reason_of
+
+log = structlog.get_logger("groundwork.database")
+
+# What the server does about a client that went away without a word: with PostgreSQL's defaults its
+# connections and locks stay for two hours. Poolers refuse these, see docs/reliability.md.
+GUARDS = {
+    "tcp_keepalives_idle": "5",  # seconds, as are the others but for the last
+    "tcp_keepalives_interval": "2",
+    "tcp_keepalives_count": "3",
+    "tcp_user_timeout": "10000",
+}
+# A request waits for nobody while it holds a transaction: if it does, its process has stopped.
+ONE_REQUEST = {"idle_in_transaction_session_timeout": "10s"}
+
+# Statements that leave something behind in the session: their connection has no next user.
+# Too many matches cost a reconnect, too few would leak, so this errs on the side of matching.
+LEAVES_STATE = re.compile(
+    r"""(^|;)\s* ( set \s+ (?! (local|constraints|transaction)\b )
+                | (listen|prepare|load) \s
+                | declare \s .* \b with \s+ hold
+                | create \s+ ((local|global)\s+)? temp )
+      | \binto \s+ ((local|global)\s+)? temp
+      | \bpg_(try_)?advisory_lock
+      | \bset_config \s* \( (?! [^()]* ,\s* true \s* \) )""",
+    re.IGNORECASE | re.VERBOSE | re.DOTALL,
+)
+
+
+# Upper bounds of the histogram of durations, in seconds.
+BOUNDS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0)
+
+
+class Timings:
+    """How long statements took: plain numbers, which cost next to nothing on the way."""
+
+    def __init__(self) -> None:
+        self.counts = [0] * (len(BOUNDS) + 1)  # the last one counts what took longer
+        self.seconds = 0.0
+        self.lost = 0
+
+    def add(self, seconds: float) -> None:
+        """Count a statement."""
+        self.counts[bisect_left(BOUNDS, seconds)] += 1
+        self.seconds += seconds
+
+
+@lru_cache(maxsize=1024)
+def leaves_state(sql: str) -> bool:
+    """Whether a statement may change what the next user of its connection would see."""
+    return LEAVES_STATE.search(sql) is not None
+
+
+class ObservedConnection(asyncpg.Connection):
+    """A connection of asyncpg whose statements run one at a time and are timed.
+
+    Tasks of one `asyncio.gather` that share a transaction share its connection: they take turns
+    instead of failing. Class attributes, because asyncpg owns the constructor.
+
+    Raises:
+        DatabaseUnavailable: the connection failed, as against the statement.
+    """
+
+    slow_query_ms = 1_000
+    timings = Timings()
+    left_state = False
+    _told: Actor | Literal["unknown"] | None = "unknown"  # whom the transaction names
+    _turn: asyncio.Lock | None = None
+
+    async def _observe(
+        self, run: Callable[..., Awaitable[Any]], sql: str, *args: Any, **options: Any
+    ) -> Any:
+        if self._turn is None:
+            self._turn = asyncio.Lock()
+        async with self._turn:
+            if leaves_state(sql):
+                self.left_state = True
+            started = time.perf_counter()
+            try:
+                if not self.is_in_transaction():
+                    self._told = "unknown"
+                elif self._told is not current_actor():
+                    await self._tell(current_actor())
+                return await run(sql, *args, **options)
+            except Exception as error:
+                if not is_lost_connection(error):
+                    raise
+                reason = reason_of(error)
+                self.timings.lost += 1
+                log.warning("connection_failed", reason=reason, error=type(error).__name__)
+                self.terminate()  # after a time-out nobody knows what the server still does
+                raise DatabaseUnavailable(reason) from error
+            finally:
+                elapsed = time.perf_counter() - started
+                self.timings.add(elapsed)
+                if elapsed * 1000 >= self.slow_query_ms:
+                    log.warning("slow_query", sql=sql, duration_ms=round(elapsed * 1000))
+
+    async def fetch(self, query: str, *args: Any, **options: Any) -> Any:
+        return await self._observe(super().fetch, query, *args, **options)
+
+    async def fetchrow(self, query: str, *args: Any, **options: Any) -> Any:
+        return await self._observe(super().fetchrow, query, *args, **options)
+
+    async def fetchval(self, query: str, *args: Any, **options: Any) -> Any:
+        return await self._observe(super().fetchval, query, *args, **options)
+
+    async def execute(self, query: str, *args: Any, **options: Any) -> Any:
+        # asyncpg's transactions begin and end here: the actor goes along with BEGIN.
+        actor = current_actor()
+        if query.startswith("BEGIN") and actor is not None:
+            status = await self._observe(super().execute, query + actor_sql(actor), **options)
+            self._told = actor
+            return status
+        status = await self._observe(super().execute, query, *args, **options)
+        if query.startswith("ROLLBACK TO"):  # which also takes back whom the transaction names
+            self._told = "unknown"
+        return status
+
+    async def executemany(self, command: str, args: Any, **options: Any) -> Any:
+        return await self._observe(super().executemany, command, args, **options)
+
+    async def _tell(self, actor: Actor | None) -> None:
+        await super().execute(actor_sql(actor))
+        self._told = actor
+
+
+async def close_if_state_was_left(connection: Any) -> None:
+    """Stands for `RESET ALL` at release: no round trip, and no state for the next user.
+
+    Ending the connection is surer than `RESET ALL`, which keeps roles and temporary tables.
+    """
+    if connection.left_state:
+        await connection.close(timeout=1)
+
+
+async def connect(
+    settings: Settings, arguments: Mapping[str, Any], session: Mapping[str, str]
+) -> ObservedConnection:
+    """Open a connection.
+
+    Args:
+        arguments: of `asyncpg.connect`.
+        session: PostgreSQL's settings of the session; poolers in transaction mode have none.
+
+    Raises:
+        DatabaseUnavailable: it could not be opened within `DB_CONNECTION_TIMEOUT_MS`.
+    """
+    given = dict(arguments.get("server_settings", {}))
+    options: dict[str, Any] = {"timeout": settings.db_connection_timeout_ms / 1000, **arguments}
+    if settings.db_pooler == "transaction":
+        options["statement_cache_size"] = 0
+    else:
+        given |= {**GUARDS, **session}
+    options["server_settings"] = {"application_name": "groundwork", **given}
+    try:
+        connection = await asyncpg.connect(connection_class=ObservedConnection, **options)
+    except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
+        raise DatabaseUnavailable(reason_of(error)) from error
+    connection.slow_query_ms = settings.db_slow_query_ms
+    return connection
+
+
+async def create_pool(settings: Settings, connect: Callable[..., Any], **options: Any) -> Any:
+    """An empty pool, whose connections `connect` opens when they are needed."""
+    make_pool: Any = asyncpg.create_pool  # its stubs know no `connect=`
+    return await make_pool(
+        connect=connect,
+        connection_class=ObservedConnection,
+        min_size=0,
+        max_size=settings.db_pool_max,
+        max_inactive_connection_lifetime=settings.db_idle_timeout_ms / 1000,
+        command_timeout=settings.db_command_timeout_ms / 1000,
+        reset=close_if_state_was_left,
+        **options,
+    )

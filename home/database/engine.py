@@ -1,0 +1,258 @@
+"""Piccolo's PostgresEngine, made bounded, lazy and observed.
+
+Importing it connects to nothing; the pool exists before the database does; nothing waits for ever.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager
+from typing import Any, cast
+
+import asyncpg
+import structlog
+from piccolo.engine.postgres import PostgresEngine
+from piccolo.querystring import QueryString
+
+from audit.context import current_actor
+from home.config.settings import ROOT, Settings
+from home.database.connection import (
+    ONE_REQUEST,
+    ObservedConnection,
+    Timings,
+    connect,
+    create_pool,
+)
+from home.database.connection_queue import Slots
+from home.database.embedded import EmbeddedServer
+from home.database.errors import DatabaseUnavailable, PoolTimeout, is_lost_connection, reason_of
+from home.database.pool import PoolFigures, keep_warm, log_failure
+from home.database.replica import LIMITS, Replica
+from home.database.transaction import Transaction
+
+log = structlog.get_logger("groundwork.database")
+
+WRITES = re.compile(r"\s*(insert|update|delete|merge|truncate|with)\b", re.IGNORECASE)
+
+
+class Engine(PostgresEngine):
+    """The engine of all tables.
+
+    Args:
+        settings: pool size and time limits, in milliseconds.
+        is_replica: a read node, which another engine watches and falls back from.
+
+    Raises (any query):
+        DatabaseUnavailable: no connection, or it was lost, or the statement took too long.
+        PoolTimeout: no connection became free within `DB_CONNECTION_TIMEOUT_MS`.
+    """
+
+    def __init__(self, settings: Settings, *, is_replica: bool = False) -> None:
+        self.settings = settings
+        self.is_replica = is_replica
+        database = settings.replica if is_replica else settings.database
+        self.embedded = None if database else EmbeddedServer(ROOT / ".data")
+        self.replica: Replica | None = None
+        self.timings = Timings()
+        self._slots = self._new_slots()
+        self.is_closed = False
+        self._warm: asyncio.Task[None] | None = None
+        nodes: dict[str, PostgresEngine] = {}
+        if settings.replica and not is_replica:
+            node = Engine(settings.model_copy(update=LIMITS), is_replica=True)
+            self.replica, nodes["replica"] = Replica(self, node), node
+        super().__init__(config=dict(database.args) if database else {}, extra_nodes=nodes)
+
+    # Piccolo's constructor calls these two; they would connect (trap 1).
+    async def check_version(self) -> None: ...
+
+    async def prep_database(self) -> None: ...
+
+    async def get_new_connection(
+        self, session: Mapping[str, str] | None = None, **options: Any
+    ) -> ObservedConnection:
+        """Open a connection that belongs to the caller.
+
+        Args:
+            session: PostgreSQL's settings of the session.
+            options: more arguments of `asyncpg.connect`.
+        """
+        if self.embedded is not None and not self.config:
+            self.config.update(await asyncio.to_thread(self.embedded.start))
+        return await connect(self.settings, {**self.config, **options}, session or {})
+
+    async def acquire(self) -> Any:
+        """A connection from the pool, or a single one where there is no pool (commands).
+
+        Raises:
+            PoolTimeout: after `DB_CONNECTION_TIMEOUT_MS`.
+        """
+        if self.pool is None:
+            if self.is_closed:
+                raise DatabaseUnavailable("shutting_down")
+            return await self.get_new_connection()
+        slots, pool = self._slots, self.pool
+        try:
+            await slots.take()
+        except TimeoutError as error:
+            full = self.figures().in_use >= self.settings.db_pool_max
+            raise (PoolTimeout() if full else DatabaseUnavailable("timeout")) from error
+        try:  # at once, or as soon as it is connected, for which `connect` has a limit
+            return await pool.acquire()
+        except BaseException as error:
+            slots.give()
+            if isinstance(error, asyncpg.InterfaceError) and is_lost_connection(error):
+                raise DatabaseUnavailable("shutting_down") from error
+            raise
+
+    def _new_slots(self) -> Slots:
+        return Slots(self.settings.db_pool_max, self.settings.db_connection_timeout_ms / 1000)
+
+    async def release(self, connection: Any, limit: float | None = 1) -> None:
+        """Give a connection back; never fails, never waits long, survives cancellation.
+
+        Without a `limit` (seconds) it is cheaper: where nothing is left that would have to end.
+        """
+        try:
+            if self.pool is None:
+                await asyncio.shield(connection.close(timeout=1))
+                return
+            try:
+                await self.pool.release(connection, timeout=limit)
+            finally:
+                self._slots.give()
+        except Exception as error:
+            log.debug("release_failed", error=type(error).__name__)
+            connection.terminate()
+
+    @asynccontextmanager
+    async def connection(self) -> AsyncIterator[Any]:
+        """The connection of the current transaction, or one for this block."""
+        if (transaction := self._open_transaction()) is not None:
+            try:
+                yield transaction.connection
+            except asyncpg.InterfaceError as error:
+                if is_lost_connection(error):  # it ended while nothing was asked of it
+                    log.warning("connection_failed", reason=reason_of(error), error=str(error))
+                    raise DatabaseUnavailable(reason_of(error)) from error
+                raise
+            return
+        connection = await self.acquire()
+        try:
+            yield connection
+        finally:
+            await self.release(connection)
+
+    def _open_transaction(self) -> Transaction | None:
+        found = cast("Transaction | None", self.current_transaction.get())
+        return None if found is None or found.is_over else found
+
+    # What Piccolo calls ---------------------------------------------------------------------
+
+    async def run_querystring(self, querystring: QueryString, in_pool: bool = True) -> Any:
+        sql, args = querystring.compile_string(engine_type=self.engine_type)
+        return await self.run_sql(sql, *args)
+
+    async def run_ddl(self, ddl: str, in_pool: bool = True) -> Any:
+        return await self.run_sql(ddl)
+
+    async def _run_in_new_connection(self, query: str, args: Sequence[Any] | None = None) -> Any:
+        return await self.run_sql(query, *(args or ()))
+
+    async def run_sql(self, sql: str, *args: Any) -> Any:
+        """Run one statement; a change that somebody makes gets a transaction that names them."""
+        if current_actor() is not None and WRITES.match(sql):
+            async with self.transaction() as transaction:
+                return await transaction.connection.fetch(sql, *args)
+        if (
+            self.replica is not None
+            and self._open_transaction() is None
+            and not WRITES.match(sql)
+            and (rows := await self.replica.fetch(sql, *args)) is not None
+        ):
+            return rows
+        async with self.connection() as connection:
+            return await connection.fetch(sql, *args)
+
+    async def fetchrow(self, sql: str, *args: Any) -> Any:
+        """The first row, or None: the shortest way, for statements that need no actor."""
+        if self._open_transaction() is not None:
+            async with self.connection() as connection:
+                return await connection.fetchrow(sql, *args)
+        connection = await self.acquire()
+        try:
+            row = await connection.fetchrow(sql, *args)
+        except BaseException:
+            await self.release(connection)
+            raise
+        await self.release(connection, None)
+        return row
+
+    @asynccontextmanager
+    async def reading(self) -> AsyncIterator[Any]:
+        """A connection for a command that reads much: of the replica, if that is up to date."""
+        connection = await self.replica.caught_up() if self.replica else None
+        if connection is None:
+            async with self.connection() as connection:
+                yield connection
+            return
+        try:
+            yield connection
+        finally:
+            await connection.close(timeout=1)
+
+    def transaction(self, allow_nested: bool = True) -> Transaction:
+        if self._open_transaction() is None:
+            self.current_transaction.set(None)
+        return Transaction(engine=self, allow_nested=allow_nested)
+
+    async def start_connection_pool(self, **kwargs: Any) -> None:
+        """Make the pool, empty, whatever the database does; warm it in the background."""
+        if self.pool is not None:  # a second one would leave the first without an owner
+            log.warning("pool_exists")
+            return
+        self.is_closed = False
+        self._slots = self._new_slots()
+        self.pool = await create_pool(self.settings, self._connect_for_pool, **kwargs)
+        if self.is_replica:
+            return
+        self._warm = asyncio.create_task(keep_warm(self), name="keep the pool warm")
+        self._warm.add_done_callback(log_failure)
+        if self.replica is not None:
+            await self.replica.start()
+
+    async def _connect_for_pool(self, dsn: None, **options: Any) -> ObservedConnection:
+        limit = options["command_timeout"]  # the rest is what asyncpg.connect has as defaults
+        connection = await self.get_new_connection(ONE_REQUEST, command_timeout=limit)
+        connection.timings = self.timings
+        return connection
+
+    async def close_connection_pool(self) -> None:
+        """Close all connections, at the latest after two seconds."""
+        self.is_closed = True
+        if self.replica is not None:
+            await self.replica.close()
+        if self._warm is not None:
+            self._warm.cancel()
+            await asyncio.gather(self._warm, return_exceptions=True)
+            self._warm = None
+        pool, self.pool = self.pool, None
+        if pool is None:
+            return
+        try:
+            async with asyncio.timeout(2):
+                await pool.close()
+        except (Exception, asyncio.CancelledError):
+            pool.terminate()
+
+    def is_full(self) -> bool:
+        """Whether the next one has to wait for a connection."""
+        return not self._slots.free
+
+    def figures(self) -> PoolFigures:
+        """The pool now."""
+        size = self.pool.get_size() if self.pool else 0
+        idle = self.pool.get_idle_size() if self.pool else 0
+        return PoolFigures(size, idle, size - idle, self._slots.waiting, self.settings.db_pool_max)

@@ -1,0 +1,102 @@
+"""`/metrics`: figures of this process for Prometheus. Loaded for the first scrape."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator
+from itertools import accumulate
+
+from prometheus_client import CollectorRegistry, GCCollector, ProcessCollector
+from prometheus_client.core import (
+    CounterMetricFamily,
+    GaugeMetricFamily,
+    HistogramMetricFamily,
+    Metric,
+)
+from prometheus_client.exposition import choose_encoder
+from prometheus_client.registry import Collector
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import Response
+
+from audit.record import recorded
+from home.database.connection import BOUNDS
+from home.database.engine import Engine
+from home.monitoring.health import Probe, Verdict, may_see_details
+
+
+async def metrics(request: Request, probe: Probe) -> Response:
+    """All figures, for callers in METRICS_NETWORKS that do not come by way of a proxy.
+
+    Raises:
+        HTTPException: 403 for others.
+    """
+    if not may_see_details(request, probe.db):
+        raise HTTPException(403, "Metrics are for callers in METRICS_NETWORKS.")
+    registry = CollectorRegistry()
+    registry.register(Figures(probe.db, await probe.verdict()))
+    ProcessCollector(registry=registry)
+    GCCollector(registry=registry)
+    encode, content_type = choose_encoder(request.headers.get("accept", ""))
+    headers = {"content-type": content_type, "cache-control": "no-store"}
+    return Response(encode(registry), headers=headers)
+
+
+class Figures(Collector):
+    """What this process knows anyway; nothing is asked of the database but the shared probe."""
+
+    def __init__(self, db: Engine, verdict: Verdict) -> None:
+        self.db = db
+        self.verdict = verdict
+
+    def collect(self) -> Iterator[Metric]:
+        yield _gauge("database_up", "1 when the database answers.", self.verdict.connected)
+        if self.verdict.latency_ms is not None:
+            seconds = self.verdict.latency_ms / 1000
+            yield _gauge("database_round_trip_seconds", "Of the health probe.", seconds)
+        if self.db.replica is not None:
+            state = self.db.replica.state
+            yield _gauge("replica_usable", "1 while reads may go there.", state.usable)
+            if state.lag_seconds is not None:
+                yield _gauge("replica_lag_seconds", "Behind the primary.", state.lag_seconds)
+        yield _gauge("tasks", "Of the event loop.", len(asyncio.all_tasks()))
+        yield from self._pool()
+        yield from self._statements()
+        events = CounterMetricFamily(
+            "groundwork_events",
+            "Events that this process put on the trail, sign-ins among them.",
+            labels=["action"],
+        )
+        for action, count in sorted(recorded.items()):
+            events.add_metric([action], count)
+        yield events
+
+    def _pool(self) -> Iterator[Metric]:
+        pool = self.db.figures()
+        connections = GaugeMetricFamily(
+            "groundwork_pool_connections", "Connections of the pool.", labels=["state"]
+        )
+        connections.add_metric(["idle"], pool.idle)
+        connections.add_metric(["in_use"], pool.in_use)
+        yield connections
+        yield _gauge("pool_max", "At most so many connections.", pool.max)
+        yield _gauge("pool_waiting", "Tasks that wait for a connection.", pool.waiting)
+
+    def _statements(self) -> Iterator[Metric]:
+        timings = self.db.timings
+        names = [*map(str, BOUNDS), "+Inf"]
+        yield HistogramMetricFamily(
+            "groundwork_statement_seconds",
+            "How long statements of the pool took, failed ones among them.",
+            buckets=list(zip(names, accumulate(timings.counts), strict=True)),
+            sum_value=timings.seconds,
+        )
+        yield CounterMetricFamily(
+            "groundwork_lost_connections",
+            "Connections that failed during a statement.",
+            value=timings.lost,
+        )
+
+
+def _gauge(name: str, explanation: str, value: float) -> Metric:
+    return GaugeMetricFamily(f"groundwork_{name}", explanation, value=value)

@@ -1,0 +1,188 @@
+"""The first page: what an administrator wants to know in the morning, each number a link."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, date, datetime, timedelta
+
+from starlette.requests import Request
+from starlette.responses import Response
+
+from audit.summary import DailyCounts, daily_counts, state
+from home.accounts.sessions import authenticate, client
+from home.database.engine import Engine
+from home.monitoring.health import Probe, Verdict
+from home.pages.charts import bars
+from home.web.read_your_writes import may_be_stale
+from home.web.rendering import page
+
+DAYS = 14
+PEOPLE = """
+    SELECT count(*) FILTER (WHERE NOT is_approved AND NOT is_disabled) AS pending,
+           count(*) FILTER (WHERE is_disabled) AS disabled,
+           count(*) AS all
+    FROM users
+"""
+SESSIONS = "SELECT count(*) AS active FROM sessions WHERE expire > now()"
+
+
+@dataclass(frozen=True)
+class Figure:
+    """A number, or a short text, and the list behind it."""
+
+    label: str
+    value: str
+    href: str | None = None
+    needs_attention: bool = False
+
+
+@dataclass(frozen=True)
+class Panel:
+    """A part of the page: figures, and perhaps a chart with the words that say the same."""
+
+    title: str
+    figures: Sequence[Figure] = field(default_factory=tuple)
+    chart: str | None = None
+    alt: str = ""
+
+
+PanelSource = Callable[[Engine], Awaitable[Panel]]
+
+
+async def people(db: Engine) -> Panel:
+    """Who waits for approval, and who is here."""
+    [row] = await db.run_sql(PEOPLE)
+    [sessions] = await db.run_sql(SESSIONS)
+    return Panel(
+        "People",
+        [
+            Figure(
+                "awaiting approval",
+                str(row["pending"]),
+                "/admin/#/users?is_approved=false&is_disabled=false",
+                needs_attention=row["pending"] > 0,
+            ),
+            Figure("disabled", str(row["disabled"]), "/admin/#/users?is_disabled=true"),
+            Figure("accounts", str(row["all"]), "/admin/#/users"),
+            Figure("active sessions", str(sessions["active"]), "/admin/#/sessions"),
+        ],
+    )
+
+
+def sign_ins(counts: DailyCounts) -> Panel:
+    """Sign-ins and failures, day by day."""
+    actions = {"succeeded": "sign_in.succeeded", "failed": "sign_in.failed"}
+    series = {name: counts.series(action) for name, action in actions.items()}
+    figures = [
+        Figure(
+            name,
+            f"{sum(series[name]):,}",
+            _events(action),
+        )
+        for name, action in actions.items()
+    ]
+    return _charted("Sign-ins", counts, series, figures)
+
+
+def changes(counts: DailyCounts) -> Panel:
+    """Changed rows for each table, day by day."""
+    series = {table: counts.changes(table) for table in counts.tables()}
+    figures = [
+        Figure(
+            table, f"{sum(values):,}", f"/admin/#/audit_logs?resource={table}&resource__match=exact"
+        )
+        for table, values in series.items()
+    ]
+    return _charted("Changes", counts, series, figures)
+
+
+def _charted(
+    title: str, counts: DailyCounts, series: dict[str, list[int]], figures: list[Figure]
+) -> Panel:
+    words = ", ".join(f"{name} {sum(values)}" for name, values in series.items()) or "nothing"
+    return Panel(
+        f"{title}, last {len(counts.days)} days",
+        figures,
+        bars(counts.days, series),
+        f"{title}: {words}.",
+    )
+
+
+async def trail(db: Engine) -> Panel:
+    """Whether the audit trail is sealed, and when it was last found unaltered."""
+    now = await state(db)
+    found = {None: "", True: ", intact", False: ", ALTERED"}[now.intact]
+    return Panel(
+        "Audit trail",
+        [
+            Figure("last seal", _ago(now.last_seal), "/admin/#/audit_seals"),
+            Figure(
+                "last verified",
+                _ago(now.last_verified) + found,
+                _events("audit.verify"),
+                needs_attention=now.intact is False,
+            ),
+        ],
+    )
+
+
+def database(db: Engine, verdict: Verdict) -> Panel:
+    """The pool and the latency now."""
+    pool = db.figures()
+    latency = f"{verdict.latency_ms} ms" if verdict.connected else str(verdict.error)
+    return Panel(
+        "Database",
+        [
+            Figure("round trip", latency, "/api/health", needs_attention=not verdict.connected),
+            Figure("connections in use", f"{pool.in_use} of {pool.max}"),
+            Figure("waiting for one", str(pool.waiting), needs_attention=pool.waiting > 0),
+        ],
+    )
+
+
+async def overview(
+    db: Engine, probe: Probe, request: Request, more: Sequence[PanelSource] = ()
+) -> Response:
+    """The page at `/`: figures for administrators, the way to sign in for others.
+
+    Args:
+        more: panels of the rooms above.
+    """
+    verdict = await probe.verdict()
+    token, panels = client.get().token, list[Panel]()
+    person = await authenticate(db, token) if verdict.connected and token else None
+    if person is not None and person.is_admin:
+        may_be_stale(request)
+        counts = await daily_counts(db, last_days())
+        panels = [
+            await people(db),
+            await trail(db),
+            sign_ins(counts),
+            changes(counts),
+            *[await source(db) for source in more],
+            database(db, verdict),
+        ]
+    email = person and person.email
+    return page("overview", panels=panels, connected=verdict.connected, email=email)
+
+
+def _events(action: str) -> str:
+    return f"/admin/#/audit_logs?action={action}&action__match=exact"
+
+
+def last_days() -> list[date]:
+    """Those of the charts, oldest first, in UTC."""
+    today = datetime.now(UTC).date()
+    return [today - timedelta(days=DAYS - 1 - n) for n in range(DAYS)]
+
+
+def _ago(moment: datetime | None) -> str:
+    if moment is None:
+        return "never"
+    seconds = int((datetime.now(UTC) - moment).total_seconds())
+    for unit, size in (("day", 86_400), ("hour", 3_600), ("minute", 60)):
+        if seconds >= size:
+            number = seconds // size
+            return f"{number} {unit}{'s' if number > 1 else ''} ago"
+    return "just now"

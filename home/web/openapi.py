@@ -1,0 +1,184 @@
+"""The API described by itself: routes, an OpenAPI 3.1 document, and a page to read it.
+
+An operation is declared once; its route and its description cannot drift apart.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+from functools import cache
+from typing import Any
+
+from pydantic import BaseModel
+from pydantic.json_schema import models_json_schema
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Route
+
+from home.web.rendering import page
+
+REF = "#/components/schemas/{model}"
+ABOUT = "People and their own things. Bodies and answers are JSON."
+CSRF_HEADER = "x-csrf-token"
+ERRORS = {
+    400: "The request is no HTTP request that can be understood.",
+    401: "Nobody is signed in.",
+    403: "This person, network or site may not do this, or the CSRF token is missing.",
+    404: "There is no such thing.",
+    409: "Something else stands against it.",
+    412: "It was changed meanwhile.",
+    413: "More than can be stored.",
+    422: "The body, or a value, cannot be used.",
+    429: "Too many attempts; Retry-After says when to come back.",
+    503: "The database is unavailable; Retry-After says when to come back.",
+}
+
+
+class Problem(BaseModel):
+    """What went wrong, for a program and for a person."""
+
+    code: str
+    message: str
+
+
+class Error(BaseModel):
+    """Every error looks like this."""
+
+    error: Problem
+
+
+@dataclass(frozen=True)
+class Operation:
+    """A method of a path, what it takes and what it answers.
+
+    Args:
+        answer: of a success; None is an answer without content.
+        errors: besides those that follow from `signed_in`, `body` and the method.
+        etag: whether the answer carries one, and an unsafe method heeds If-Match.
+    """
+
+    method: str
+    path: str
+    handler: Callable[[Request], Awaitable[Response]]
+    summary: str
+    body: type[BaseModel] | None = None
+    answer: type[BaseModel] | None = None
+    status: int = 200
+    errors: Sequence[int] = ()
+    signed_in: bool = True
+    etag: bool = False
+    is_body_optional: bool = False
+
+    @property
+    def is_unsafe(self) -> bool:
+        return self.method != "GET"
+
+    def statuses(self) -> list[int]:
+        """The errors it may answer."""
+        found = {*self.errors, 503, 400}
+        if self.signed_in:
+            found |= {401}
+        if self.is_unsafe:
+            found |= {403, 413}
+        if self.body is not None:
+            found |= {422}
+        if self.etag and self.is_unsafe:
+            found |= {412}
+        return sorted(found)
+
+    def described(self) -> dict[str, Any]:
+        """The Operation Object of OpenAPI."""
+        described: dict[str, Any] = {
+            "summary": self.summary,
+            "operationId": self.handler.__name__,
+            "parameters": self._parameters(),
+            "responses": {str(self.status): self._success()}
+            | {
+                str(status): {"description": ERRORS[status], **_json(Error)}
+                for status in self.statuses()
+            },
+            "security": [{"session": []}] if self.signed_in else [],
+        }
+        if self.body is not None:
+            described["requestBody"] = {"required": not self.is_body_optional, **_json(self.body)}
+        return described
+
+    def _success(self) -> dict[str, Any]:
+        found: dict[str, Any] = {"description": self.summary}
+        if self.etag:
+            found["headers"] = {"etag": {"schema": {"type": "string"}}}
+        return found | (_json(self.answer) if self.answer else {})
+
+    def _parameters(self) -> list[dict[str, Any]]:
+        text = {"type": "string"}
+        names = re.findall(r"{(\w+)", self.path)
+        found = [{"name": name, "in": "path", "required": True, "schema": text} for name in names]
+        if self.signed_in and self.is_unsafe:
+            found.append({"name": CSRF_HEADER, "in": "header", "required": True, "schema": text})
+        if self.etag and self.is_unsafe:
+            found.append({"name": "if-match", "in": "header", "required": False, "schema": text})
+        return found
+
+
+def _json(model: type[BaseModel]) -> dict[str, Any]:
+    schema = {"$ref": REF.format(model=model.__name__)}
+    return {"content": {"application/json": {"schema": schema}}}
+
+
+def document(operations: Sequence[Operation]) -> dict[str, Any]:
+    """The OpenAPI 3.1 document."""
+    models = {Error, *(o.body for o in operations), *(o.answer for o in operations)} - {None}
+    ordered = sorted(models, key=lambda model: model.__name__)  # type: ignore[union-attr]
+    _, schemas = models_json_schema(
+        [(model, "validation") for model in ordered],  # type: ignore[misc]
+        ref_template=REF,
+    )
+    paths: dict[str, Any] = {}
+    for operation in operations:
+        path = re.sub(r":\w+}", "}", operation.path)
+        paths.setdefault(path, {})[operation.method.lower()] = operation.described()
+    cookie = {"type": "apiKey", "in": "cookie", "name": "id"}
+    return {
+        "openapi": "3.1.0",
+        "info": {"title": "Groundwork", "version": "1", "description": ABOUT},
+        "paths": paths,
+        "components": {"schemas": schemas.get("$defs", {}), "securitySchemes": {"session": cookie}},
+    }
+
+
+def api_routes(operations: Sequence[Operation]) -> list[Route]:
+    """A route for each path: with one for each method, the Allow header of a 405 would be short."""
+    handlers: dict[str, dict[str, Any]] = {}
+    for operation in operations:
+        handlers.setdefault(operation.path, {})[operation.method] = operation.handler
+    return [
+        Route(path, _by_method(of_path), methods=list(of_path))
+        for path, of_path in handlers.items()
+    ]
+
+
+def _by_method(handlers: dict[str, Any]) -> Callable[[Request], Awaitable[Response]]:
+    async def handle(request: Request) -> Response:
+        method = "GET" if request.method == "HEAD" else request.method
+        response: Response = await handlers[method](request)
+        return response
+
+    return handle
+
+
+def openapi_routes(operations: Sequence[Operation]) -> list[Route]:
+    """`/api/openapi.json` and `/api/docs`; made for the first who asks."""
+
+    @cache
+    def found() -> dict[str, Any]:
+        return document(operations)
+
+    async def as_json(request: Request) -> Response:
+        return JSONResponse(found())
+
+    async def as_page(request: Request) -> Response:
+        return page("api", document=found())
+
+    return [Route("/api/openapi.json", as_json), Route("/api/docs", as_page)]

