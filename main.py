@@ -30,6 +30,7 @@ from starlette.types import ASGIApp, Lifespan, Receive, Scope, Send
 
 from audit.admin import audit_tables
 from audit.digests import SealKeys
+from audit.errors import DatabaseUnavailable
 from audit.forms import audit_forms
 from audit.seals import seal_regularly
 from home.accounts.authentication import purge_regularly
@@ -43,7 +44,6 @@ from home.config.logs import set_up_logs
 from home.config.settings import ROOT, Settings
 from home.database.embedded import EmbeddedUnavailable
 from home.database.engine import Engine
-from home.database.errors import DatabaseUnavailable
 from home.monitoring.health import Probe, health_routes
 from home.pages.sign_in import Pages
 from home.tables import Session, User

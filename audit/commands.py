@@ -39,7 +39,7 @@ async def seal(patience: int = 60) -> None:
     :param patience: seconds to wait for transactions that are writing now
 
     """
-    [[rows]] = await engine().run_sql(UNSEALED)
+    [[rows]] = await engine().fetch(UNSEALED)
     with progress("sealing", rows) as advance:
         done = await seal_all(_keys(), patience=patience, progress=advance)
         await count_sealed(engine())
@@ -56,7 +56,7 @@ async def verify(seals: str = "", json: bool = False) -> None:
 
     """
     kept = read_seals(Path(seals)) if seals else {}
-    [[rows]] = await engine().run_sql(SEALED)
+    [[rows]] = await engine().fetch(SEALED)
     with progress("verifying", rows) as advance:
         report = await verify_all(_keys(), kept=kept, progress=advance)
     intact = report.problem is None
@@ -134,7 +134,7 @@ async def export(
         user_id=_number("user", user),
     )
     with _new_file(output) as out:
-        [[ids]] = await engine().run_sql("SELECT max(id) - min(id) + 1 FROM audit_logs")
+        [[ids]] = await engine().fetch("SELECT max(id) - min(id) + 1 FROM audit_logs")
         with progress("exporting", ids) as advance:
             running = Export(filters, cast(Format, format), advance)
             try:
@@ -165,7 +165,7 @@ async def prune(before: str, yes: bool = False) -> None:
     if not yes:
         print(f"would remove {what}; do it with --yes")
         return
-    [[rows]] = await engine().run_sql(SEALED)
+    [[rows]] = await engine().fetch(SEALED)
     with progress("verifying, removing", rows + going.rows) as advance:
         gone = await remove(when, _keys(), advance)
     print(f"removed {gone.rows if gone else 0} rows; their seals stay")

@@ -23,7 +23,7 @@ class EstimatedCount(Count):
         rows = self.table.select(self.table._meta.primary_key)
         rows.where_delegate._where = self.where_delegate._where
         sql, args = rows.querystrings[0].compile_string()
-        [[plan]] = await engine.run_sql(f"EXPLAIN (FORMAT JSON) {sql}", *args)
+        [[plan]] = await engine.fetch(f"EXPLAIN (FORMAT JSON) {sql}", *args)
         estimate: int = json.loads(plan)[0]["Plan"]["Plan Rows"]
         if estimate > EXACT_UP_TO:
             return estimate

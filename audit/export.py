@@ -121,7 +121,7 @@ class Export:
         await record("audit.export", "audit_logs", details=details)
 
     async def _fetch(self, connection: Any, sql: str, *args: Any) -> list[Any]:
-        run = connection.fetch if connection else engine().run_sql
+        run = connection.fetch if connection else engine().fetch
         rows: list[Any] = await run(sql, *args)
         return rows
 

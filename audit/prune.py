@@ -55,7 +55,7 @@ class Pruned:
 
 async def due(before: datetime) -> Pruned | None:
     """What is older than a moment, as far as it is sealed; None is nothing."""
-    seals = await engine().run_sql(DUE, before)
+    seals = await engine().fetch(DUE, before)
     return Pruned.of(seals) if seals else None
 
 
@@ -79,7 +79,7 @@ async def prune(
             f"the trail is not as it was sealed, nothing was removed: {problem.message}"
         )
     await count_sealed(engine())
-    seals = await engine().run_sql(DUE, before)
+    seals = await engine().fetch(DUE, before)
     for start in range(0, len(seals), SEALS_AT_ONCE):
         step = Pruned.of(seals[start : start + SEALS_AT_ONCE])
         await _remove(step, before)

@@ -103,7 +103,7 @@ async def seal(
             return done
         # Afterwards, since it cannot be rolled back: the sequence is never ahead of the seals.
         with suppress(asyncpg.InsufficientPrivilegeError):  # it is only evidence
-            await engine().run_sql("SELECT setval('audit_seals_id_seq', $1)", made.id)
+            await engine().fetch("SELECT setval('audit_seals_id_seq', $1)", made.id)
         done.seals += 1
         done.rows += made.row_count
         progress(made.row_count)
@@ -115,7 +115,7 @@ async def seal_when_due(keys: SealKeys, interval: float, *, patience: float = 10
         SELECT created_at > now() - make_interval(secs => $1)
         FROM audit_seals ORDER BY id DESC LIMIT 1
     """
-    if [row[0] for row in await engine().run_sql(fresh, interval)] == [True]:
+    if [row[0] for row in await engine().fetch(fresh, interval)] == [True]:
         return Sealed()
     return await seal(keys, patience=patience)
 
@@ -139,20 +139,20 @@ async def settled_id(patience: float) -> int:
     Ids are drawn in order, but committed in any. Whoever may have drawn an id up to the highest one
     visible holds a lock on the table now: once all these transactions have ended, none is missing.
     """
-    [[bound]] = await engine().run_sql("SELECT coalesce(max(id), 0) FROM audit_logs")
-    writers = {tuple(row) for row in await engine().run_sql(WRITERS)}
+    [[bound]] = await engine().fetch("SELECT coalesce(max(id), 0) FROM audit_logs")
+    writers = {tuple(row) for row in await engine().fetch(WRITERS)}
     deadline = time.monotonic() + patience
     while writers:
         if time.monotonic() > deadline:
             raise SealingDelayed(await _who_delays([pid for _, pid in writers]))
         await asyncio.sleep(POLL_SECONDS)
-        writers &= {tuple(row) for row in await engine().run_sql(WRITERS)}
+        writers &= {tuple(row) for row in await engine().fetch(WRITERS)}
     return int(bound)
 
 
 async def _who_delays(pids: list[int | None]) -> str:
     who = "a prepared transaction"
-    for row in await engine().run_sql(OLDEST_WRITER, [pid for pid in pids if pid]):
+    for row in await engine().fetch(OLDEST_WRITER, [pid for pid in pids if pid]):
         name = row["application_name"] or "unnamed"
         who = f"a transaction (process {row['pid']}, {name}, open for {row['seconds']} s)"
     return f"{who} is still writing to the trail; nothing was sealed: try again once it has ended"

@@ -85,16 +85,16 @@ class State:
 async def daily_counts(db: Any, days: Sequence[date]) -> DailyCounts:
     """Count events on the days given."""
     found: dict[str, dict[date, int]] = defaultdict(dict)
-    [counted] = await db.run_sql(COUNTED)
-    for row in await db.run_sql(DAILY, days[0], counted["id"]):
+    [counted] = await db.fetch(COUNTED)
+    for row in await db.fetch(DAILY, days[0], counted["id"]):
         found[row["action"]][row["day"]] = row["events"]
     return DailyCounts(days, dict(found))
 
 
 async def state(db: Any) -> State:
     """The newest seal, and what the newest verification found."""
-    [sealed] = await db.run_sql("SELECT max(created_at) AS at FROM audit_seals")
-    for row in await db.run_sql(VERIFIED):
+    [sealed] = await db.fetch("SELECT max(created_at) AS at FROM audit_seals")
+    for row in await db.fetch(VERIFIED):
         return State(sealed["at"], row["created_at"], row["intact"])
     return State(sealed["at"], None, None)
 

@@ -35,7 +35,7 @@ async def sync_panel(db: Engine) -> Panel:
     """Outcomes by day, durations, and what a person should look at."""
     days = last_days()
     since = datetime.combine(days[0], datetime.min.time(), UTC)
-    found = {(row["day"], row["status"]): row["runs"] for row in await db.run_sql(DAILY, since)}
+    found = {(row["day"], row["status"]): row["runs"] for row in await db.fetch(DAILY, since)}
     series = {str(end): [found.get((day, end), 0) for day in days] for end in ENDS}
     words = ", ".join(f"{end} {sum(values)}" for end, values in series.items())
     return Panel(
@@ -47,7 +47,7 @@ async def sync_panel(db: Engine) -> Panel:
                 Figure(f"{end} runs", f"{sum(values):,}", f"{RUNS}?status={end}")
                 for end, values in series.items()
             ],
-            *[_duration(row) for row in await db.run_sql(DURATIONS, since)],
+            *[_duration(row) for row in await db.fetch(DURATIONS, since)],
         ],
         bars(days, series),
         f"Sync runs: {words}.",
@@ -55,7 +55,7 @@ async def sync_panel(db: Engine) -> Panel:
 
 
 async def _attention(db: Engine) -> Figure:
-    [row] = await db.run_sql(ATTENTION)
+    [row] = await db.fetch(ATTENTION)
     return Figure(
         "runs to look at",
         str(row["runs"]),
@@ -65,7 +65,7 @@ async def _attention(db: Engine) -> Figure:
 
 
 async def _running(db: Engine) -> Figure:
-    [row] = await db.run_sql("SELECT count(*) AS runs FROM sync_history WHERE status = 'running'")
+    [row] = await db.fetch("SELECT count(*) AS runs FROM sync_history WHERE status = 'running'")
     return Figure("active runs", str(row["runs"]), f"{RUNS}?status=running")
 
 

@@ -21,14 +21,14 @@ DELETE = f"DELETE FROM sync_history WHERE id IN ({OLD} LIMIT {AT_ONCE}) RETURNIN
 
 async def due(before: datetime, keep: int) -> int:
     """How many runs are older than a moment, and not among the last `keep` of their source."""
-    [row] = await _db().run_sql(f"SELECT count(*) AS runs FROM ({OLD}) AS old", before, keep)  # noqa: S608
+    [row] = await _db().fetch(f"SELECT count(*) AS runs FROM ({OLD}) AS old", before, keep)  # noqa: S608
     return int(row["runs"])
 
 
 async def prune(before: datetime, keep: int) -> int:
     """Remove them, a thousand at a time; returns how many. The trail says what they were."""
     removed = 0
-    while gone := len(await _db().run_sql(DELETE, before, keep)):
+    while gone := len(await _db().fetch(DELETE, before, keep)):
         removed += gone
     details = {"before": before.isoformat(), "keep": keep, "runs": removed}
     await record("sync_history.prune", "sync_history", details=details)

@@ -9,9 +9,9 @@ from typing import cast
 import structlog
 
 from audit.context import acting_as, current_actor
+from audit.errors import DatabaseUnavailable
 from home.config.logs import Redactor
 from home.database.engine import Engine
-from home.database.errors import DatabaseUnavailable
 from sync_history import runs
 from sync_history.outcome import CANCELLED, LOST, STOPPED, Outcome, judge
 from sync_history.run_lease import Fenced, Keeper

@@ -122,7 +122,7 @@ async def start_due(source: Source) -> Started | None:
     if source.every is None:
         return None
     seconds = source.every.total_seconds()
-    if not await _db().run_sql(IS_DUE, source.name, seconds):
+    if not await _db().fetch(IS_DUE, source.name, seconds):
         return None
     with acting_as(automatic(source)):
         async with _db().transaction() as transaction:
@@ -140,7 +140,7 @@ async def cancel(id: int) -> SyncRun:
     """
     await reap()
     actor = current_actor()
-    if not 0 < id < 2**31 or not await _db().run_sql(CANCEL, id, actor and actor.user_id):
+    if not 0 < id < 2**31 or not await _db().fetch(CANCEL, id, actor and actor.user_id):
         found = await find(id)
         raise NotActive(f"Run {id} is over: {found.status}." if found else "There is no such run.")
     found = await find(id)
@@ -165,7 +165,7 @@ async def reap() -> list[tuple[int, str]]:
     """Close the runs whose process is gone; returns their ids and sources."""
     arguments = (LEASE_SECONDS, LOCKLESS_SECONDS, RUNNING)
     with acting_as(Actor("system:sync")):
-        return [(row["id"], row["source"]) for row in await _db().run_sql(REAP, *arguments)]
+        return [(row["id"], row["source"]) for row in await _db().fetch(REAP, *arguments)]
 
 
 def is_over(run: SyncRun) -> bool:

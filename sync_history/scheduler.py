@@ -16,7 +16,7 @@ import asyncpg
 import structlog
 
 from audit.context import acting_as
-from home.database.errors import DatabaseUnavailable
+from audit.errors import DatabaseUnavailable
 from sync_history import runner, runs
 from sync_history.sources import Source, sources
 

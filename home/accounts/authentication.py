@@ -86,7 +86,7 @@ async def sign_in(factor: SecondFactor, email: str, password: str, code: str | N
 
 async def sign_out(token: str) -> None:
     """End the session that a token opens, if it is one."""
-    if await _db().run_sql(
+    if await _db().fetch(
         "DELETE FROM sessions WHERE sid = $1 RETURNING sid", sessions.digest(token)
     ):
         await record("sign_out", throttle.RESOURCE)
@@ -124,28 +124,28 @@ async def change_password(person: sessions.SignedIn, old: str, new: str) -> str:
 
 async def own_sessions(user_id: int) -> list[dict[str, Any]]:
     """A person's sessions, the one used last first."""
-    return [dict(row) for row in await _db().run_sql(LIST, user_id)]
+    return [dict(row) for row in await _db().fetch(LIST, user_id)]
 
 
 async def end_session(user_id: int, sid: str) -> bool:
     """End one of a person's sessions; False when it is none of theirs."""
-    return bool(await _db().run_sql(END_ONE, user_id, sid))
+    return bool(await _db().fetch(END_ONE, user_id, sid))
 
 
 async def end_other_sessions(user_id: int, sid: str) -> int:
     """End all of a person's sessions but one; returns how many."""
-    return len(await _db().run_sql(END_OTHERS, user_id, sid))
+    return len(await _db().fetch(END_OTHERS, user_id, sid))
 
 
 async def revoke_sessions(user_id: int | None) -> int:
     """End all sessions of a person, or everybody's; returns how many."""
-    return len(await _db().run_sql(END_ALL, user_id))
+    return len(await _db().fetch(END_ALL, user_id))
 
 
 async def purge_sessions() -> int:
     """Remove sessions that are over, a thousand at a time; returns how many."""
     total = 0
-    while removed := len(await _db().run_sql(PURGE, PURGE_AT_ONCE)):
+    while removed := len(await _db().fetch(PURGE, PURGE_AT_ONCE)):
         total += removed
     return total
 

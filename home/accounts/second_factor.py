@@ -195,7 +195,7 @@ class SecondFactor:
         if step is None:
             raise SetupFailed("This code does not fit. Is the clock of your phone right?")
         codes = ["-".join(secrets.token_hex(2) for _ in range(5)) for _ in range(RECOVERY_CODES)]
-        await cast(Any, User._meta.db).run_sql(
+        await cast(Any, User._meta.db).fetch(
             STORE,
             setup["user_id"],
             self.encryption.encrypt(setup["secret"]),

@@ -123,7 +123,7 @@ async def create(db: Any, user_id: int) -> tuple[str, Any]:
         SignInRefused: the account may not sign in.
         SecondFactorMissing: not before there is one.
     """
-    if db.settings.mfa_required and any(row[0] for row in await db.run_sql(MUST_SET_UP, user_id)):
+    if db.settings.mfa_required and any(row[0] for row in await db.fetch(MUST_SET_UP, user_id)):
         raise SecondFactorMissing
     token = secrets.token_urlsafe(32)  # 256 bits
     device, actor = client.get(Client()), current_actor()
@@ -131,9 +131,9 @@ async def create(db: Any, user_id: int) -> tuple[str, Any]:
     old = digest(device.token) if device.token else ""
     arguments = (digest(token), user_id, json.dumps(sess), old, SESSIONS_PER_PERSON)
     async with db.transaction():
-        rows = await db.run_sql(CREATE, *arguments)
+        rows = await db.fetch(CREATE, *arguments)
         if not rows:
             raise SignInRefused
-        [person] = await db.run_sql(SIGNED_IN, user_id)
+        [person] = await db.fetch(SIGNED_IN, user_id)
         await record("sign_in.succeeded", "sign_in", person["email"])
     return token, rows[0]

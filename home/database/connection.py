@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 import asyncio
-import re
 import time
 from bisect import bisect_left
 from collections.abc import Awaitable, Callable, Mapping
-from functools import lru_cache
 from typing import Any, Literal
 
 import asyncpg
+import asyncpg.transaction
 import structlog
 
 from audit.context import Actor, actor_sql, current_actor
+from audit.errors import DatabaseUnavailable
 from home.config.settings import Settings
-from home.database.errors import DatabaseUnavailable, is_lost_connection, reason_of
+from home.database.errors import reason_of, translated
+from home.database.statements import leaves_state
 
 log = structlog.get_logger("groundwork.database")
 
@@ -29,20 +30,6 @@ GUARDS = {
 }
 # A request waits for nobody while it holds a transaction: if it does, its process has stopped.
 ONE_REQUEST = {"idle_in_transaction_session_timeout": "10s"}
-
-# Statements that leave something behind in the session: their connection has no next user.
-# Too many matches cost a reconnect, too few would leak, so this errs on the side of matching.
-LEAVES_STATE = re.compile(
-    r"""(^|;)\s* ( set \s+ (?! (local|constraints|transaction)\b )
-                | (listen|prepare|load) \s
-                | declare \s .* \b with \s+ hold
-                | create \s+ ((local|global)\s+)? temp )
-      | \binto \s+ ((local|global)\s+)? temp
-      | \bpg_(try_)?advisory_lock
-      | \bset_config \s* \( (?! [^()]* ,\s* true \s* \) )""",
-    re.IGNORECASE | re.VERBOSE | re.DOTALL,
-)
-
 
 # Upper bounds of the histogram of durations, in seconds.
 BOUNDS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0)
@@ -62,10 +49,24 @@ class Timings:
         self.seconds += seconds
 
 
-@lru_cache(maxsize=1024)
-def leaves_state(sql: str) -> bool:
-    """Whether a statement may change what the next user of its connection would see."""
-    return LEAVES_STATE.search(sql) is not None
+class Transaction(asyncpg.transaction.Transaction):
+    """asyncpg's transaction, whose begin and end say DatabaseUnavailable, too."""
+
+    async def start(self) -> None:
+        with translated():
+            await super().start()
+
+    async def commit(self) -> None:
+        with translated():
+            await super().commit()
+
+    async def rollback(self) -> None:
+        with translated():
+            await super().rollback()
+
+    async def __aexit__(self, kind: Any, error: Any, traceback: Any) -> None:
+        with translated():
+            await super().__aexit__(kind, error, traceback)
 
 
 class ObservedConnection(asyncpg.Connection):
@@ -97,21 +98,24 @@ class ObservedConnection(asyncpg.Connection):
                 if not self.is_in_transaction():
                     self._told = "unknown"
                 elif self._told is not current_actor():
-                    await self._tell(current_actor())
-                return await run(sql, *args, **options)
-            except Exception as error:
-                if not is_lost_connection(error):
-                    raise
-                reason = reason_of(error)
+                    with translated():
+                        await self._tell(current_actor())
+                with translated():
+                    return await run(sql, *args, **options)
+            except DatabaseUnavailable:
                 self.timings.lost += 1
-                log.warning("connection_failed", reason=reason, error=type(error).__name__)
                 self.terminate()  # after a time-out nobody knows what the server still does
-                raise DatabaseUnavailable(reason) from error
+                raise
             finally:
                 elapsed = time.perf_counter() - started
                 self.timings.add(elapsed)
                 if elapsed * 1000 >= self.slow_query_ms:
                     log.warning("slow_query", sql=sql, duration_ms=round(elapsed * 1000))
+
+    def transaction(
+        self, *, isolation: Any = None, readonly: bool = False, deferrable: bool = False
+    ) -> Transaction:
+        return Transaction(self, isolation, readonly, deferrable)
 
     async def fetch(self, query: str, *args: Any, **options: Any) -> Any:
         return await self._observe(super().fetch, query, *args, **options)

@@ -6,7 +6,6 @@ Importing it connects to nothing; the pool exists before the database does; noth
 from __future__ import annotations
 
 import asyncio
-import re
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from typing import Any, cast
@@ -17,6 +16,8 @@ from piccolo.engine.postgres import PostgresEngine
 from piccolo.querystring import QueryString
 
 from audit.context import current_actor
+from audit.database import Record
+from audit.errors import DatabaseUnavailable, PoolTimeout
 from home.config.settings import ROOT, Settings
 from home.database.connection import (
     ONE_REQUEST,
@@ -27,14 +28,13 @@ from home.database.connection import (
 )
 from home.database.connection_queue import Slots
 from home.database.embedded import EmbeddedServer
-from home.database.errors import DatabaseUnavailable, PoolTimeout, is_lost_connection, reason_of
+from home.database.errors import is_lost_connection, translated
 from home.database.pool import PoolFigures, keep_warm, log_failure
 from home.database.replica import LIMITS, Replica
+from home.database.statements import may_write, needs_actor
 from home.database.transaction import Transaction
 
 log = structlog.get_logger("groundwork.database")
-
-WRITES = re.compile(r"\s*(insert|update|delete|merge|truncate|with)\b", re.IGNORECASE)
 
 
 class Engine(PostgresEngine):
@@ -65,7 +65,7 @@ class Engine(PostgresEngine):
             self.replica, nodes["replica"] = Replica(self, node), node
         super().__init__(config=dict(database.args) if database else {}, extra_nodes=nodes)
 
-    # Piccolo's constructor calls these two; they would connect (trap 1).
+    # Piccolo's constructor calls these two; they would connect.
     async def check_version(self) -> None: ...
 
     async def prep_database(self) -> None: ...
@@ -129,21 +129,16 @@ class Engine(PostgresEngine):
 
     @asynccontextmanager
     async def connection(self) -> AsyncIterator[Any]:
-        """The connection of the current transaction, or one for this block."""
-        if (transaction := self._open_transaction()) is not None:
-            try:
+        """Have the connection of the current transaction, or one for this block."""
+        with translated():  # it may end while nothing is asked of it
+            if (transaction := self._open_transaction()) is not None:
                 yield transaction.connection
-            except asyncpg.InterfaceError as error:
-                if is_lost_connection(error):  # it ended while nothing was asked of it
-                    log.warning("connection_failed", reason=reason_of(error), error=str(error))
-                    raise DatabaseUnavailable(reason_of(error)) from error
-                raise
-            return
-        connection = await self.acquire()
-        try:
-            yield connection
-        finally:
-            await self.release(connection)
+                return
+            connection = await self.acquire()
+            try:
+                yield connection
+            finally:
+                await self.release(connection)
 
     def _open_transaction(self) -> Transaction | None:
         found = cast("Transaction | None", self.current_transaction.get())
@@ -153,42 +148,54 @@ class Engine(PostgresEngine):
 
     async def run_querystring(self, querystring: QueryString, in_pool: bool = True) -> Any:
         sql, args = querystring.compile_string(engine_type=self.engine_type)
-        return await self.run_sql(sql, *args)
+        return await self._run("fetch", sql, args)
 
     async def run_ddl(self, ddl: str, in_pool: bool = True) -> Any:
-        return await self.run_sql(ddl)
+        return await self._run("fetch", ddl)
 
     async def _run_in_new_connection(self, query: str, args: Sequence[Any] | None = None) -> Any:
-        return await self.run_sql(query, *(args or ()))
+        return await self._run("fetch", query, args or ())
 
-    async def run_sql(self, sql: str, *args: Any) -> Any:
+    # audit.database.Database ----------------------------------------------------------------
+
+    async def fetch(self, sql: str, /, *args: Any) -> list[Record]:
+        """Return all rows."""
+        return cast(list[Record], await self._run("fetch", sql, args))
+
+    async def fetchrow(self, sql: str, /, *args: Any) -> Record | None:
+        """Return the first row, or None."""
+        return cast("Record | None", await self._run("fetchrow", sql, args))
+
+    async def fetchval(self, sql: str, /, *args: Any) -> Any:
+        """Return the first value of the first row, or None."""
+        return await self._run("fetchval", sql, args)
+
+    async def execute(self, sql: str, /, *args: Any) -> str:
+        """Return PostgreSQL's command tag, such as `UPDATE 3`."""
+        return cast(str, await self._run("execute", sql, args))
+
+    async def _run(self, how: str, sql: str, args: Sequence[Any] = ()) -> Any:
         """Run one statement; a change that somebody makes gets a transaction that names them."""
-        if current_actor() is not None and WRITES.match(sql):
-            async with self.transaction() as transaction:
-                return await transaction.connection.fetch(sql, *args)
-        if (
-            self.replica is not None
-            and self._open_transaction() is None
-            and not WRITES.match(sql)
-            and (rows := await self.replica.fetch(sql, *args)) is not None
-        ):
-            return rows
-        async with self.connection() as connection:
-            return await connection.fetch(sql, *args)
-
-    async def fetchrow(self, sql: str, *args: Any) -> Any:
-        """The first row, or None: the shortest way, for statements that need no actor."""
         if self._open_transaction() is not None:
             async with self.connection() as connection:
-                return await connection.fetchrow(sql, *args)
+                return await getattr(connection, how)(sql, *args)
+        if needs_actor(sql) and current_actor() is not None:
+            async with self.transaction() as transaction:
+                return await getattr(transaction.connection, how)(sql, *args)
+        if (
+            self.replica is not None
+            and not may_write(sql)
+            and (rows := await self.replica.fetch(sql, *args)) is not None
+        ):
+            return _first(how, rows)
         connection = await self.acquire()
         try:
-            row = await connection.fetchrow(sql, *args)
+            found = await getattr(connection, how)(sql, *args)
         except BaseException:
             await self.release(connection)
             raise
-        await self.release(connection, None)
-        return row
+        await self.release(connection, None)  # nothing is left that would have to end
+        return found
 
     @asynccontextmanager
     async def reading(self) -> AsyncIterator[Any]:
@@ -203,7 +210,23 @@ class Engine(PostgresEngine):
         finally:
             await connection.close(timeout=1)
 
+    @asynccontextmanager
+    async def savepoint(self) -> AsyncIterator[None]:
+        """Undo this block alone where it fails, inside the open transaction or one of its own."""
+        if (outer := self._open_transaction()) is None:
+            async with self.transaction():
+                yield
+            return
+        has_failed = outer.has_failed
+        try:
+            async with outer.connection.transaction():
+                yield
+        except BaseException:
+            outer.has_failed = has_failed  # what failed inside is undone
+            raise
+
     def transaction(self, allow_nested: bool = True) -> Transaction:
+        """Begin a transaction, or join the one that is open: all of it, or nothing."""
         if self._open_transaction() is None:
             self.current_transaction.set(None)
         return Transaction(engine=self, allow_nested=allow_nested)
@@ -256,3 +279,12 @@ class Engine(PostgresEngine):
         size = self.pool.get_size() if self.pool else 0
         idle = self.pool.get_idle_size() if self.pool else 0
         return PoolFigures(size, idle, size - idle, self._slots.waiting, self.settings.db_pool_max)
+
+
+def _first(how: str, rows: list[Record]) -> Any:
+    """Return of all rows what `how` would have returned."""
+    if how == "fetchrow":
+        return rows[0] if rows else None
+    if how == "fetchval":
+        return rows[0][0] if rows else None
+    return rows

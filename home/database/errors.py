@@ -1,17 +1,19 @@
-"""What goes wrong with the database, as one small tree.
-
-ConnectionError
-└── DatabaseUnavailable     no answer from the database: 503, try again
-    └── PoolTimeout         all connections are in use: 503, try again
-"""
+"""What the driver raises for a connection that is gone becomes DatabaseUnavailable, here only."""
 
 from __future__ import annotations
 
 import asyncio
 import socket
 import ssl
+from collections.abc import Iterator
+from contextlib import contextmanager
 
+import structlog
 from asyncpg import exceptions as pg
+
+from audit.errors import DatabaseUnavailable
+
+log = structlog.get_logger("groundwork.database")
 
 # Errors of a connection, as against errors of a statement.
 CONNECTION_ERRORS = (
@@ -41,23 +43,8 @@ REASONS: tuple[tuple[type[BaseException], str], ...] = (
 )
 
 
-class DatabaseUnavailable(ConnectionError):
-    """The database did not answer; nothing is known to be stored. Try again."""
-
-    def __init__(self, reason: str) -> None:
-        super().__init__(f"the database is unavailable: {reason}")
-        self.reason = reason
-
-
-class PoolTimeout(DatabaseUnavailable):
-    """All connections stayed in use for longer than the connection timeout. Try again."""
-
-    def __init__(self) -> None:
-        super().__init__("all_connections_in_use")
-
-
 def reason_of(error: BaseException) -> str:
-    """A code that tells an administrator what to look at, without internals."""
+    """Return a code that tells an administrator what to look at, without internals."""
     if isinstance(error, DatabaseUnavailable):
         return error.reason
     if isinstance(error, ConnectionError) and "SSL" in str(
@@ -68,8 +55,27 @@ def reason_of(error: BaseException) -> str:
 
 
 def is_lost_connection(error: BaseException) -> bool:
-    """Whether the connection failed rather than the statement."""
+    """Return whether the connection failed rather than the statement."""
     if isinstance(error, pg.InterfaceError):
         # asyncpg: «connection is closed», «pool is closing», «has been released back to the pool»
         return any(word in str(error) for word in ("closed", "closing", "released"))
     return isinstance(error, CONNECTION_ERRORS)
+
+
+@contextmanager
+def translated() -> Iterator[None]:
+    """Raise DatabaseUnavailable in place of what the driver says of a connection that is gone.
+
+    Around statements, and around what leaves a transaction or gives a connection back: asyncpg
+    raises InterfaceError there, which is neither a PostgresError nor a ConnectionError.
+    """
+    try:
+        yield
+    except DatabaseUnavailable:
+        raise
+    except (OSError, pg.PostgresError, pg.InterfaceError) as error:
+        if not is_lost_connection(error):
+            raise
+        reason = reason_of(error)
+        log.warning("connection_failed", reason=reason, error=type(error).__name__)
+        raise DatabaseUnavailable(reason) from error

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import structlog
 from tenacity import AsyncRetrying, retry_if_exception_type, wait_random_exponential
 
-from home.database.errors import DatabaseUnavailable, PoolTimeout
+from audit.errors import DatabaseUnavailable, PoolTimeout
 
 if TYPE_CHECKING:
     from home.database.engine import Engine

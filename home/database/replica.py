@@ -18,7 +18,8 @@ from typing import TYPE_CHECKING, Any
 import asyncpg
 import structlog
 
-from home.database.errors import DatabaseUnavailable, reason_of
+from audit.errors import DatabaseUnavailable
+from home.database.errors import reason_of
 from home.database.pool import log_failure
 
 if TYPE_CHECKING:
@@ -145,7 +146,7 @@ class Replica:
     async def caught_up(self) -> Any:
         """A connection to a replica that has all that is on the primary now, or None. It belongs to
         the caller. For commands, which have no pool: it waits for up to a second."""
-        [[position]] = await self.primary.run_sql(SENT)
+        [[position]] = await self.primary.fetch(SENT)
         try:
             connection = await self.engine.get_new_connection()
         except DatabaseUnavailable:

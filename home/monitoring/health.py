@@ -15,8 +15,8 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 from starlette.types import Receive, Scope, Send
 
+from audit.errors import DatabaseUnavailable
 from home.database.engine import Engine
-from home.database.errors import DatabaseUnavailable
 from home.database.migrations import pending_migrations
 from home.database.pool import version_text
 

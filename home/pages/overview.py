@@ -52,8 +52,8 @@ PanelSource = Callable[[Engine], Awaitable[Panel]]
 
 async def people(db: Engine) -> Panel:
     """Who waits for approval, and who is here."""
-    [row] = await db.run_sql(PEOPLE)
-    [sessions] = await db.run_sql(SESSIONS)
+    [row] = await db.fetch(PEOPLE)
+    [sessions] = await db.fetch(SESSIONS)
     return Panel(
         "People",
         [

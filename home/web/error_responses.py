@@ -9,11 +9,12 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from audit.errors import DatabaseUnavailable
 from home.accounts.passwords import PasswordRefused
 from home.accounts.preferences import Changed, TooLarge
 from home.accounts.sessions import SecondFactorMissing, SignInRefused
 from home.accounts.throttle import Throttled
-from home.database.errors import DatabaseUnavailable, reason_of
+from home.database.errors import reason_of
 
 log = structlog.get_logger("groundwork.web")
 

@@ -9,8 +9,8 @@ from starlette.datastructures import MutableHeaders
 from starlette.requests import Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from audit.errors import DatabaseUnavailable
 from home.accounts.sessions import client
-from home.database.errors import DatabaseUnavailable
 from home.database.replica import MAX_LAG_SECONDS, WRITTEN, stale_from
 
 if TYPE_CHECKING:
@@ -82,7 +82,7 @@ class RememberWrites:
 
     async def _position(self) -> int:
         try:
-            [[position]] = await self.db.run_sql(WRITTEN)
+            [[position]] = await self.db.fetch(WRITTEN)
             return int(position)
         except DatabaseUnavailable:
             return NOWHERE

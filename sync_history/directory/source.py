@@ -20,7 +20,8 @@ from typing import Any, cast
 
 import asyncpg
 
-from home.database.errors import DatabaseUnavailable, is_lost_connection, reason_of
+from audit.errors import DatabaseUnavailable
+from home.database.errors import is_lost_connection, reason_of
 from home.tables import User
 from sync_history.directory.plan import Plan, check_limit, make_plan
 from sync_history.sources import Run, SyncFailed, source
@@ -123,7 +124,7 @@ async def directory(run: Run) -> None:
     digest = hashlib.sha256(address.encode()).hexdigest()
     known = None
     if not (run.dry_run or run.force):
-        known = next((row["etag"] for row in await db.run_sql(KNOWN, digest)), None)
+        known = next((row["etag"] for row in await db.fetch(KNOWN, digest)), None)
     token = settings.directory_token and settings.directory_token.get_secret_value()
     async with fetched(address, token, known) as file:
         if file.path is None:
@@ -163,7 +164,7 @@ async def _own_connection(db: Any) -> AsyncIterator[Any]:
 
 
 async def _unchanged(db: Any, run: Run) -> None:
-    [row] = await db.run_sql("SELECT count(*) FROM directory_people WHERE left_at IS NULL")
+    [row] = await db.fetch("SELECT count(*) FROM directory_people WHERE left_at IS NULL")
     run.total(row["count"])
     run.synced(row["count"])
     run.note("The directory is unchanged since it was read last.")

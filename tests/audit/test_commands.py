@@ -226,7 +226,7 @@ async def test_history_of_what_nobody_knows(url: str) -> None:
 
 
 async def test_a_person_at_a_terminal_sees_a_table_and_progress(url: str, db: Engine) -> None:
-    await db.run_sql(FILL, 1, 30_000)
+    await db.fetch(FILL, 1, 30_000)
     shown = {}
     for arguments in (["history", "users", "42"], ["seal"], ["export", "--output=/dev/null"]):
         person = Terminal(url, "audit", *arguments)

@@ -95,14 +95,14 @@ async def test_a_page_of_the_list_uses_an_index(
     if condition is not None:
         query = query.where(condition)
     sql, args = query.querystrings[0].compile_string()
-    [[plan]] = await long_trail.run_sql(f"EXPLAIN (FORMAT JSON) {sql}", *args)
+    [[plan]] = await long_trail.fetch(f"EXPLAIN (FORMAT JSON) {sql}", *args)
     found = list(nodes(json.loads(plan)[0]["Plan"]))
     assert not [node for node in found if node["Node Type"] == "Seq Scan"]
     assert [node for node in found if node.get("Index Name", "").startswith(index)]
 
 
 async def test_the_history_of_a_record_uses_its_index(long_trail: Engine) -> None:
-    [[plan]] = await long_trail.run_sql(f"EXPLAIN (FORMAT JSON) {HISTORY}", "users", "42")
+    [[plan]] = await long_trail.fetch(f"EXPLAIN (FORMAT JSON) {HISTORY}", "users", "42")
     found = [node.get("Index Name") for node in nodes(json.loads(plan)[0]["Plan"])]
     assert "idx_audit_logs_resource_resource_id" in found
 
@@ -114,18 +114,18 @@ async def test_the_overview_reads_no_long_table_from_end_to_end(
     await count_sealed(long_trail)
     await sign_in(client, administrator.email)
     asked: list[tuple[Any, ...]] = []
-    run_sql = Engine.run_sql
+    fetch = Engine.fetch
 
     async def remember(self: Engine, *statement: Any) -> Any:
         asked.append(statement)
-        return await run_sql(self, *statement)
+        return await fetch(self, *statement)
 
-    monkeypatch.setattr(Engine, "run_sql", remember)
+    monkeypatch.setattr(Engine, "fetch", remember)
     assert "awaiting approval" in (await client.get("/")).text
     monkeypatch.undo()
     assert len(asked) > 7
     for sql, *args in asked:
-        [[plan]] = await long_trail.run_sql(f"EXPLAIN (FORMAT JSON) {sql}", *args)
+        [[plan]] = await long_trail.fetch(f"EXPLAIN (FORMAT JSON) {sql}", *args)
         found = list(nodes(json.loads(plan)[0]["Plan"]))
         scanned = [node["Relation Name"] for node in found if node["Node Type"] == "Seq Scan"]
         assert set(scanned) <= {"audit_seals", "audit_daily_counts", "users"}, sql
@@ -134,7 +134,7 @@ async def test_the_overview_reads_no_long_table_from_end_to_end(
 
 
 async def test_sealing_reads_only_what_is_new(long_trail: Engine) -> None:
-    [[plan]] = await long_trail.run_sql(f"EXPLAIN (FORMAT JSON) {ROWS}", 119_000, 120_000, 10_000)
+    [[plan]] = await long_trail.fetch(f"EXPLAIN (FORMAT JSON) {ROWS}", 119_000, 120_000, 10_000)
     found = list(nodes(json.loads(plan)[0]["Plan"]))
     assert "audit_logs_pkey" in [node.get("Index Name") for node in found]
     assert "Sort" not in [node["Node Type"] for node in found]

@@ -125,8 +125,8 @@ async def test_a_person_who_deletes_himself_stays_on_the_trail(db: Engine, membe
 async def test_a_bulk_update_has_a_record_for_each_row(db: Engine) -> None:
     await things(db)
     with acting_as(ADA):
-        await db.run_sql("insert into things select n, 'x' from generate_series(1, 5000) n")
-        await db.run_sql("update things set name = 'y'")
+        await db.fetch("insert into things select n, 'x' from generate_series(1, 5000) n")
+        await db.fetch("update things set name = 'y'")
     counts = "select action, actor, count(*) from audit_logs group by 1, 2 order by 1"
     found = [tuple(row) for row in await db.run_ddl(counts)]
     assert ("things.insert", "ada@example.com", 5000) in found
@@ -145,27 +145,27 @@ async def test_actors_do_not_mix(db: Engine) -> None:
         sql = f"insert into things (id, name) values ({number}, '{name}')"
         kind = task_dice.choice(["plain", "transaction", "nested", "fails", "inside", "savepoint"])
         if kind == "plain":
-            await db.run_sql(sql)
+            await db.fetch(sql)
         elif kind == "inside":
             async with db.transaction():
                 with acting_as(Actor(f"{name}-inside")):
-                    await db.run_sql(sql.replace(f"'{name}'", f"'{name}-inside'"))
-                await db.run_sql(f"update things set seen = 1 where id = {number}")
-                await db.run_sql(f"update things set name = '{name}' where id = {number}")
+                    await db.fetch(sql.replace(f"'{name}'", f"'{name}-inside'"))
+                await db.fetch(f"update things set seen = 1 where id = {number}")
+                await db.fetch(f"update things set name = '{name}' where id = {number}")
         elif kind == "savepoint":
             async with db.transaction():
                 with pytest.raises(ZeroDivisionError), acting_as(Actor("nobody")):
                     async with db.transaction():
-                        await db.run_sql(f"insert into things values ({next(ids)}, 'nobody')")
+                        await db.fetch(f"insert into things values ({next(ids)}, 'nobody')")
                         raise ZeroDivisionError
-                await db.run_sql(sql)
+                await db.fetch(sql)
         else:
             async with db.transaction():
                 await asyncio.sleep(task_dice.random() / 200)
-                await db.run_sql(sql)
+                await db.fetch(sql)
                 if kind == "nested":
                     update = f"update things set seen = seen + 1 where id = {number}"
-                    await asyncio.gather(*[db.run_sql(update) for _ in range(3)])
+                    await asyncio.gather(*[db.fetch(update) for _ in range(3)])
                 if kind == "fails":
                     raise ZeroDivisionError
 

@@ -94,7 +94,7 @@ async def test_settings_of_the_session_do_not_matter(db: Engine) -> None:
 
 
 async def database(db: Engine) -> str:
-    [[name]] = await db.run_sql("SELECT current_database()")
+    [[name]] = await db.fetch("SELECT current_database()")
     return str(name)
 
 

@@ -15,7 +15,7 @@ DAYS = [TODAY - timedelta(days=1), TODAY]
 
 
 async def seal_up_to(db: Engine, last_id: int) -> None:
-    await db.run_sql(
+    await db.fetch(
         "INSERT INTO audit_seals (first_id, last_id, row_count, algorithm, rows_digest, digest)"
         " VALUES (1, $1, 1, 'sha256', '', '')",
         last_id,

@@ -60,8 +60,8 @@ async def test_pruning_opens_the_trail_for_nothing_else(db: Engine, change: str)
     await db.run_ddl(seal + "values (1, 1, 1, 'sha256', 'x')")
     with pytest.raises(asyncpg.InsufficientPrivilegeError, match="append-only"):
         async with db.transaction():
-            await db.run_sql("select set_config('groundwork.audit_prune', 'on', true)")
-            await db.run_sql(change)
+            await db.fetch("select set_config('groundwork.audit_prune', 'on', true)")
+            await db.fetch(change)
 
 
 async def test_an_event_joins_the_transaction(db: Engine) -> None:

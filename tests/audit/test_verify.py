@@ -194,7 +194,7 @@ async def forge(db: Engine, number: int, keys: SealKeys) -> None:
     """Take the last row from under a seal, which is made anew to fit."""
     row = await AuditSeal.objects().where(AuditSeal.id == number).first()
     assert row is not None
-    rows = await db.run_sql(ROWS, row.first_id, row.last_id - 1, 100)
+    rows = await db.fetch(ROWS, row.first_id, row.last_id - 1, 100)
     leaves = [Leaf.of(each) for each in rows]
     new = {"row_count": len(leaves), "rows_digest": rows_digest(leaves), "key_id": keys.newest}
     digest = Seal.of({**row.to_dict(), **new}).sign(keys)

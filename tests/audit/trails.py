@@ -23,12 +23,12 @@ FILL = """
 
 async def fill(db: Engine, first: int, last: int) -> None:
     """Rows first..last, whose ids are the same numbers if nobody else has written."""
-    await db.run_sql(FILL, first, last)
+    await db.fetch(FILL, first, last)
 
 
 async def skip_an_id(db: Engine) -> None:
     """As a transaction does that is rolled back."""
-    await db.run_sql("SELECT nextval('audit_logs_id_seq')")
+    await db.fetch("SELECT nextval('audit_logs_id_seq')")
 
 
 async def seal_three_times(db: Engine, keys: SealKeys = KEYS) -> None:

@@ -17,9 +17,9 @@ from starlette.applications import Starlette
 from structlog.testing import capture_logs
 
 import piccolo_conf
+from audit.errors import DatabaseUnavailable
 from home.config.settings import Settings
 from home.database.engine import Engine
-from home.database.errors import DatabaseUnavailable
 from home.tables import User
 from main import create_app
 from tests.conftest import all_given_back, browser, enter

@@ -72,7 +72,7 @@ async def until(condition: Callable[[], bool], seconds: float = 5) -> None:
 
 async def answered_by(db: Engine) -> int:
     """The port of the server that answers a read that may be stale."""
-    [row] = await db.run_sql("SELECT inet_server_port() AS port")
+    [row] = await db.fetch("SELECT inet_server_port() AS port")
     return int(row["port"])
 
 
@@ -98,7 +98,7 @@ async def test_only_reads_that_may_be_stale_go_there(
 
 async def test_its_pool_starts_and_stops_with_the_main_one(db: Engine, stale: None) -> None:
     node = replica_of(db).engine
-    await asyncio.gather(*[db.run_sql("SELECT pg_sleep(0.01)") for _ in range(60)])
+    await asyncio.gather(*[db.fetch("SELECT pg_sleep(0.01)") for _ in range(60)])
     assert 0 < node.figures().size <= db.settings.db_pool_max
     await db.close_connection_pool()
     assert node.pool is None
@@ -109,7 +109,7 @@ async def test_its_pool_starts_and_stops_with_the_main_one(db: Engine, stale: No
 async def test_reads_go_on_against_the_primary_within_a_second(
     db: Engine, primary: Server, standby: Server, stale: None, how: str
 ) -> None:
-    in_flight = asyncio.create_task(db.run_sql(SLEEP))
+    in_flight = asyncio.create_task(db.fetch(SLEEP))
     await until(lambda: bool(replica_of(db)._reading))
     if how == "stopped":
         standby.stop("immediate")

@@ -108,7 +108,7 @@ async def test_a_zombie_is_fenced(
             with process(url, lease, "run", "quick") as other:
                 assert other.wait(20) == 0
             await asyncio.sleep(asleep - lease)
-            woken = (await db.run_sql("SELECT clock_timestamp() AS now"))[0]["now"]
+            woken = (await db.fetch("SELECT clock_timestamp() AS now"))[0]["now"]
         finally:
             zombie.send_signal(signal.SIGCONT)
         said, _ = zombie.communicate(timeout=20)

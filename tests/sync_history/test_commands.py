@@ -171,12 +171,12 @@ async def test_work_runs_what_is_due_until_it_is_told_to_end(url: str, db: Engin
 
 
 async def test_prune_keeps_the_last_ones_of_each_source(url: str, db: Engine) -> None:
-    await db.run_sql(
+    await db.fetch(
         "INSERT INTO sync_history (source, status, created_at)"
         " SELECT source, 'succeeded', timestamptz '2026-01-01' + day * interval '1 day'"
         " FROM generate_series(1, 10) day, unnest(ARRAY['a', 'b']) source"
     )
-    await db.run_sql(
+    await db.fetch(
         "INSERT INTO sync_history (source, status, created_at)"
         " VALUES ('c', 'running', '2026-01-01')"
     )

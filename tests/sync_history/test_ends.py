@@ -151,7 +151,7 @@ async def test_it_goes_on_when_its_connection_is_lost(registered: Register, db: 
     started = await runs.start("crm")
     execution = runner.launch(started)
     run = await until(started.id, "running")
-    await db.run_sql(
+    await db.fetch(
         "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
         " WHERE application_name = 'groundwork sync' AND datname = current_database()"
     )
@@ -250,7 +250,7 @@ async def test_a_free_lock_proves_death_sooner(
     claim.close()
     locks = "SELECT FROM pg_locks WHERE locktype = 'advisory' AND classid = $1"
     async with asyncio.timeout(5):
-        while await db.run_sql(locks, runs.RUNNING):
+        while await db.fetch(locks, runs.RUNNING):
             await asyncio.sleep(0.02)
     monkeypatch.setattr(runs, "LOCKLESS_SECONDS", 20)
     assert await runs.reap() == [], "it has some time to come back"
@@ -262,7 +262,7 @@ async def test_a_pending_run_that_nobody_began_is_closed(registered: Register, d
     async def crm(run: Run) -> None: ...
 
     registered(crm)
-    await db.run_sql(
+    await db.fetch(
         "INSERT INTO sync_history (source, created_at) VALUES ('crm', now() - interval '1 minute')"
     )
     run = await run_of("crm")
@@ -279,7 +279,7 @@ async def test_behind_a_pooler_no_lock_is_taken(
 
     async def crm(run: Run) -> None:
         locks = "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND classid = $1"
-        run.synced((await db.run_sql(locks, runs.RUNNING))[0]["count"])
+        run.synced((await db.fetch(locks, runs.RUNNING))[0]["count"])
 
     registered(crm)
     run = await run_of("crm")

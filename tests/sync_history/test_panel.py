@@ -34,8 +34,8 @@ async def figures(db: Engine) -> dict[str, str]:
 
 
 async def test_outcomes_durations_and_what_to_look_at(db: Engine) -> None:
-    await db.run_sql(HISTORY)
-    await db.run_sql("INSERT INTO sync_history (source, status) VALUES ('crm', 'running')")
+    await db.fetch(HISTORY)
+    await db.fetch("INSERT INTO sync_history (source, status) VALUES ('crm', 'running')")
     panel = await sync_panel(db)
     assert panel.alt == "Sync runs: succeeded 2, partial 1, failed 1, cancelled 1."
     assert await figures(db) == {
@@ -56,18 +56,18 @@ async def test_outcomes_durations_and_what_to_look_at(db: Engine) -> None:
 
 
 async def test_a_good_run_settles_what_came_before(db: Engine) -> None:
-    await db.run_sql(HISTORY)
+    await db.fetch(HISTORY)
     good = "INSERT INTO sync_history (source, status, dry_run) VALUES ('hr', 'succeeded', $1)"
-    await db.run_sql(good, True)
+    await db.fetch(good, True)
     assert (await figures(db))["runs to look at"] == "1"
-    await db.run_sql(good, False)
+    await db.fetch(good, False)
     assert (await figures(db))["runs to look at"] == "0"
 
 
 async def test_it_is_on_the_first_page(
     client: httpx.AsyncClient, db: Engine, administrator: User
 ) -> None:
-    await db.run_sql(HISTORY)
+    await db.fetch(HISTORY)
     await sign_in(client, "ada@example.com")
     page = unescape((await client.get("/")).text)
     assert "Sync runs, last 14 days" in page

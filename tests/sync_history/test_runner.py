@@ -211,15 +211,15 @@ async def test_the_database_keeps_the_order_of_the_states(
     await run.save()
     change = "UPDATE sync_history SET status = $1, items_synced = 1"
     if (before, after) in TRANSITIONS or (before == after and not runs.is_over(run)):
-        await db.run_sql(change, after)
+        await db.fetch(change, after)
         return
     with pytest.raises(asyncpg.CheckViolationError) as caught:
-        await db.run_sql(change, after)
+        await db.fetch(change, after)
     name = "sync_history_over" if runs.is_over(run) else "sync_history_transition"
     assert caught.value.constraint_name == name
 
 
 async def test_a_mark_can_be_taken_off_a_run_that_is_over(db: Engine) -> None:
     await SyncRun(source="crm", status=Status.FAILED, needs_attention=True).save()
-    await db.run_sql("UPDATE sync_history SET needs_attention = false")
+    await db.fetch("UPDATE sync_history SET needs_attention = false")
     assert not (await stored((await SyncRun.objects())[0].id)).needs_attention

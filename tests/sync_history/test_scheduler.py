@@ -51,7 +51,7 @@ async def test_of_many_who_look_at_once_one_starts_it(db: Engine) -> None:
 
 
 async def test_missed_runs_are_made_up_for_once(db: Engine) -> None:
-    await db.run_sql(
+    await db.fetch(
         "INSERT INTO sync_history (source, status, due_at)"
         " VALUES ('hourly', 'succeeded', date_trunc('hour', now()) - interval '9 hours')"
     )
@@ -66,12 +66,12 @@ async def test_what_runs_already_is_waited_for(db: Engine) -> None:
     run = SyncRun(source="hourly", status="running")
     await run.save()
     assert await runs.start_due(HOURLY) is None
-    await db.run_sql("UPDATE sync_history SET status = 'succeeded'")
+    await db.fetch("UPDATE sync_history SET status = 'succeeded'")
     assert await runs.start_due(HOURLY) is not None
 
 
 async def test_another_interval_or_clock_makes_no_second_run_of_a_due_time(db: Engine) -> None:
-    await db.run_sql(
+    await db.fetch(
         "INSERT INTO sync_history (source, status, due_at)"
         " VALUES ('hourly', 'succeeded', date_trunc('hour', now()) + interval '1 hour')"
     )
@@ -93,7 +93,7 @@ async def test_the_scheduler_runs_what_is_due_and_closes_what_is_dead(
     async def ticking(run: Run) -> None:
         run.synced()
 
-    await db.run_sql(
+    await db.fetch(
         "INSERT INTO sync_history (source, status, heartbeat_at)"
         " VALUES ('dead', 'running', now() - interval '46 seconds')"
     )

@@ -221,7 +221,7 @@ async def test_the_three_column_layout_of_other_programs(db: object, url: str) -
 @pytest.mark.parametrize("email", ["no at", "two@at@example.com", "a b@c", "Upper@c", "e\x1b[1m@c"])
 async def test_the_database_refuses_what_is_no_address(db: Engine, email: str) -> None:
     with pytest.raises(asyncpg.CheckViolationError):
-        await db.run_sql("INSERT INTO users (email, password_hash) VALUES ($1, '')", email)
+        await db.fetch("INSERT INTO users (email, password_hash) VALUES ($1, '')", email)
 
 
 async def test_stock_hashes_are_accepted_and_upgraded(

@@ -96,7 +96,7 @@ async def test_a_better_hash_is_no_other_password(db: Engine, member: User) -> N
     session = await Session.create_session(member.id)
     weak = PasswordHasher(time_cost=1, memory_cost=8, parallelism=1).hash(PASSWORD)
     await db.run_ddl("ALTER TABLE users DISABLE TRIGGER end_sessions")
-    await db.run_sql("UPDATE users SET password_hash = $1 WHERE id = $2", weak, member.id)
+    await db.fetch("UPDATE users SET password_hash = $1 WHERE id = $2", weak, member.id)
     await db.run_ddl("ALTER TABLE users ENABLE TRIGGER end_sessions")
     assert await User.login(member.email, PASSWORD) == member.id
     [stored] = await User.select(User.password_hash).where(User.id == member.id)
@@ -153,11 +153,11 @@ async def test_the_fifth_failure_makes_an_account_wait_and_no_wait_is_longer_tha
         SELECT 'sign_in.failed', 'sign_in', $1, now() + interval '1 hour'
         FROM generate_series(1, $2)
     """  # an hour ahead: whatever follows the last failure lies there, however slow this test is
-    await db.run_sql(failed, member.email, 4)
+    await db.fetch(failed, member.email, 4)
     assert (await attempt(client, member.email, "wrong password")).status_code == 401
     throttled = await attempt(client, member.email, PASSWORD)
     assert throttled.status_code == 429
     assert 3_000 < int(throttled.headers["retry-after"]) <= 3_601
-    await db.run_sql(failed, "nobody@example.com", 40)
+    await db.fetch(failed, "nobody@example.com", 40)
     throttled = await attempt(client, "nobody@example.com", PASSWORD)
     assert 3_600 < int(throttled.headers["retry-after"]) <= 4_500

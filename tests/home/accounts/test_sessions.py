@@ -25,10 +25,10 @@ async def test_a_dump_lets_nobody_in(client: httpx.AsyncClient, db: Engine, memb
     assert (await client.get("/api/me")).status_code == 200
     client.cookies.clear()
     names = "SELECT tablename FROM pg_tables WHERE schemaname = 'public'"
-    tables = [row["tablename"] for row in await db.run_sql(names)]
+    tables = [row["tablename"] for row in await db.fetch(names)]
     found: set[str] = set()
     for table in tables:
-        for row in await db.run_sql(f"SELECT t::text AS line FROM {table} t"):
+        for row in await db.fetch(f"SELECT t::text AS line FROM {table} t"):
             found |= set(re.findall(r"[\w$=/+-]{16,}", row["line"]))
     [sid] = await Session.select(Session.sid).output(as_list=True)
     assert sid in found
@@ -48,7 +48,7 @@ async def test_a_session_has_two_ends(
 ) -> None:  # fmt: skip
     await User.update({User.is_admin: is_admin}).where(User.id == member.id)
     await client.post("/api/sign-in", json=MEL)
-    [left] = await db.run_sql(LEFT)
+    [left] = await db.fetch(LEFT)
     minute = timedelta(minutes=1)
     assert idle - minute < left["idle"] <= idle
     assert whole - minute < left["whole"] <= whole
@@ -59,7 +59,7 @@ async def test_at_either_end_it_is_over(
     client: httpx.AsyncClient, db: Engine, member: User, column: str
 ) -> None:
     await client.post("/api/sign-in", json=MEL)
-    await db.run_sql(f"UPDATE sessions SET {column} = now() - interval '1 second'")
+    await db.fetch(f"UPDATE sessions SET {column} = now() - interval '1 second'")
     assert (await client.get("/api/me")).status_code == 401
 
 
@@ -68,13 +68,13 @@ async def test_use_moves_the_first_end_and_not_beyond_the_second(
 ) -> None:
     await client.post("/api/sign-in", json=MEL)
     used = "UPDATE sessions SET last_seen_at = now() - interval '2 minutes', expire = "
-    await db.run_sql(used + "now() + interval '1 minute'")
+    await db.fetch(used + "now() + interval '1 minute'")
     await client.get("/api/me")
-    [left] = await db.run_sql(LEFT)
+    [left] = await db.fetch(LEFT)
     assert left["idle"] > timedelta(minutes=29)
-    await db.run_sql(used + "now() + interval '1 minute', max_expire = now() + interval '5 min'")
+    await db.fetch(used + "now() + interval '1 minute', max_expire = now() + interval '5 min'")
     await client.get("/api/me")
-    [left] = await db.run_sql(LEFT)
+    [left] = await db.fetch(LEFT)
     assert left["idle"] <= timedelta(minutes=5)
 
 
@@ -106,9 +106,9 @@ async def test_use_moves_the_end_as_far_as_signing_in_does(
 ) -> None:
     await User.update({User.is_admin: is_admin}).where(User.id == member.id)
     await client.post("/api/sign-in", json=MEL)
-    await db.run_sql("UPDATE sessions SET last_seen_at = now() - interval '2 minutes'")
+    await db.fetch("UPDATE sessions SET last_seen_at = now() - interval '2 minutes'")
     await client.get("/api/me")
-    [row] = await db.run_sql("SELECT expire - last_seen_at AS idle FROM sessions")
+    [row] = await db.fetch("SELECT expire - last_seen_at AS idle FROM sessions")
     assert row["idle"] == timedelta(minutes=minutes)
 
 

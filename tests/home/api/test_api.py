@@ -248,9 +248,9 @@ async def test_odd_emails_open_nothing(client: httpx.AsyncClient, member: User) 
 async def test_connections_are_used_again(mel: httpx.AsyncClient, db: Engine) -> None:
     await mel.put("/api/me/preferences", json={"n": 0})
     pids = "SELECT array_agg(pid ORDER BY pid) FROM pg_stat_activity WHERE application_name = $1"
-    [[before]] = await db.run_sql(pids, "groundwork")
+    [[before]] = await db.fetch(pids, "groundwork")
     for n in range(1, 5):
         await mel.put("/api/me/preferences", json={"n": n})
         await mel.patch("/api/me/preferences", json={"m": n})
-    [[after]] = await db.run_sql(pids, "groundwork")
+    [[after]] = await db.fetch(pids, "groundwork")
     assert set(after) <= set(before)

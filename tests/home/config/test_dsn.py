@@ -11,10 +11,10 @@ from urllib.parse import quote
 import asyncpg
 import pytest
 
+from audit.errors import DatabaseUnavailable
 from home.config.dsn import ENCODE_HINT, Database, DsnError, from_parts, from_url
 from home.config.settings import Settings
 from home.database.engine import Engine
-from home.database.errors import DatabaseUnavailable
 from tests.conftest import Place
 from tests.home.config.test_settings import CANARY, everything_said
 

@@ -10,9 +10,9 @@ from pathlib import Path
 import asyncpg
 import pytest
 
+from audit.errors import DatabaseUnavailable
 from home.config.settings import Settings
 from home.database.engine import Engine
-from home.database.errors import DatabaseUnavailable
 from tests.conftest import installed_server, missing
 from tests.home.config.test_settings import CANARY, everything_said
 from tests.postgres import Server

@@ -13,10 +13,12 @@ import asyncpg
 import pytest
 from structlog.testing import capture_logs
 
+from audit.context import Actor, acting_as
+from audit.errors import DatabaseUnavailable, PoolTimeout
 from home.config.settings import Settings
-from home.database.connection import leaves_state
 from home.database.engine import Engine
-from home.database.errors import DatabaseUnavailable, PoolTimeout
+from home.database.statements import leaves_state, may_write
+from home.database.transaction import TransactionAborted
 from tests.conftest import ROOT, all_given_back
 
 
@@ -147,16 +149,78 @@ async def test_a_query_that_takes_too_long_is_ended(url: str) -> None:
     await db.close_connection_pool()
 
 
-async def test_a_nested_transaction_that_fails_is_undone_alone(db: Engine) -> None:
+async def test_a_savepoint_that_fails_is_undone_alone(db: Engine) -> None:
     await db.run_ddl("create table numbers (n int)")
     async with db.transaction():
         await db.run_ddl("insert into numbers values (1)")
         with pytest.raises(ZeroDivisionError):
-            async with db.transaction():
+            async with db.savepoint():
                 await db.run_ddl("insert into numbers values (2)")
                 raise ZeroDivisionError
         await db.run_ddl("insert into numbers values (3)")
     assert [row["n"] for row in await db.run_ddl("select n from numbers")] == [1, 3]
+
+
+async def test_a_nested_transaction_that_fails_takes_the_outer_one_along(db: Engine) -> None:
+    await db.run_ddl("create table numbers (n int)")
+    with pytest.raises(TransactionAborted):
+        async with db.transaction():
+            await db.run_ddl("insert into numbers values (1)")
+            with pytest.raises(ZeroDivisionError):
+                async with db.transaction():
+                    raise ZeroDivisionError
+    assert await db.run_ddl("select n from numbers") == []
+    assert await all_given_back(db)
+
+
+async def test_a_write_inside_a_transaction_makes_no_savepoint(db: Engine) -> None:
+    await db.run_ddl("create table numbers (n int)")
+    with acting_as(Actor("ada@example.com")):
+        async with db.transaction():
+            await db.fetch("insert into numbers values (1)")
+            xid = "select pg_current_xact_id()::text = xmin::text from numbers"
+            assert await db.fetchval(xid)  # a savepoint would have an id of its own
+
+
+@pytest.mark.parametrize(
+    "sql",
+    [
+        "SELECT 1",
+        'SELECT "users"."id" FROM "users" WHERE ("users"."email" = $1) AND "users"."id" IN ($2)',
+        "-- a comment\nSELECT count(*) FROM users",
+        "/* update */ SELECT max(id) FROM users WHERE email = 'delete(from)'",
+        "WITH one AS (SELECT 1) SELECT * FROM one",
+        "SHOW search_path",
+    ],
+)
+def test_a_plain_read_is_recognised(sql: str) -> None:
+    assert not may_write(sql)
+
+
+@pytest.mark.parametrize(
+    "sql",
+    [
+        "UPDATE users SET email = 'a'",
+        "/* a comment */ UPDATE users SET email = 'a'",
+        "-- one\n-- two\nDELETE FROM users",
+        "WITH gone AS (DELETE FROM users RETURNING 1) SELECT * FROM gone",
+        "CALL promote(1)",
+        "DO $$ BEGIN DELETE FROM users; END $$",
+        "SELECT promote(1)",
+        "SELECT public.promote (1)",
+        'SELECT "promote"(1)',
+        "SELECT promote/* */(1)",
+        "SELECT 1; DELETE FROM users",
+        "SELECT E'\\'' || promote(1) || '\\''",
+        "SELECT * INTO copies FROM users",
+        "SELECT id FROM users FOR UPDATE",
+        "MERGE INTO users USING users AS old ON true WHEN MATCHED THEN DELETE",
+        "COPY users FROM STDIN",
+        "EXPLAIN ANALYZE DELETE FROM users",
+    ],
+)
+def test_what_is_not_known_to_be_a_read_may_write(sql: str) -> None:
+    assert may_write(sql)
 
 
 async def test_tasks_gathered_in_a_transaction_share_it_and_take_turns(db: Engine) -> None:

@@ -326,7 +326,7 @@ async def test_a_run_waits_for_accounts_that_are_being_changed_and_can_be_cancel
     task = asyncio.create_task(run_directory())
     waiting = "SELECT FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND state = 'active'"
     async with asyncio.timeout(5):
-        while not await db.run_sql(waiting):
+        while not await db.fetch(waiting):
             await asyncio.sleep(0.01)
     task.cancel()
     async with asyncio.timeout(2):

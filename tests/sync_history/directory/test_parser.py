@@ -272,7 +272,7 @@ async def test_a_run_whose_plan_another_run_replaced_does_nothing_more(
         def synced(self, n: int = 1) -> None:
             super().synced(n)
             if self.steps == 4:
-                plan = db.run_sql("UPDATE directory_changes SET run_id = 2")
+                plan = db.fetch("UPDATE directory_changes SET run_id = 2")
                 others.append(asyncio.create_task(plan))
 
     set_directory(write_json(file, *({"email": f"p{n}@example.com"} for n in range(100))))
