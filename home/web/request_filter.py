@@ -20,7 +20,7 @@ MAX_BODY_BYTES = 1024 * 1024
 SAFE = ("GET", "HEAD", "OPTIONS")
 
 
-class Guard:
+class RequestFilter:
     """Middleware below RequestContext, which knows the client's address.
 
     Args:
