@@ -1,4 +1,4 @@
-"""A migration is killed in the middle; ten at once are in tests/home/database/test_migrations.py."""
+"""A migration is killed in the middle; ten at once: tests/home/database/test_migrations.py."""
 
 from __future__ import annotations
 
