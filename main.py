@@ -53,6 +53,7 @@ from home.web.openapi import api_routes, openapi_routes
 from home.web.read_your_writes import RememberWrites, with_stale_lists
 from home.web.request_context import RequestContext
 from home.web.request_filter import Guard
+from home.web.server import uvicorn_options
 from sync_history import runner
 from sync_history.admin import sync_forms, sync_tables
 from sync_history.api import SyncApi
@@ -249,6 +250,7 @@ def serve() -> None:
         server_header=False,
         proxy_headers=False,  # RequestContext decides whose word counts
         timeout_graceful_shutdown=5,
+        **uvicorn_options(),
     )
 
 
