@@ -44,7 +44,7 @@ from home.config.logs import set_up_logs
 from home.config.settings import ROOT, Settings
 from home.database.embedded import EmbeddedUnavailable
 from home.database.engine import Engine
-from home.monitoring.health import Probe, health_routes
+from home.monitoring.health import Probe, SharedReport, health_routes
 from home.pages.sign_in import Pages
 from home.tables import Session, User
 from home.web.cookies import AdminCookies
@@ -90,6 +90,7 @@ def create_app(settings: Settings, db: Engine) -> Starlette:
                 RequestContext,
                 trusted_proxies=settings.trusted_proxies,
                 production=settings.environment == "production",
+                direct={"/api/health": SharedReport(probe)},
             ),
             Middleware(
                 Guard,

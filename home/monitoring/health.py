@@ -6,7 +6,6 @@ import asyncio
 import time
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
-from functools import cached_property
 from ipaddress import ip_address
 from typing import Any
 
@@ -19,6 +18,7 @@ from audit.errors import DatabaseUnavailable
 from home.database.engine import Engine
 from home.database.migrations import pending_migrations
 from home.database.pool import version_text
+from home.web.request_context import security_headers
 
 # Every answer is out within 500 ms (requirement D4); what is left of it is for the way back.
 DEADLINE_SECONDS = 0.45
@@ -42,11 +42,6 @@ class Verdict:
             database["error"] = self.error
         status = "ok" if self.connected else "degraded"
         return {"status": status, "timestamp": _now(), "database": database}
-
-    @cached_property
-    def response(self) -> Response:
-        """The report, rendered once for all callers that share the probe."""
-        return _json(self.report())
 
 
 class Probe:
@@ -132,24 +127,35 @@ class Probe:
             self._task = None
 
 
-class Report:
-    """`/api/health`: asked most often, so what callers share is made once, response included."""
+class SharedReport:
+    """`/api/health`, as it is asked most often: rendered once for all callers that share a probe.
+
+    It stands before the middlewares, hence it has the headers of every answer in it.
+    """
 
     def __init__(self, probe: Probe) -> None:
         self.probe = probe
+        self.headers = security_headers(probe.db.settings.environment == "production")
+        self._verdict: Verdict | None = None
+        self._response = Response()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         verdict = await self.probe.verdict()
-        response = verdict.response
-        if scope["query_string"] and _wants_details(Request(scope), self.probe.db):
-            full = verdict.report()
-            full["database"] |= await self.probe.details()
-            response = _json(full)
-        await response(scope, receive, send)
+        if verdict is not self._verdict:
+            self._verdict, self._response = verdict, _json(verdict.report())
+            self._response.headers.update(self.headers)
+        await self._response(scope, receive, send)
 
 
 def health_routes(probe: Probe) -> list[Route]:
     """`/api/health` for people and monitors, `/health` and `/health/live` for load balancers."""
+
+    async def report(request: Request) -> Response:
+        verdict = await probe.verdict()
+        full = verdict.report()
+        if "details" in request.query_params and may_see_details(request, probe.db):
+            full["database"] |= await probe.details()
+        return _json(full)
 
     async def ready(request: Request) -> Response:
         connected = (await probe.verdict()).connected
@@ -162,14 +168,10 @@ def health_routes(probe: Probe) -> list[Route]:
         return _json({"status": "ok", "timestamp": _now()})
 
     return [
-        Route("/api/health", Report(probe), methods=["GET"]),
+        Route("/api/health", report),
         Route("/health", ready),
         Route("/health/live", live),
     ]
-
-
-def _wants_details(request: Request, db: Engine) -> bool:
-    return "details" in request.query_params and may_see_details(request, db)
 
 
 def may_see_details(request: Request, db: Engine) -> bool:

@@ -30,6 +30,13 @@ HEADERS = {
     "cross-origin-opener-policy": "same-origin",
 }
 HTTPS_ONLY = {"strict-transport-security": "max-age=31536000"}
+
+
+def security_headers(production: bool) -> dict[str, str]:
+    """Return the headers of every answer."""
+    return HEADERS | (HTTPS_ONLY if production else {})
+
+
 # Asked too often, and nobody's doing.
 HEALTH = ("/api/health", "/health", "/health/live", "/metrics")
 
@@ -40,18 +47,29 @@ class RequestContext:
     Args:
         trusted_proxies: networks whose X-Forwarded-For is believed.
         production: browsers are told to come by https only, and get cookies for https.
+        direct: applications that answer a GET of their path, without a query, before anything else.
     """
 
-    def __init__(self, app: ASGIApp, trusted_proxies: Networks, production: bool) -> None:
+    def __init__(
+        self,
+        app: ASGIApp,
+        trusted_proxies: Networks,
+        production: bool,
+        direct: Mapping[str, ASGIApp] | None = None,
+    ) -> None:
         self.app = app
+        self.direct = direct or {}
         self.trusted_proxies = trusted_proxies
         self.production = production
-        headers = HEADERS | (HTTPS_ONLY if production else {})
+        headers = security_headers(production)
         self.headers = [(name.encode(), value.encode()) for name, value in headers.items()]
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http" or scope["path"] in HEALTH:
+        if scope["type"] != "http":
             await self.app(scope, receive, send)
+            return
+        if scope["path"] in HEALTH:
+            await self._answer_health(scope, receive, send)
             return
         headers = dict(scope["headers"])
         given = headers.get(b"x-request-id", b"").decode("latin-1")
@@ -78,6 +96,18 @@ class RequestContext:
             await self.app(scope, receive, with_id)
         finally:
             current.reset(context)
+
+    async def _answer_health(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["path"] in self.direct and scope["method"] == "GET" and not scope["query_string"]:
+            await self.direct[scope["path"]](scope, receive, send)
+            return
+
+        async def with_headers(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                message["headers"] += self.headers
+            await send(message)
+
+        await self.app(scope, receive, with_headers)
 
 
 def is_https(scope: Scope, headers: Mapping[bytes, bytes], trusted_proxies: Networks) -> bool:
