@@ -175,7 +175,11 @@ def health_routes(probe: Probe) -> list[Route]:
 
 
 def may_see_details(request: Request, db: Engine) -> bool:
-    """Callers in METRICS_NETWORKS, and not by way of a proxy."""
+    """Return whether the caller is in METRICS_NETWORKS, and no proxy.
+
+    A proxy is known by TRUSTED_PROXIES, or by the header with which it says whom it speaks for: one
+    that is neither named nor says anything cannot be told from a scraper on its host.
+    """
     if request.client is None:
         return False
     if any(header in request.headers for header in PROXY_HEADERS):
@@ -183,6 +187,8 @@ def may_see_details(request: Request, db: Engine) -> bool:
     try:
         address = ip_address(request.client.host)
     except ValueError:
+        return False
+    if any(address in network for network in db.settings.trusted_proxies):
         return False
     return any(address in network for network in db.settings.metrics_networks)
 

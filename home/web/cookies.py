@@ -7,16 +7,23 @@ piccolo-admin knows one name and makes its CSRF cookie without Secure; both are 
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from home.accounts.sessions import client
+from home.web.read_your_writes import COOKIE as POSITION
 
 PLAIN, HOST_ONLY = "id", "__Host-id"
+# What else piccolo-admin is given: its own token against CSRF, and where somebody's writes are.
+KEPT = ("csrftoken", POSITION)
+# No other white space than browsers send, and of a value no character that could be read in two
+# ways: what is understood here must be what every parser behind us understands.
 PAIRS = {
-    name: re.compile(rf"(?:^|;\s*){name}=([^;]*)") for name in (PLAIN, HOST_ONLY)
+    name: re.compile(rf"(?:^|;[ \t]*){name}=([^;]*)") for name in (PLAIN, HOST_ONLY, *KEPT)
 }  # the last one counts, as in Starlette
+VALUE = re.compile(r"[A-Za-z0-9_-]*")
 
 
 def name_for(is_secure: bool) -> str:
@@ -26,8 +33,12 @@ def name_for(is_secure: bool) -> str:
 
 def session_token(cookies: str, is_secure: bool) -> str:
     """The session's token in a Cookie header; empty when there is none."""
-    found = PAIRS[name_for(is_secure)].findall(cookies)
-    return found[-1] if found else ""
+    return _value(cookies, name_for(is_secure))
+
+
+def _value(cookies: str, name: str) -> str:
+    found = PAIRS[name].findall(cookies)
+    return found[-1] if found and VALUE.fullmatch(found[-1]) else ""
 
 
 def set_session_cookie(response: Response, token: str) -> None:
@@ -47,31 +58,29 @@ class AdminCookies:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         device = client.get()
-        if not device.is_secure:
-            await self.app(scope, receive, send)
-            return
 
         async def mend(message: Message) -> None:
-            if message["type"] == "http.response.start":
+            if device.is_secure and message["type"] == "http.response.start":
                 message["headers"] = [
                     (name, _secured(value) if name == b"set-cookie" else value)
                     for name, value in message["headers"]
                 ]
             await send(message)
 
-        headers = [
-            (name, _as_plain(value, device.token) if name == b"cookie" else value)
-            for name, value in scope["headers"]
-        ]
         # Over https its CSRF check wants a list of hosts; RequestFilter has compared them already.
+        headers = _with_understood_cookies(scope["headers"], device.token)
         await self.app({**scope, "headers": headers, "scheme": "http"}, receive, mend)
 
 
-def _as_plain(cookies: bytes, token: str) -> bytes:
-    """The header with the session's token, if any, under the name that piccolo-admin knows."""
-    pairs = [pair.strip() for pair in cookies.decode("latin-1").split(";")]
-    others = [pair for pair in pairs if not pair.startswith((f"{PLAIN}=", f"{HOST_ONLY}="))]
-    return "; ".join([*others, f"{PLAIN}={token}"] if token else others).encode("latin-1")
+def _with_understood_cookies(
+    headers: Iterable[tuple[bytes, bytes]], token: str
+) -> list[tuple[bytes, bytes]]:
+    """Return the headers with a Cookie header made anew, under the names piccolo-admin knows."""
+    cookies = "; ".join(value.decode("latin-1") for name, value in headers if name == b"cookie")
+    values = {name: _value(cookies, name) for name in KEPT} | {PLAIN: token}
+    made = "; ".join(f"{name}={value}" for name, value in values.items() if value)
+    others = [(name, value) for name, value in headers if name != b"cookie"]
+    return [*others, (b"cookie", made.encode())] if made else others
 
 
 def _secured(cookie: bytes) -> bytes:

@@ -37,6 +37,9 @@ def security_headers(production: bool) -> dict[str, str]:
     return HEADERS | (HTTPS_ONLY if production else {})
 
 
+# Everything else may hold what is somebody's, and stays in no cache unless it says otherwise.
+STORABLE = ("/static/", "/admin/assets/", "/favicon.ico")
+UNSTORED = (b"cache-control", b"no-store")
 # Asked too often, and nobody's doing.
 HEALTH = ("/api/health", "/health", "/health/live", "/metrics")
 
@@ -65,6 +68,9 @@ class RequestContext:
         self.headers = [(name.encode(), value.encode()) for name, value in headers.items()]
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "websocket":  # there are none, and no middleware would look at them
+            await send({"type": "websocket.close"})
+            return
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
@@ -72,8 +78,8 @@ class RequestContext:
             await self._answer_health(scope, receive, send)
             return
         headers = dict(scope["headers"])
-        given = headers.get(b"x-request-id", b"").decode("latin-1")
-        request_id = given if GIVEN_ID.fullmatch(given) else f"{random.getrandbits(64):016x}"
+        sent = headers.get(b"x-request-id", b"").decode("latin-1")
+        request_id = sent if GIVEN_ID.fullmatch(sent) else f"{random.getrandbits(64):016x}"
         actor = Actor(
             "anonymous",
             None,
@@ -82,9 +88,15 @@ class RequestContext:
             scope["path"].startswith("/admin/"),
         )
 
+        may_be_stored = scope["path"].startswith(STORABLE)
+
         async def with_id(message: Message) -> None:
             if message["type"] == "http.response.start":
-                message["headers"] += (*self.headers, (b"x-request-id", request_id.encode()))
+                given = message["headers"]  # perhaps those of an answer that is shared
+                more = [*self.headers, (b"x-request-id", request_id.encode())]
+                if not may_be_stored and all(name != b"cache-control" for name, _ in given):
+                    more.append(UNSTORED)
+                message["headers"] = [*given, *more]
             await send(message)
 
         user_agent = headers.get(b"user-agent", b"").decode("latin-1")
@@ -104,7 +116,7 @@ class RequestContext:
 
         async def with_headers(message: Message) -> None:
             if message["type"] == "http.response.start":
-                message["headers"] += self.headers
+                message["headers"] = [*message["headers"], *self.headers]
             await send(message)
 
         await self.app(scope, receive, with_headers)
