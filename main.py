@@ -44,6 +44,8 @@ def serve() -> None:
     """Serve until SIGINT or SIGTERM; requests in flight finish first."""
     import uvicorn
 
+    from home.web.server import uvicorn_options
+
     if DB.embedded is not None:
         try:
             DB.embedded.start()
@@ -64,6 +66,7 @@ def serve() -> None:
         server_header=False,
         proxy_headers=False,  # RequestContext decides whose word counts
         timeout_graceful_shutdown=5,
+        **uvicorn_options(),
     )
 
 

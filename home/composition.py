@@ -22,7 +22,7 @@ from audit.jobs import JobStatus, Supervisor
 from home.backoffice.mounting import BackOffice
 from home.config.settings import ROOT, Settings
 from home.database.engine import Engine
-from home.monitoring.health import health_routes
+from home.monitoring.health import SharedReport, health_routes
 from home.services import Services
 from home.web.error_responses import ErrorMiddleware, http_error
 from home.web.openapi import ERRORS, Operation, api_routes, openapi_routes
@@ -105,6 +105,7 @@ def _middleware(settings: Settings, db: Engine, registry: AppRegistry) -> list[M
             RequestContext,
             trusted_proxies=settings.trusted_proxies,
             production=settings.environment == "production",
+            direct={"/api/health": SharedReport(db)},
         ),
         Middleware(
             RequestFilter,

@@ -3,10 +3,12 @@ Secure. Both are mended from outside."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from home.accounts.sessions import request_info
-from home.web.cookies import HOST_ONLY, PLAIN
+from home.web.cookies import HOST_ONLY, KEPT, PLAIN, cookie_value
 
 
 class AdminCookies:
@@ -17,31 +19,29 @@ class AdminCookies:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         device = request_info.get()
-        if not device.is_secure:
-            await self.app(scope, receive, send)
-            return
 
         async def mend(message: Message) -> None:
-            if message["type"] == "http.response.start":
+            if device.is_secure and message["type"] == "http.response.start":
                 message["headers"] = [
                     (name, _secured(value) if name == b"set-cookie" else value)
                     for name, value in message["headers"]
                 ]
             await send(message)
 
-        headers = [
-            (name, _as_plain(value, device.token) if name == b"cookie" else value)
-            for name, value in scope["headers"]
-        ]
         # Over https its CSRF check wants a list of hosts; RequestFilter has compared them already.
+        headers = _with_understood_cookies(scope["headers"], device.token)
         await self.app({**scope, "headers": headers, "scheme": "http"}, receive, mend)
 
 
-def _as_plain(cookies: bytes, token: str) -> bytes:
-    """The header with the session's token, if any, under the name that piccolo-admin knows."""
-    pairs = [pair.strip() for pair in cookies.decode("latin-1").split(";")]
-    others = [pair for pair in pairs if not pair.startswith((f"{PLAIN}=", f"{HOST_ONLY}="))]
-    return "; ".join([*others, f"{PLAIN}={token}"] if token else others).encode("latin-1")
+def _with_understood_cookies(
+    headers: Iterable[tuple[bytes, bytes]], token: str
+) -> list[tuple[bytes, bytes]]:
+    """Return the headers with a Cookie header made anew, under the names piccolo-admin knows."""
+    cookies = "; ".join(value.decode("latin-1") for name, value in headers if name == b"cookie")
+    values = {name: cookie_value(cookies, name) for name in KEPT} | {PLAIN: token}
+    made = "; ".join(f"{name}={value}" for name, value in values.items() if value)
+    others = [(name, value) for name, value in headers if name != b"cookie"]
+    return [*others, (b"cookie", made.encode())] if made else others
 
 
 def _secured(cookie: bytes) -> bytes:

@@ -15,27 +15,29 @@ from starlette.types import Receive, Scope, Send
 from audit.jobs import JobStatus
 from home.database.engine import Engine
 from home.database.probe import Verdict
+from home.web.request_context import security_headers
 
 PROXY_HEADERS = ("x-forwarded-for", "x-real-ip", "forwarded")
 
 
-class Report:
-    """`/api/health`: asked most often, so what callers share is made once, response included."""
+class SharedReport:
+    """`/api/health`, as it is asked most often: rendered once for all callers that share a probe.
 
-    def __init__(self, db: Engine, jobs: Sequence[JobStatus]) -> None:
-        self.db = db
-        self.jobs = jobs
+    It stands before the middlewares, hence it has the headers of every answer in it.
+    """
+
+    def __init__(self, db: Engine) -> None:
+        self.probe = db.probe
+        self.headers = security_headers(db.settings.environment == "production")
+        self._verdict: Verdict | None = None
+        self._response = Response()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        verdict = await self.db.probe.verdict()
-        if scope["query_string"] and _wants_details(Request(scope), self.db):
-            full = _report(verdict)
-            full["database"] |= await self.db.probe.details()
-            full["jobs"] = {status.job.name: _job(status) for status in self.jobs}
-            response = _json(full)
-        else:
-            response = verdict.rendered = verdict.rendered or _json(_report(verdict))
-        await response(scope, receive, send)
+        verdict = await self.probe.verdict()
+        if verdict is not self._verdict:
+            self._verdict, self._response = verdict, _json(_report(verdict))
+            self._response.headers.update(self.headers)
+        await self._response(scope, receive, send)
 
 
 def _report(verdict: Verdict) -> dict[str, Any]:
@@ -60,6 +62,13 @@ def _job(status: JobStatus) -> dict[str, Any]:
 def health_routes(db: Engine, jobs: Sequence[JobStatus]) -> list[Route]:
     """`/api/health` for people and monitors, `/health` and `/health/live` for load balancers."""
 
+    async def report(request: Request) -> Response:
+        full = _report(await db.probe.verdict())
+        if "details" in request.query_params and may_see_details(request, db):
+            full["database"] |= await db.probe.details()
+            full["jobs"] = {status.job.name: _job(status) for status in jobs}
+        return _json(full)
+
     async def ready(request: Request) -> Response:
         connected = (await db.probe.verdict()).connected
         services = {"postgres": "connected" if connected else "disconnected"}
@@ -71,14 +80,10 @@ def health_routes(db: Engine, jobs: Sequence[JobStatus]) -> list[Route]:
         return _json({"status": "ok", "timestamp": _now()})
 
     return [
-        Route("/api/health", Report(db, jobs), methods=["GET"]),
+        Route("/api/health", report),
         Route("/health", ready),
         Route("/health/live", live),
     ]
-
-
-def _wants_details(request: Request, db: Engine) -> bool:
-    return "details" in request.query_params and may_see_details(request, db)
 
 
 def may_see_details(request: Request, db: Engine) -> bool:

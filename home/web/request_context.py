@@ -30,6 +30,16 @@ HEADERS = {
     "cross-origin-opener-policy": "same-origin",
 }
 HTTPS_ONLY = {"strict-transport-security": "max-age=31536000"}
+
+
+def security_headers(production: bool) -> dict[str, str]:
+    """Return the headers of every answer."""
+    return HEADERS | (HTTPS_ONLY if production else {})
+
+
+# Everything else may hold what is somebody's, and stays in no cache unless it says otherwise.
+STORABLE = ("/static/", "/admin/assets/", "/favicon.ico")
+UNSTORED = (b"cache-control", b"no-store")
 # Asked too often, and nobody's doing.
 HEALTH = ("/api/health", "/health", "/health/live", "/metrics")
 
@@ -40,22 +50,36 @@ class RequestContext:
     Args:
         trusted_proxies: networks whose X-Forwarded-For is believed.
         production: browsers are told to come by https only, and get cookies for https.
+        direct: applications that answer a GET of their path, without a query, before anything else.
     """
 
-    def __init__(self, app: ASGIApp, trusted_proxies: Networks, production: bool) -> None:
+    def __init__(
+        self,
+        app: ASGIApp,
+        trusted_proxies: Networks,
+        production: bool,
+        direct: Mapping[str, ASGIApp] | None = None,
+    ) -> None:
         self.app = app
+        self.direct = direct or {}
         self.trusted_proxies = trusted_proxies
         self.production = production
-        headers = HEADERS | (HTTPS_ONLY if production else {})
+        headers = security_headers(production)
         self.headers = [(name.encode(), value.encode()) for name, value in headers.items()]
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http" or scope["path"] in HEALTH:
+        if scope["type"] == "websocket":  # there are none, and no middleware would look at them
+            await send({"type": "websocket.close"})
+            return
+        if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
+        if scope["path"] in HEALTH:
+            await self._answer_health(scope, receive, send)
+            return
         headers = dict(scope["headers"])
-        given = headers.get(b"x-request-id", b"").decode("latin-1")
-        request_id = given if GIVEN_ID.fullmatch(given) else f"{random.getrandbits(64):016x}"
+        sent = headers.get(b"x-request-id", b"").decode("latin-1")
+        request_id = sent if GIVEN_ID.fullmatch(sent) else f"{random.getrandbits(64):016x}"
         actor = Actor(
             "anonymous",
             None,
@@ -64,9 +88,15 @@ class RequestContext:
             scope["path"].startswith("/admin/"),
         )
 
+        may_be_stored = scope["path"].startswith(STORABLE)
+
         async def with_id(message: Message) -> None:
             if message["type"] == "http.response.start":
-                message["headers"] += (*self.headers, (b"x-request-id", request_id.encode()))
+                given = message["headers"]  # perhaps those of an answer that is shared
+                more = [*self.headers, (b"x-request-id", request_id.encode())]
+                if not may_be_stored and all(name != b"cache-control" for name, _ in given):
+                    more.append(UNSTORED)
+                message["headers"] = [*given, *more]
             await send(message)
 
         user_agent = headers.get(b"user-agent", b"").decode("latin-1")
@@ -78,6 +108,18 @@ class RequestContext:
             await self.app(scope, receive, with_id)
         finally:
             current.reset(context)
+
+    async def _answer_health(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["path"] in self.direct and scope["method"] == "GET" and not scope["query_string"]:
+            await self.direct[scope["path"]](scope, receive, send)
+            return
+
+        async def with_headers(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                message["headers"] = [*message["headers"], *self.headers]
+            await send(message)
+
+        await self.app(scope, receive, with_headers)
 
 
 def is_https(scope: Scope, headers: Mapping[bytes, bytes], trusted_proxies: Networks) -> bool:

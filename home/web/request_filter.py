@@ -7,7 +7,9 @@ from collections.abc import Sequence
 from ipaddress import ip_address
 from urllib.parse import urlsplit
 
+import structlog
 from starlette.datastructures import Headers
+from starlette.requests import ClientDisconnect
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -17,7 +19,10 @@ from home.web.error_responses import error_response
 from home.web.request_context import HEALTH, Networks
 
 MAX_BODY_BYTES = 1024 * 1024
+TOO_LARGE = error_response(413, "too_large", "A request holds at most 1 MiB.")
 SAFE = ("GET", "HEAD", "OPTIONS")
+
+log = structlog.get_logger("groundwork.web")
 
 
 class RequestFilter:
@@ -46,19 +51,25 @@ class RequestFilter:
         if scope["method"] in SAFE:
             await self.app(scope, receive, send)
             return
-        received = 0
+        try:
+            body = await _body(receive)
+        except TooLarge:
+            await TOO_LARGE(scope, receive, send)
+            return
+        except ClientDisconnect:
+            log.debug("client_disconnected", path=scope["path"])
+            return
+        messages = [{"type": "http.request", "body": body, "more_body": False}]
 
-        async def receive_some() -> Message:
-            nonlocal received
-            message = await receive()
-            received += len(message.get("body", b""))
-            if received > MAX_BODY_BYTES:  # without Content-Length, or with a lie in it
-                raise TooLarge
-            return message
+        async def receive_whole() -> Message:
+            return messages.pop() if messages else await receive()
 
-        await self.app(scope, receive_some, send)
+        await self.app(scope, receive_whole, send)
 
     def _refusal(self, scope: Scope) -> Response | None:
+        hosts = [value for name, value in scope["headers"] if name == b"host"]
+        if len(hosts) != 1 or not hosts[0]:  # RFC 9112, section 3.2
+            return error_response(400, "bad_request", "A request names one host.")
         if self.allowed_networks and not self._is_allowed():
             return error_response(403, "forbidden", "This network may not use the application.")
         if scope["method"] in SAFE and not self.allowed_hosts:
@@ -72,7 +83,7 @@ class RequestFilter:
             return error_response(403, "forbidden", "This request came from another site.")
         length = headers.get("content-length", "0")
         if not length.isdigit() or int(length[:20]) > MAX_BODY_BYTES:
-            return error_response(413, "too_large", "A request holds at most 1 MiB.")
+            return TOO_LARGE
         return None
 
     def _is_allowed(self) -> bool:
@@ -82,6 +93,25 @@ class RequestFilter:
         except ValueError:
             return False
         return any(address in network for network in self.allowed_networks)
+
+
+async def _body(receive: Receive) -> bytes:
+    """Return the whole body, so that nobody below waits for a client.
+
+    Raises:
+        TooLarge: it goes on, without Content-Length, or with a lie in it.
+        ClientDisconnect: the client hung up, or was too slow.
+    """
+    body = bytearray()
+    while True:
+        message = await receive()
+        if message["type"] == "http.disconnect":
+            raise ClientDisconnect
+        body += message.get("body", b"")
+        if len(body) > MAX_BODY_BYTES:
+            raise TooLarge
+        if not message.get("more_body", False):
+            return bytes(body)
 
 
 def _name(host: str) -> str:
