@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
-from functools import partial
+from functools import cache, partial
 from typing import Any
 
 from starlette.applications import Starlette
@@ -63,7 +63,7 @@ def create_app(settings: Settings, db: Engine, registry: AppRegistry) -> Starlet
     app.state.services, app.state.jobs = services, jobs
     app.state.navigation = partial(navigation, [page for _, page in pages])
     app.state.panels = lambda: [panel for _, panel in registry.all("panels", services)]
-    app.state.templates = templates_of(registry.brought)
+    app.state.templates = cache(partial(templates_of, registry.brought))
     return app
 
 
