@@ -62,8 +62,8 @@ def is_lost_connection(error: BaseException) -> bool:
     return isinstance(error, CONNECTION_ERRORS)
 
 
-# Of a statement. Around a block of somebody's own code only InterfaceError is the driver's for sure.
-DRIVER_ERRORS = (OSError, pg.PostgresError, pg.InterfaceError)
+# Of a statement. Around a block of other code only InterfaceError is surely the driver's.
+DRIVER_ERRORS = (OSError, pg.PostgresError, pg.InterfaceError, pg.InternalClientError)
 
 
 @contextmanager
