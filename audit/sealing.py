@@ -5,9 +5,10 @@ from __future__ import annotations
 import structlog
 
 from audit.apps import Services
+from audit.database import Database
 from audit.digests import SealKeys
 from audit.jobs import Job
-from audit.seals import Sealed, engine, seal
+from audit.seals import Sealed, seal
 from audit.settings import AuditSettings
 from audit.summary import count_sealed
 
@@ -21,7 +22,7 @@ def jobs(services: Services) -> list[Job]:
     keys = SealKeys.of(settings)
 
     async def run() -> None:
-        done = await seal_when_due(keys, interval)
+        done = await seal_when_due(services.db, keys, interval)
         await count_sealed(services.db)
         if done.seals:
             log.info("trail_sealed", seals=done.seals, rows=done.rows)
@@ -29,12 +30,17 @@ def jobs(services: Services) -> list[Job]:
     return [Job("seal the trail", run, min(interval, 60))] if interval else []
 
 
-async def seal_when_due(keys: SealKeys, interval: float, *, patience: float = 10) -> Sealed:
-    """Seal if the last seal is older than so many seconds, whichever process made it."""
+async def seal_when_due(
+    db: Database, keys: SealKeys, interval: float, *, patience: float = 10
+) -> Sealed:
+    """Seal if the last seal is older than so many seconds, whichever process made it.
+
+    One from the future says nothing: the clock was ahead, or somebody forged it.
+    """
     fresh = """
-        SELECT created_at > now() - make_interval(secs => $1)
+        SELECT created_at BETWEEN now() - make_interval(secs => $1) AND now() + interval '1 minute'
         FROM audit_seals ORDER BY id DESC LIMIT 1
     """
-    if [row[0] for row in await engine().fetch(fresh, interval)] == [True]:
+    if await db.fetchval(fresh, interval):
         return Sealed()
-    return await seal(keys, patience=patience)
+    return await seal(db, keys, patience=patience)

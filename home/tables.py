@@ -22,6 +22,7 @@ from piccolo.table import Table
 from piccolo_api.session_auth.tables import SessionsBase
 
 from audit.context import identify
+from audit.database import Database
 from audit.record import record
 from home.accounts import passwords, sessions, throttle
 
@@ -133,7 +134,8 @@ class User(BaseUser, tablename="users"):
             password = password[: passwords.MAX_LENGTH]
             password_hash = stored["password_hash"] if stored else ""
             if not await passwords.verify(password, password_hash):
-                await record("sign_in.failed", throttle.RESOURCE, throttle.account_key(email))
+                db, key = cast(Database, cls._meta.db), throttle.account_key(email)
+                await record(db, "sign_in.failed", throttle.RESOURCE, key)
                 return None
         assert stored is not None  # nothing fits an empty hash
         identify(email, stored["id"])

@@ -100,7 +100,7 @@ async def sign_out(token: str) -> None:
     if await _db().fetch(
         "DELETE FROM sessions WHERE sid = $1 RETURNING sid", sessions.digest(token)
     ):
-        await record("sign_out", throttle.RESOURCE)
+        await record(_db(), "sign_out", throttle.RESOURCE)
 
 
 async def register(email: str, password: str, **columns: Any) -> None:
@@ -113,7 +113,9 @@ async def register(email: str, password: str, **columns: Any) -> None:
     try:
         await User.create_user(email, password, **columns)
     except asyncpg.UniqueViolationError:
-        await record("register.repeated", "users", throttle.account_key(normalise_email(email)))
+        await record(
+            _db(), "register.repeated", "users", throttle.account_key(normalise_email(email))
+        )
 
 
 async def change_password(person: sessions.SignedIn, old: str, new: str) -> str:

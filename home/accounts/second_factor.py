@@ -21,6 +21,7 @@ from piccolo_api.encryption.providers import EncryptionProvider, XChaCha20Provid
 from piccolo_api.mfa.authenticator.provider import AuthenticatorProvider
 from piccolo_api.mfa.authenticator.tables import AuthenticatorSecret as StockSecret
 
+from audit.database import Database
 from audit.errors import GroundworkError
 from audit.record import record
 from home.accounts import throttle
@@ -88,7 +89,13 @@ class AuthenticatorSecret(StockSecret, tablename="authenticator_secrets"):
                 return True
         email = await User.select(User.email).where(User.id == user_id).first()
         key = throttle.account_key(email["email"] if email else "")
-        await record("sign_in.failed", throttle.RESOURCE, key, {"factor": "code"})
+        await record(
+            cast(Database, cls._meta.db),
+            "sign_in.failed",
+            throttle.RESOURCE,
+            key,
+            {"factor": "code"},
+        )
         return False
 
 

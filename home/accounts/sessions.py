@@ -140,5 +140,5 @@ async def create(db: Any, user_id: int) -> tuple[str, Any]:
         if not rows:
             raise SignInRefused
         [person] = await db.fetch(SIGNED_IN, user_id)
-        await record("sign_in.succeeded", "sign_in", person["email"])
+        await record(db, "sign_in.succeeded", "sign_in", person["email"])
     return token, rows[0]

@@ -80,7 +80,7 @@ async def check(db: Any, email: str) -> None:
             return
         told = await connection.fetchval(TOLD, key)
     if not told:
-        await record("sign_in.throttled", RESOURCE, key)
+        await record(db, "sign_in.throttled", RESOURCE, key)
     raise Throttled(math.ceil(wait))
 
 

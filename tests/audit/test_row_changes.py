@@ -106,7 +106,7 @@ async def test_what_is_rolled_back_leaves_no_record(db: Engine, member: User) ->
     with pytest.raises(ZeroDivisionError), acting_as(ADA):
         async with db.transaction():
             await User.update({User.display_name: "Mel"}, force=True)
-            await record("something.happened")
+            await record(db, "something.happened")
             raise ZeroDivisionError
     assert len(await trail()) == before
     assert not await AuditLog.exists().where(AuditLog.action == "something.happened")

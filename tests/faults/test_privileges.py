@@ -87,16 +87,16 @@ async def test_the_application_does_its_work(urls: tuple[str, str]) -> None:
         gone = await client.delete("/admin/api/tables/users/2/")
         assert gone.status_code == 204, "whose records stay"
         keys = SealKeys(None)
-        assert (await seal(keys)).rows > 5
-        assert (await verify(keys)).problem is None
+        assert (await seal(piccolo_conf.DB, keys)).rows > 5
+        assert (await verify(piccolo_conf.DB, keys)).problem is None
         assert await accounts.purge_sessions() == 0
         assert await AuditLog.count() > 5
         tomorrow = datetime.now(UTC) + timedelta(days=1)
         with pytest.raises(asyncpg.InsufficientPrivilegeError):
-            await prune(tomorrow, keys)
+            await prune(piccolo_conf.DB, tomorrow, keys)
     point_at(owner)
-    assert await prune(tomorrow, keys) is not None
-    assert (await verify(keys)).problem is None
+    assert await prune(piccolo_conf.DB, tomorrow, keys) is not None
+    assert (await verify(piccolo_conf.DB, keys)).problem is None
     done = await asyncio.to_thread(run_piccolo, owner, "home", "verify")
     assert done.returncode == 0, done.stdout
 
@@ -122,7 +122,7 @@ FORBIDDEN = [
 async def test_it_may_do_no_more(urls: tuple[str, str]) -> None:
     connection = await asyncpg.connect(urls[1])
     await connection.execute("INSERT INTO users (email) VALUES ('a@example.com')")
-    await seal(SealKeys(None))
+    await seal(piccolo_conf.DB, SealKeys(None))
     for sql in FORBIDDEN:
         with pytest.raises(asyncpg.InsufficientPrivilegeError):
             await connection.execute(sql)
