@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from audit.apps import App
+from audit.jobs import Job
 from home.services import Services
 from home.web.pages import Page
 
@@ -15,8 +16,15 @@ def pages(services: Services) -> list[Page]:
     from home.web.people import Who
 
     settings = services.settings
-    sign_in = SignInPages(SecondFactor.of(settings), settings.registration)
+    sign_in = SignInPages(services.db, SecondFactor.of(services), settings.registration)
     return [Page("/", overview, Who.ANYBODY, "Overview"), *sign_in.pages()]
+
+
+def jobs(services: Services) -> list[Job]:
+    """Return what is done about sessions and sign-ins beside the requests."""
+    from home.accounts import sessions, throttle
+
+    return [*sessions.jobs(services), *throttle.jobs(services)]
 
 
 APP = App(
@@ -24,6 +32,7 @@ APP = App(
         "users_email_unique": "There is already an account with this e-mail address.",
         "users_email_check": "This is not a valid e-mail address.",
         "users_no_self_approval": "Nobody approves their own account.",
+        "users_superuser_is_admin": "A superuser is an administrator, too.",
         "users_last_superuser": "The last active superuser stays: appoint another one first.",
     },
     tables="home.backoffice.tables:tables",
@@ -31,5 +40,5 @@ APP = App(
     operations="home.api.accounts:operations",
     pages=pages,
     panels="home.pages.overview:panels",
-    jobs="home.accounts.authentication:jobs",
+    jobs=jobs,
 )

@@ -24,7 +24,7 @@ NOTHING = "SELECT $1::text AS text, md5($1::text) AS etag"
 REPLACE_OWN = """
     WITH found AS (
         SELECT id, ($1::jsonb || jsonb_build_object('actor', email, 'user_id', id))::text AS actor
-        FROM signed_in WHERE sid = $2 AND NOT is_stale
+        FROM signed_in WHERE sid = $2 AND NOT needs_touch
     ), me AS MATERIALIZED (
         SELECT id, set_config('groundwork.actor', actor, true) FROM found
     )
