@@ -339,3 +339,38 @@ async def test_threads_that_hash_let_everything_else_go_first() -> None:
 
     threads = passwords._threads()
     assert await asyncio.get_running_loop().run_in_executor(threads, priority) > priority()
+
+
+async def test_too_many_at_once_are_told_to_come_back(
+    client: httpx.AsyncClient, member: User, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    queue = passwords.hashing_queue()
+    monkeypatch.setattr(queue, "longest", 0)
+    forms = {"/sign-in": MEL, "/register": {"email": "n@x.com", "password": PASSWORD}}
+    async with AsyncExitStack() as stack:
+        for _ in range(queue.size):
+            await stack.enter_async_context(queue.slot(Purpose.SIGN_IN))
+        for path, form in forms.items():
+            for answer in (
+                await client.post(f"/api{path}", json=form),
+                await client.post(path, data=form),
+            ):
+                assert (answer.status_code, answer.headers["retry-after"]) == (503, "5")
+                assert "Try again in a few seconds" in answer.text
+    assert not await AuditLog.exists().where(AuditLog.action == "sign_in.failed")
+    assert (await client.post("/api/sign-in", json=MEL)).status_code == 200
+
+
+async def test_a_hash_that_was_replaced_meanwhile_is_not_stored_again(member: User) -> None:
+    stock = BaseUser.hash_password(PASSWORD, iterations=1_000)
+    await User.update({User.password_hash: stock}).where(User.id == member.id)
+    async with AsyncExitStack() as stack:
+        for _ in range(passwords.HASHES_AT_ONCE):
+            await stack.enter_async_context(passwords.hashing_queue().slot(Purpose.SIGN_IN))
+        attempt = asyncio.create_task(User.login("mel@example.com", PASSWORD))
+        while not passwords.hashing_queue().waiting:
+            await asyncio.sleep(0.01)
+        await User.update({User.password_hash: "another"}).where(User.id == member.id)
+    await attempt
+    [row] = await User.select(User.password_hash)
+    assert row["password_hash"] == "another"
