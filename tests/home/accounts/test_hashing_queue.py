@@ -42,9 +42,11 @@ async def test_a_full_queue_refuses_at_once_and_a_long_wait_ends() -> None:
     async with queue.slot(SIGN_IN):
         tries = [asyncio.create_task(take(SIGN_IN)) for _ in range(2)]
         await waiting(queue, 2)
+        one_more = asyncio.create_task(take(SIGN_IN))
+        await asyncio.sleep(0)
+        assert one_more.done(), "it did not wait"
         with pytest.raises(Busy):
-            async with queue.slot(SIGN_IN):
-                pass
+            await one_more
         other = asyncio.create_task(take(REGISTRATION))  # registrations have a queue of their own
         ended = await asyncio.gather(*tries, other, return_exceptions=True)
         assert [type(each) for each in ended] == [Busy] * 3
