@@ -65,6 +65,7 @@ class BackOffice:
         from home.accounts.second_factor import SecondFactor
         from home.accounts.throttle import NoLimit
         from home.backoffice.cookies import AdminCookies
+        from home.backoffice.input_check import InputCheck
         from home.tables import Session, User
         from home.web.read_your_writes import with_replica_lists
 
@@ -84,7 +85,7 @@ class BackOffice:
             site_name="Groundwork",
             sidebar_links=links | {"API": "/api/docs"},
         )
-        return AdminCookies(app)
+        return AdminCookies(InputCheck(app, [each.table_class for each in tables]))
 
     def _forms(self) -> list[FormConfig]:
         sentences = self.registry.sentences()
