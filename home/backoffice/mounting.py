@@ -80,7 +80,7 @@ class BackOffice:
             session_table=Session,
             auto_include_related=False,
             rate_limit_provider=NoLimit(),  # home.accounts.throttle limits sign-ins
-            mfa_providers=[SecondFactor.of(settings).provider()],
+            mfa_providers=[SecondFactor.of(self.services).provider()],
             production=production,
             site_name="Groundwork",
             sidebar_links=links | {"API": "/api/docs"},
