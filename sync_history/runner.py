@@ -10,7 +10,7 @@ import structlog
 
 from audit.context import acting_as, current_actor
 from audit.errors import DatabaseUnavailable
-from home.config.logs import Redactor
+from home.config.redaction import Redactor
 from home.database.engine import Engine
 from sync_history import runs
 from sync_history.outcome import CANCELLED, LOST, STOPPED, Outcome, judge
