@@ -10,6 +10,7 @@ from piccolo_api.crud.validators import Validators
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 
+from audit.apps import Services
 from audit.tables import AuditLog, AuditSeal
 
 
@@ -30,7 +31,7 @@ def read_only(sentence: str) -> Validators:
     )
 
 
-def audit_tables() -> list[TableConfig]:
+def tables(services: Services) -> list[TableConfig]:
     """Table configurations of the group Audit."""
     return [
         TableConfig(

@@ -12,8 +12,10 @@ from datetime import UTC, datetime
 from typing import Any, NoReturn, get_type_hints
 
 import asyncpg
+from piccolo.engine.finder import engine_finder
 
 from audit.context import acting_as, command_line_actor
+from audit.errors import GroundworkError
 
 
 class CommandError(Exception):
@@ -27,14 +29,22 @@ class WrongOption(CommandError):
 def command(function: Callable[..., Coroutine[Any, Any, None]]) -> Callable[..., None]:
     """Make an async function a command of Piccolo's command line.
 
+    A first parameter `services` is no option: it is given the database and the settings, as the
+    class that it is annotated with.
+
     Exit codes: 0 done, 1 failed with a line on standard error, 2 wrong options, 130 interrupted,
     141 nobody reads the output any more.
     """
     signature = inspect.signature(function)
     hints = {name: hint for name, hint in get_type_hints(function).items() if name != "return"}
+    wanted = hints.pop("services", None)
+    if wanted is not None:
+        options = [each for each in signature.parameters.values() if each.name != "services"]
+        signature = signature.replace(parameters=options)
 
     @functools.wraps(function)
     def run(*given: Any, **options: Any) -> None:
+        services = () if wanted is None else (wanted.of(engine_finder()),)
         try:
             bound = signature.bind(*given, **{k.replace("-", "_"): v for k, v in options.items()})
             for name, value in bound.arguments.items():
@@ -43,14 +53,14 @@ def command(function: Callable[..., Coroutine[Any, Any, None]]) -> Callable[...,
             fail(f"{error}; see --help", code=2)
         try:
             with acting_as(command_line_actor()):
-                asyncio.run(function(*bound.args, **bound.kwargs))
+                asyncio.run(function(*services, *bound.args, **bound.kwargs))
             sys.stdout.flush()
         except BrokenPipeError:  # `| head` has seen enough: end quietly, as other programs do
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             sys.exit(141)
         except WrongOption as error:
             fail(f"{error}; see --help", code=2)
-        except (CommandError, ConnectionError) as error:
+        except (CommandError, GroundworkError, ConnectionError) as error:
             fail(str(error))
         except asyncpg.UndefinedTableError:
             fail("the database lacks tables; run piccolo home migrate")

@@ -11,6 +11,7 @@ from json import dumps, loads
 from pathlib import Path
 from typing import BinaryIO, cast
 
+from audit.apps import Services
 from audit.cli import CommandError, WrongOption, command, moment, past
 from audit.digests import SealKeys
 from audit.export import FORMATS, Export, Filters, Format, to_ndjson
@@ -19,8 +20,8 @@ from audit.progress import progress
 from audit.prune import due
 from audit.prune import prune as remove
 from audit.record import record
-from audit.seals import engine
 from audit.seals import seal as seal_all
+from audit.settings import AuditSettings
 from audit.summary import count_sealed
 from audit.verify import Report, exported_seals
 from audit.verify import verify as verify_all
@@ -32,22 +33,22 @@ SEALED = "SELECT coalesce(sum(row_count), 0)::bigint FROM audit_seals WHERE prun
 
 
 @command
-async def seal(patience: int = 60) -> None:
+async def seal(services: Services, patience: int = 60) -> None:
     """Seal all rows of the trail that are not sealed yet. Writers are not stopped. With
     AUDIT_SEAL_KEY nobody without the key can make or mend a seal.
 
     :param patience: seconds to wait for transactions that are writing now
 
     """
-    [[rows]] = await engine().fetch(UNSEALED)
+    [[rows]] = await services.db.fetch(UNSEALED)
     with progress("sealing", rows) as advance:
-        done = await seal_all(_keys(), patience=patience, progress=advance)
-        await count_sealed(engine())
+        done = await seal_all(_keys(services), patience=patience, progress=advance)
+        await count_sealed(services.db)
     print(f"sealed {done.rows} rows under {done.seals} seals" if done.seals else "nothing to seal")
 
 
 @command
-async def verify(seals: str = "", json: bool = False) -> None:
+async def verify(services: Services, seals: str = "", json: bool = False) -> None:
     """Is the trail what was sealed? Names the first row or seal that was altered, removed, inserted
     or moved, and exits 1; or exits 0. Puts what it found on the trail.
 
@@ -56,9 +57,9 @@ async def verify(seals: str = "", json: bool = False) -> None:
 
     """
     kept = read_seals(Path(seals)) if seals else {}
-    [[rows]] = await engine().fetch(SEALED)
+    [[rows]] = await services.db.fetch(SEALED)
     with progress("verifying", rows) as advance:
-        report = await verify_all(_keys(), kept=kept, progress=advance)
+        report = await verify_all(_keys(services), kept=kept, progress=advance)
     intact = report.problem is None
     print(dumps({"intact": intact, **asdict(report)}) if json else _in_words(report), flush=True)
     problem = report.problem and report.problem.message
@@ -83,7 +84,7 @@ def _in_words(report: Report) -> str:
 
 
 @command
-async def seals(output: str = "") -> None:
+async def seals(services: Services, output: str = "") -> None:
     """Print all seals, one JSON object a line, to be kept where nobody who can write to the
     database can change them: `piccolo audit verify --seals=FILE` then finds even a trail that was
     cut off together with its seals.
@@ -98,6 +99,7 @@ async def seals(output: str = "") -> None:
 
 @command
 async def export(
+    services: Services,
     output: str = "",
     format: str = "ndjson",
     since: str = "",
@@ -134,11 +136,11 @@ async def export(
         user_id=_number("user", user),
     )
     with _new_file(output) as out:
-        [[ids]] = await engine().fetch("SELECT max(id) - min(id) + 1 FROM audit_logs")
+        [[ids]] = await services.db.fetch("SELECT max(id) - min(id) + 1 FROM audit_logs")
         with progress("exporting", ids) as advance:
             running = Export(filters, cast(Format, format), advance)
             try:
-                async with engine().reading() as connection:
+                async with services.db.reading() as connection:
                     async for chunk in running.chunks(connection):
                         out.write(chunk)
             finally:
@@ -148,7 +150,7 @@ async def export(
 
 
 @command
-async def prune(before: str, yes: bool = False) -> None:
+async def prune(services: Services, before: str, yes: bool = False) -> None:
     """Remove rows older than a date, in whole seals, oldest first. Without --yes it only tells what
     would go. Seals stay, so that the rest can still be verified; the removal is put on the trail.
     First everything is verified: what is not as it was sealed is not removed.
@@ -165,14 +167,14 @@ async def prune(before: str, yes: bool = False) -> None:
     if not yes:
         print(f"would remove {what}; do it with --yes")
         return
-    [[rows]] = await engine().fetch(SEALED)
+    [[rows]] = await services.db.fetch(SEALED)
     with progress("verifying, removing", rows + going.rows) as advance:
-        gone = await remove(when, _keys(), advance)
+        gone = await remove(when, _keys(services), advance)
     print(f"removed {gone.rows if gone else 0} rows; their seals stay")
 
 
 @command
-async def history(resource: str, resource_id: str, json: bool = False) -> None:
+async def history(services: Services, resource: str, resource_id: str, json: bool = False) -> None:
     """Print what happened to one record, oldest first: who changed what, when and from where, as in
     `piccolo audit history users 42`. Exits 1 when the trail knows nothing of it.
 
@@ -196,9 +198,8 @@ async def history(resource: str, resource_id: str, json: bool = False) -> None:
         table.print()
 
 
-def _keys() -> SealKeys:
-    key = engine().settings.audit_seal_key
-    return SealKeys(key and key.get_secret_value())
+def _keys(services: Services) -> SealKeys:
+    return SealKeys.of(services.settings_of(AuditSettings))
 
 
 def _number(option: str, text: str) -> int | None:

@@ -1,26 +1,58 @@
-"""What the migrations of all apps share: SQL from files, and a guard on the way back."""
+"""What the migrations of all apps share: SQL from files, steps after the tables, order of apps."""
 
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, cast
 
+from piccolo.apps.migrations.auto.migration_manager import MigrationManager
+from piccolo.apps.migrations.commands.base import BaseMigrationManager
 from piccolo.apps.migrations.tables import Migration
-from piccolo.conf.apps import Finder
+from piccolo.conf.apps import AppConfig
 
 Step = Callable[[], Awaitable[None]]
 
 
 class MigrationRefused(SystemExit):
-    """Going backwards would break an applied app; the message holds the command that helps.
+    """A migration would break an app; nothing was changed. The message has the command to run.
 
     A SystemExit, because Piccolo's command line shows its message alone and exits with 1.
     """
 
 
+@dataclass
+class AppMigration(MigrationManager):
+    """A migration whose tables may be followed by raw steps, and which keeps the order of apps.
+
+    Piccolo runs the steps of `add_raw` before it makes the tables of the same migration. Going
+    backwards needs nothing of the kind: Piccolo runs `add_raw_backwards` before it drops them.
+
+    Raises (`run`):
+        MigrationRefused: forwards, an app below is not applied; backwards, an app above still is.
+    """
+
+    raw_after_tables: list[Step] = field(default_factory=list)
+
+    def add_raw_after_tables(self, *steps: Step) -> None:
+        """Add steps that run, in this order, once the tables are there."""
+        self.raw_after_tables += steps
+
+    async def run(self, backwards: bool = False) -> None:
+        if self.preview:  # shows the SQL of the tables, as Piccolo does
+            await super().run(backwards)
+            return
+        async with cast(Any, Migration._meta.db).transaction():  # Piccolo's becomes a part of it
+            await (_refuse_under_others if backwards else _refuse_before_others)(self.app_name)
+            await super().run(backwards)
+            if not backwards:
+                for step in self.raw_after_tables:
+                    await step()
+
+
 def sql_file(path: Path) -> Step:
-    """A step for `add_raw`: runs a file of statements on the migration's own connection.
+    """A step: runs a file of statements on the migration's own connection.
 
     Piccolo's `raw` takes one statement a call and treats braces as fields.
     """
@@ -33,33 +65,37 @@ def sql_file(path: Path) -> Step:
     return run
 
 
-def refuse_while_needed(app_name: str) -> Step:
-    """A step for `add_raw_backwards`: stops while an app that builds on this one is applied.
+async def _refuse_before_others(app_name: str) -> None:
+    """Raise MigrationRefused unless each app that this one builds on is applied as a whole."""
+    finder = BaseMigrationManager()
+    applied = set(await Migration.select(Migration.name).output(as_list=True))
+    for below in _apps_below(finder.get_app_config(app_name)):
+        ids = finder.get_migration_modules(below.resolved_migrations_folder_path)
+        if not applied.issuperset(ids):
+            raise MigrationRefused(
+                f"{app_name} builds on {below.app_name}, which is not applied. "
+                f"Run this first: piccolo migrations forwards {below.app_name}"
+            )
+
+
+async def _refuse_under_others(app_name: str) -> None:
+    """Raise MigrationRefused while an app that builds on this one is applied.
 
     Without it Piccolo drops the tables with CASCADE, and foreign keys of other apps vanish.
-
-    Raises:
-        MigrationRefused: with the command to run first.
     """
-
-    async def run() -> None:
-        applied = await Migration.select(Migration.app_name).output(as_list=True)
-        for other in _apps_on_top_of(app_name):
-            if other in applied:
-                raise MigrationRefused(
-                    f"{other} is applied and builds on {app_name}. "
-                    f"Run this first: piccolo migrations backwards {other} --migration_id=all"
-                )
-
-    return run
+    applied = await Migration.select(Migration.app_name).output(as_list=True)
+    for other in reversed(BaseMigrationManager().get_app_configs()):  # the topmost first
+        builds_on = [below.app_name for below in _apps_below(other)]
+        if app_name in builds_on and other.app_name in applied:
+            raise MigrationRefused(
+                f"{other.app_name} is applied and builds on {app_name}. Run this first: "
+                f"piccolo migrations backwards {other.app_name} --migration_id=all"
+            )
 
 
-def _apps_on_top_of(app_name: str) -> list[str]:
-    """Names of the apps that depend on one, also through others; the topmost first."""
-    configs = Finder().get_app_registry().app_configs.values()
-    found: list[str] = []
-    for config in sorted(configs, key=lambda each: each.app_name):
-        needs = [each.app_name for each in config.migration_dependency_app_configs]
-        if app_name in needs:
-            found = [*_apps_on_top_of(config.app_name), config.app_name, *found]
-    return list(dict.fromkeys(found))
+def _apps_below(config: AppConfig) -> list[AppConfig]:
+    """Return the apps that one depends on, also through others; the lowest first."""
+    found: list[AppConfig] = []
+    for below in config.migration_dependency_app_configs:
+        found += [*_apps_below(below), below]
+    return found

@@ -19,6 +19,8 @@ from datetime import UTC, datetime, timedelta
 from struct import Struct
 from typing import Any, NamedTuple
 
+from audit.settings import AuditSettings
+
 # `user_id` is left out: it is emptied when the person is deleted; `actor` says who it was.
 # `details` comes as PostgreSQL writes jsonb, `created_at` as microseconds since 2000-01-01 UTC:
 # neither depends on settings of the session.
@@ -47,7 +49,7 @@ class Leaf(NamedTuple):
         return cls(id_, hashlib.sha256(canonical(content).encode()).digest())
 
     @property
-    def mark(self) -> bytes:
+    def short_digest(self) -> bytes:
         """What tells it from other rows."""
         return self.digest[:8]
 
@@ -62,7 +64,7 @@ def rows_digest(leaves: Iterable[Leaf]) -> str:
 
 def pack(leaves: Iterable[Leaf]) -> bytes:
     """What is kept of the rows to name the one that changed."""
-    return b"".join(LEAF.pack(leaf.id, leaf.mark) for leaf in leaves)
+    return b"".join(LEAF.pack(leaf.id, leaf.short_digest) for leaf in leaves)
 
 
 def unpack(packed: bytes) -> Iterator[Leaf]:
@@ -84,6 +86,12 @@ class SealKeys:
         }
         self.newest = next(iter(self._keys), None)
 
+    @classmethod
+    def of(cls, settings: AuditSettings) -> SealKeys:
+        """Read them from the settings."""
+        key = settings.audit_seal_key
+        return cls(key.get_secret_value() if key else None)
+
     def __contains__(self, key_id: str | None) -> bool:
         return key_id is None or key_id in self._keys
 
@@ -92,10 +100,6 @@ class SealKeys:
         if key_id is None:
             return hashlib.sha256(message).hexdigest()
         return hmac.digest(self._keys[key_id], message, "sha256").hex()
-
-
-def _key_id(key: bytes) -> str:
-    return hmac.digest(key, b"groundwork seal key", "sha256")[:8].hex()
 
 
 @dataclass(frozen=True)

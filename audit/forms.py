@@ -9,6 +9,7 @@ from piccolo_admin.endpoints import FileResponse, FormConfig
 from pydantic import BaseModel, Field
 from starlette.requests import Request
 
+from audit.apps import Services
 from audit.export import Export, Filters
 
 MOST_ROWS = 100_000  # the file is put together in memory
@@ -45,7 +46,7 @@ def _with_zone(moment: datetime | None) -> datetime | None:
     return moment.astimezone() if moment and moment.tzinfo is None else moment
 
 
-def audit_forms() -> list[FormConfig]:
+def forms(services: Services) -> list[FormConfig]:
     """Forms about the trail."""
     return [
         FormConfig(

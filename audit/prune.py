@@ -7,8 +7,8 @@ from dataclasses import asdict, dataclass
 from datetime import datetime
 from typing import Any
 
-from audit.cli import CommandError
 from audit.digests import SealKeys
+from audit.errors import GroundworkError
 from audit.record import record
 from audit.seals import LOCK, engine
 from audit.summary import count_sealed
@@ -31,7 +31,7 @@ MARK = """
 """
 
 
-class NotAsSealed(CommandError):
+class NotAsSealed(GroundworkError):
     """What should be pruned is not what was sealed; nothing was removed."""
 
 

@@ -15,14 +15,10 @@ from dataclasses import dataclass
 from typing import Any, Literal, cast
 
 import asyncpg
-import structlog
 
-from audit.cli import CommandError
 from audit.digests import CONTENT, Leaf, Seal, SealKeys, pack, rows_digest
-from audit.summary import count_sealed
+from audit.errors import GroundworkError
 from audit.tables import AuditLog
-
-log = structlog.get_logger("groundwork.audit")
 
 LOCK = 0x5345414C53  # «SEALS» in ASCII; any number will do
 ROWS_PER_SEAL = 10_000
@@ -58,11 +54,11 @@ SEALS_EVER_MADE = """
 """
 
 
-class SealingDelayed(CommandError):
+class SealingDelayed(GroundworkError):
     """Rows cannot be sealed yet, because a transaction that may add to them goes on."""
 
 
-class OtherKey(CommandError):
+class OtherKey(GroundworkError):
     """Seals were made with a key that is not in AUDIT_SEAL_KEY."""
 
     def __init__(self, seal: int, key_id: str) -> None:
@@ -107,30 +103,6 @@ async def seal(
         done.seals += 1
         done.rows += made.row_count
         progress(made.row_count)
-
-
-async def seal_when_due(keys: SealKeys, interval: float, *, patience: float = 10) -> Sealed:
-    """Seal if the last seal is older than so many seconds, whichever process made it."""
-    fresh = """
-        SELECT created_at > now() - make_interval(secs => $1)
-        FROM audit_seals ORDER BY id DESC LIMIT 1
-    """
-    if [row[0] for row in await engine().fetch(fresh, interval)] == [True]:
-        return Sealed()
-    return await seal(keys, patience=patience)
-
-
-async def seal_regularly(keys: SealKeys, interval: float) -> None:
-    """Seal every so many seconds, until cancelled. What fails is logged, and tried again."""
-    while True:
-        await asyncio.sleep(min(interval, 60))
-        try:
-            done = await seal_when_due(keys, interval)
-            await count_sealed(engine())
-            if done.seals:
-                log.info("trail_sealed", seals=done.seals, rows=done.rows)
-        except (CommandError, ConnectionError, asyncpg.PostgresError) as error:
-            log.warning("sealing_failed", error=type(error).__name__, reason=str(error))
 
 
 async def settled_id(patience: float) -> int:

@@ -35,7 +35,7 @@ class CannotAttach(ValueError):
 
 
 def attach(table: str, *, mask: Sequence[str] = (), ignore: Sequence[str] = ()) -> Step:
-    """A step for `add_raw`: from now on every change of the table's rows is recorded.
+    """A step for `add_raw_after_tables`: from now on every change of the table's rows is recorded.
 
     Args:
         table: its name; it needs a primary key.

@@ -202,7 +202,7 @@ class _Check:
 def _first_difference(seal: Seal, packed: bytes, found: list[Leaf]) -> Tampered:
     """Name the first row that is not as it was."""
     was = {leaf.id: leaf.digest for leaf in unpack(packed)}
-    now = {leaf.id: leaf.mark for leaf in found}
+    now = {leaf.id: leaf.short_digest for leaf in found}
     went = {id_: mark for id_, mark in was.items() if now.get(id_) != mark}
     came = {id_: mark for id_, mark in now.items() if was.get(id_) != mark}
     if len(was) != seal.row_count or not (went or came):

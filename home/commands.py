@@ -17,8 +17,8 @@ from home.accounts import authentication as accounts
 from home.accounts import passwords
 from home.accounts.seeds import SEED_PASSWORD, seed_people
 from home.database import schema
-from home.database.engine import Engine
 from home.database.migrations import migrate as apply_migrations
+from home.services import Services
 from home.tables import User, normalise_email
 
 FIRST_EMAIL = "admin@example.com"
@@ -30,15 +30,11 @@ class EmailTaken(CommandError):
     """There is already an account with this e-mail address."""
 
 
-def _db() -> Engine:
-    return cast(Engine, User._meta.db)
-
-
 @command
-async def migrate() -> None:
+async def migrate(services: Services) -> None:
     """Apply all pending migrations, in one transaction. Several at once are safe: one applies them,
     the others wait and exit 0."""
-    applied = await apply_migrations(_db())
+    applied = await apply_migrations(services.db)
     for migration in applied:
         print(f"applied {migration}")
     if not applied:
@@ -46,10 +42,10 @@ async def migrate() -> None:
 
 
 @command
-async def verify() -> None:
+async def verify(services: Services) -> None:
     """Compare the live schema with what the migrations declare. Prints one line for each
     difference and exits 1, or exits 0. Changes nothing; needs the right to create a schema."""
-    found = await schema.differences(_db())
+    found = await schema.differences(services.db)
     for line in found:
         print(line)
     if found:
@@ -103,10 +99,10 @@ async def set_password(email: str, password_stdin: bool = False) -> None:
 
 
 @command
-async def setup() -> None:
+async def setup(services: Services) -> None:
     """Migrate, and make the first administrator if there is no account yet. The password is printed
     this once. Run again, it changes nothing."""
-    await apply_migrations(_db())
+    await apply_migrations(services.db)
     if await User.exists():
         return
     password = secrets.token_urlsafe(15)
@@ -118,27 +114,27 @@ async def setup() -> None:
 
 
 @command
-async def seed() -> None:
+async def seed(services: Services) -> None:
     """Load development data: people in every state. Run again, it adds nothing. Refuses in
     production, since the password of these people is known."""
-    if _db().settings.environment != "development":
+    if services.db.settings.environment != "development":
         raise CommandError("seed is for development: its people have a known password")
     created = await seed_people()
     print(f"created {created} people; their password is {SEED_PASSWORD}")
 
 
 @command
-async def reset(force: bool = False) -> None:
+async def reset(services: Services, force: bool = False) -> None:
     """Drop all tables of this application with their data, and build them anew.
 
     :param force: do it outside development, too
 
     """
-    if _db().settings.environment != "development" and not force:
+    if services.db.settings.environment != "development" and not force:
         raise CommandError("reset deletes all data: outside development it needs --force")
-    async with _db().transaction():
+    async with services.db.transaction():
         await run_backwards("all", auto_agree=True)
-    await apply_migrations(_db())
+    await apply_migrations(services.db)
     print("dropped and rebuilt")
 
 

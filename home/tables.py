@@ -122,7 +122,7 @@ class User(BaseUser, tablename="users"):
             throttle.Throttled: this account or this address has failed too often.
         """
         email, stored = normalise_email(username), None
-        async with passwords.turn():
+        async with passwords.hashing_slot():
             await throttle.check(cls._meta.db, email)
             if len(password) <= passwords.MAX_LENGTH and len(email) <= 255 and "\x00" not in email:
                 stored = await (

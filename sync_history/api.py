@@ -10,23 +10,25 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
 
-from home.api.accounts import Api
-from home.api.models import Body, answer, body_of
+from home.services import Services
+from home.web.bodies import Body, answer, body_of
 from home.web.openapi import Operation
+from home.web.people import Who, person_of
 from sync_history import runner, runs
 from sync_history.runs import AlreadyActive, NotActive, UnknownSource
-from sync_history.sources import sources
+from sync_history.settings import SyncSettings
+from sync_history.sources import load, sources
 from sync_history.tables import Status, SyncRun, Trigger
 
 HIDDEN = {"claim", "holds_lock"}  # of no use outside
 
 
-class Start(Body):
+class StartSyncRun(Body):
     dry_run: bool = False
     force: bool = False
 
 
-class OneRun(BaseModel):
+class SyncRunOut(BaseModel):
     """A run, as far as it has come."""
 
     model_config = ConfigDict(extra="allow")
@@ -48,99 +50,93 @@ class OneRun(BaseModel):
     attention_reason: str | None
 
 
-class Answer(BaseModel):
+class SyncRunResponse(BaseModel):
     """One run."""
 
-    run: OneRun
+    run: SyncRunOut
 
 
-class OneSource(BaseModel):
+class SyncSource(BaseModel):
     """What can be synced; `every_seconds` is null where it begins by hand only."""
 
     name: str
     every_seconds: float | None
-    last_run: OneRun | None
+    last_run: SyncRunOut | None
 
 
-class Sources(BaseModel):
+class SyncSources(BaseModel):
     """All there are."""
 
-    sources: list[OneSource]
+    sources: list[SyncSource]
 
 
-class SyncApi:
-    """The handlers; people are who they are in `home.api.accounts`."""
+def operations(services: Services) -> list[Operation]:
+    """Return what administrators can do with runs."""
+    load(services.settings_of(SyncSettings).source_modules)
+    one = "/api/sync/runs/{id}"
+    return [
+        Operation(
+            "GET", "/api/sync", list_sources, "Sources, and how each did last.",
+            answer=SyncSources, errors=(403,),
+        ),
+        Operation(
+            "POST", "/api/sync/{source}", start_run, "Start a run.",
+            StartSyncRun, SyncRunResponse, 202, errors=(404, 409), is_body_optional=True,
+        ),
+        Operation("GET", one, get_run, "One run.", answer=SyncRunResponse, errors=(403, 404)),
+        Operation(
+            "POST", f"{one}/cancel", cancel_run, "End a run, within two seconds.",
+            answer=SyncRunResponse, status=202, errors=(404, 409),
+        ),
+    ]  # fmt: skip
 
-    def __init__(self, people: Api) -> None:
-        self.people = people
 
-    def operations(self) -> list[Operation]:
-        """What it can do."""
-        one = "/api/sync/runs/{id}"
-        return [
-            Operation(
-                "GET", "/api/sync", self.sources, "Sources, and how each did last.",
-                answer=Sources, errors=(403,),
-            ),
-            Operation(
-                "POST", "/api/sync/{source}", self.start_run, "Start a run.",
-                Start, Answer, 202, errors=(404, 409), is_body_optional=True,
-            ),
-            Operation("GET", one, self.run, "One run.", answer=Answer, errors=(403, 404)),
-            Operation(
-                "POST", f"{one}/cancel", self.cancel_run, "End a run, within two seconds.",
-                answer=Answer, status=202, errors=(404, 409),
-            ),
-        ]  # fmt: skip
+async def list_sources(request: Request) -> Response:
+    await person_of(request, Who.ADMINISTRATORS)
+    newest = await runs.newest()
+    found = [
+        {
+            "name": source.name,
+            "every_seconds": source.every and source.every.total_seconds(),
+            "last_run": as_json(newest[source.name]) if source.name in newest else None,
+        }
+        for source in sources().values()
+    ]
+    return answer({"sources": found})
 
-    async def administrator(self, request: Request) -> None:
-        """Refuse everybody else."""
-        if not (await self.people.person(request)).is_admin:
-            raise HTTPException(403, "Only administrators see and start sync runs.")
 
-    async def sources(self, request: Request) -> Response:
-        await self.administrator(request)
-        newest = await runs.newest()
-        found = [
-            {
-                "name": source.name,
-                "every_seconds": source.every and source.every.total_seconds(),
-                "last_run": as_json(newest[source.name]) if source.name in newest else None,
-            }
-            for source in sources().values()
-        ]
-        return answer({"sources": found})
+async def get_run(request: Request) -> Response:
+    await person_of(request, Who.ADMINISTRATORS)
+    run = await runs.find(_id(request))
+    if run is None:
+        raise HTTPException(404, "There is no such run.")
+    return answer({"run": as_json(run)})
 
-    async def run(self, request: Request) -> Response:
-        await self.administrator(request)
-        run = await runs.find(_id(request))
-        if run is None:
-            raise HTTPException(404, "There is no such run.")
-        return answer({"run": as_json(run)})
 
-    async def start_run(self, request: Request) -> Response:
-        options = await body_of(request, Start, if_empty=b"{}")
-        await self.administrator(request)
-        try:
-            started = await runs.start(request.path_params["source"], **options.model_dump())
-        except UnknownSource as error:
-            raise HTTPException(404, str(error)) from None
-        except AlreadyActive as error:
-            raise HTTPException(409, str(error)) from None
-        runner.launch(started)
-        run = await runs.find(started.id)
-        assert run is not None
-        where = {"location": f"/api/sync/runs/{started.id}"}
-        return answer({"run": as_json(run)}, 202, **where)
+async def start_run(request: Request) -> Response:
+    options = await body_of(request, StartSyncRun, if_empty=b"{}")
+    await person_of(request, Who.ADMINISTRATORS)
+    try:
+        started = await runs.start(request.path_params["source"], **options.model_dump())
+    except UnknownSource as error:
+        raise HTTPException(404, str(error)) from None
+    except AlreadyActive as error:
+        raise HTTPException(409, str(error)) from None
+    runner.launch(started)
+    run = await runs.find(started.id)
+    assert run is not None
+    where = {"location": f"/api/sync/runs/{started.id}"}
+    return answer({"run": as_json(run)}, 202, **where)
 
-    async def cancel_run(self, request: Request) -> Response:
-        await self.administrator(request)
-        try:
-            run = await runs.cancel(_id(request))
-        except NotActive as error:
-            known = await runs.find(_id(request))
-            raise HTTPException(409 if known else 404, str(error)) from None
-        return answer({"run": as_json(run)}, 202)
+
+async def cancel_run(request: Request) -> Response:
+    await person_of(request, Who.ADMINISTRATORS)
+    try:
+        run = await runs.cancel(_id(request))
+    except NotActive as error:
+        known = await runs.find(_id(request))
+        raise HTTPException(409 if known else 404, str(error)) from None
+    return answer({"run": as_json(run)}, 202)
 
 
 def as_json(run: SyncRun) -> dict[str, Any]:

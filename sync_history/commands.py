@@ -9,17 +9,18 @@ import sys
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from json import dumps
-from typing import cast
 
 from audit.cli import CommandError, WrongOption, command, past
+from audit.jobs import Supervisor
 from audit.progress import following
 from home.config.logs import set_up_logs
 from home.database.engine import Engine
+from home.services import Services
 from sync_history import prune as old
-from sync_history import runner, runs
+from sync_history import runner, runs, scheduler
 from sync_history.api import as_json
 from sync_history.printing import figures, print_runs, tell
-from sync_history.scheduler import schedule
+from sync_history.settings import SyncSettings
 from sync_history.sources import load, sources
 from sync_history.tables import Status, SyncRun
 
@@ -28,7 +29,7 @@ PATIENCE_SECONDS = 10
 
 
 @command
-async def run(source: str, dry_run: bool = False, force: bool = False) -> None:
+async def run(services: Services, source: str, dry_run: bool = False, force: bool = False) -> None:
     """Run a source now and wait for its end. Ctrl-C cancels it. Exits 0 when it succeeded, 1 when
     it failed or could not start, 3 when some items failed, 4 when it was cancelled, 2 for wrong
     options. Failed items are named on standard error, what it noted on standard output.
@@ -38,7 +39,7 @@ async def run(source: str, dry_run: bool = False, force: bool = False) -> None:
     :param force: override the source's own safety limits
 
     """
-    async with _ready("warning") as db:
+    async with _ready(services, "warning") as db:
         try:
             started = await runs.start(source, dry_run=dry_run, force=force)
         except runs.UnknownSource as error:
@@ -63,26 +64,23 @@ async def run(source: str, dry_run: bool = False, force: bool = False) -> None:
 
 
 @command
-async def work() -> None:
+async def work(services: Services) -> None:
     """Run the sources that are due, until SIGTERM or Ctrl-C, which end what is running as failed.
     For servers with SYNC_SCHEDULER=false; several at once are safe."""
-    async with _ready() as db:
+    async with _ready(services) as db:
         if not any(source.every for source in sources().values()):
             raise CommandError("no source of SYNC_SOURCES runs by itself: none has every=...")
         await db.start_connection_pool()
         ending = asyncio.Event()
         _on_signals(ending.set, signal.SIGTERM, signal.SIGINT)
-        tasks = {asyncio.create_task(schedule()), asyncio.create_task(ending.wait())}
-        done, waiting = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
-        for task in waiting:
-            task.cancel()
-        await asyncio.gather(*waiting, return_exceptions=True)
-        for task in done:
-            task.result()
+        supervisor = Supervisor([scheduler.job()])
+        supervisor.start()
+        await ending.wait()
+        await supervisor.close()
 
 
 @command
-async def list(source: str = "", limit: int = 20, json: bool = False) -> None:
+async def list(services: Services, source: str = "", limit: int = 20, json: bool = False) -> None:
     """Print runs, the newest first.
 
     :param source: only of this source
@@ -102,7 +100,7 @@ async def list(source: str = "", limit: int = 20, json: bool = False) -> None:
 
 
 @command
-async def cancel(run: int) -> None:
+async def cancel(services: Services, run: int) -> None:
     """Cancel a run, and wait until it has ended. Exits 1 when it is over already or does not end.
 
     :param run: its number, as piccolo sync_history list prints it
@@ -125,7 +123,7 @@ async def cancel(run: int) -> None:
 
 
 @command
-async def prune(before: str, keep: int = 20, yes: bool = False) -> None:
+async def prune(services: Services, before: str, keep: int = 20, yes: bool = False) -> None:
     """Remove runs older than a date, but for the last ones of each source. Without --yes it only
     tells what would go. The trail keeps what they were.
 
@@ -147,28 +145,23 @@ async def prune(before: str, keep: int = 20, yes: bool = False) -> None:
 
 
 @asynccontextmanager
-async def _ready(level: str = "") -> AsyncIterator[Engine]:
+async def _ready(services: Services, level: str = "") -> AsyncIterator[Engine]:
     """Sources loaded, logs on standard error; at the end, what still runs is closed."""
-    db = _db()
-    settings = db.settings
-    load(settings.sources)
+    settings = services.settings
+    load(services.settings_of(SyncSettings).source_modules)
     set_up_logs(
         production=settings.environment == "production",
         level=level or settings.log_level,
         secrets=settings.secrets,
     )
     try:
-        yield db
+        yield services.db
     finally:
         await runner.close()
-        await db.close_connection_pool()
+        await services.db.close_connection_pool()
 
 
 def _on_signals(handler: Callable[[], object], *signals: int) -> None:
     for number in signals:
         with contextlib.suppress(NotImplementedError):  # Windows
             asyncio.get_running_loop().add_signal_handler(number, handler)
-
-
-def _db() -> Engine:
-    return cast(Engine, SyncRun._meta.db)

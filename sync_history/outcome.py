@@ -39,7 +39,7 @@ LOST = Outcome(
 )
 
 
-def judge(run: Run, error: BaseException | None, earlier: Sequence[int]) -> Outcome:
+def decide_outcome(run: Run, error: BaseException | None, earlier: Sequence[int]) -> Outcome:
     """The outcome of a source that came to its own end.
 
     Args:

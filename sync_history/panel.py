@@ -7,7 +7,8 @@ from typing import Any
 
 from home.database.engine import Engine
 from home.pages.charts import bars
-from home.pages.overview import Figure, Panel, last_days
+from home.pages.overview import Figure, Panel, PanelSource, last_days
+from home.services import Services
 from sync_history.tables import ENDS
 
 RUNS = "/admin/#/sync_history"
@@ -29,6 +30,11 @@ DURATIONS = """
     FROM sync_history WHERE status IN ('succeeded', 'partial') AND completed_at >= $1
     GROUP BY source ORDER BY source
 """
+
+
+def panels(services: Services) -> list[PanelSource]:
+    """Return what this app shows on the overview."""
+    return [sync_panel]
 
 
 async def sync_panel(db: Engine) -> Panel:

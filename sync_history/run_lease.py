@@ -44,11 +44,11 @@ EARLIER = """
 """
 
 
-class Fenced(Exception):
+class LeaseLost(Exception):
     """Somebody else closed the run: it was taken for dead."""
 
 
-class Keeper:
+class RunLease:
     """Claims a run, keeps it alive and ends it."""
 
     def __init__(self, db: Engine, id: int) -> None:
@@ -72,7 +72,7 @@ class Keeper:
         """Write progress, and that this process lives; returns whether a person cancelled the run.
 
         Raises:
-            Fenced: it is closed already.
+            LeaseLost: it is closed already.
             DatabaseUnavailable: try again.
         """
         details = json.dumps(run.details()) if run.failures or run.notes else ""
@@ -81,7 +81,7 @@ class Keeper:
         connection = await self._connected()
         row = await connection.fetchrow(BEAT, self.id, self.claim_id, *figures, changed)
         if row is None:
-            raise Fenced
+            raise LeaseLost
         self._written = details
         return bool(row["cancelled"])
 
@@ -94,7 +94,7 @@ class Keeper:
         """Close the run.
 
         Raises:
-            Fenced: it is closed already.
+            LeaseLost: it is closed already.
             DatabaseUnavailable: try again.
         """
         details = run.details()
@@ -118,7 +118,7 @@ class Keeper:
             with acting_as(actor._replace(user_id=None)):
                 ended = await self._write_end(values)
         if not ended:
-            raise Fenced
+            raise LeaseLost
 
     async def _write_end(self, values: tuple[Any, ...]) -> bool:
         connection = await self._connected()

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import AsyncIterator
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import cast
 
 import structlog
@@ -12,9 +14,10 @@ from audit.context import acting_as, current_actor
 from audit.errors import DatabaseUnavailable
 from home.config.redaction import Redactor
 from home.database.engine import Engine
+from home.services import Services
 from sync_history import runs
-from sync_history.outcome import CANCELLED, LOST, STOPPED, Outcome, judge
-from sync_history.run_lease import Fenced, Keeper
+from sync_history.outcome import CANCELLED, LOST, STOPPED, Outcome, decide_outcome
+from sync_history.run_lease import LeaseLost, RunLease
 from sync_history.runs import Started
 from sync_history.sources import Function, Run, SyncFailed
 from sync_history.tables import SyncRun
@@ -36,7 +39,7 @@ class Execution:
 
     def __init__(self, started: Started) -> None:
         self.source = started.source
-        self.keeper = Keeper(cast(Engine, SyncRun._meta.db), started.id)
+        self.lease = RunLease(cast(Engine, SyncRun._meta.db), started.id)
         self.run: Run | None = None
         self.outcome: Outcome | None = None
         self._stopping = asyncio.Event()
@@ -49,24 +52,24 @@ class Execution:
     async def _execute(self) -> None:
         with acting_as(current_actor() or runs.automatic(self.source)):
             try:
-                if (row := await self.keeper.claim()) is None:
-                    log.info("sync_run_not_claimed", run_id=self.keeper.id)
+                if (row := await self.lease.claim()) is None:
+                    log.info("sync_run_not_claimed", run_id=self.lease.id)
                     return
-                mask = Redactor(self.keeper.db.settings.secrets)
+                mask = Redactor(self.lease.db.settings.secrets)
                 self.run = Run(
-                    self.keeper.id,
+                    self.lease.id,
                     self.source.name,
                     dry_run=row["dry_run"],
                     force=row["force"],
                     mask=lambda text: str(mask.clean(text)),
                 )
                 await self._see_through(self.run)
-            except Fenced:
-                log.error("sync_run_fenced", run_id=self.keeper.id, source=self.source.name)
+            except LeaseLost:
+                log.error("sync_run_fenced", run_id=self.lease.id, source=self.source.name)
             except DatabaseUnavailable as error:  # others close it, see runs.reap
-                log.error("sync_run_given_up", run_id=self.keeper.id, reason=error.reason)
+                log.error("sync_run_given_up", run_id=self.lease.id, reason=error.reason)
             finally:
-                self.keeper.close()
+                self.lease.close()
 
     async def _see_through(self, run: Run) -> None:
         log.info("sync_run_started", run_id=run.id, source=run.source)
@@ -96,7 +99,7 @@ class Execution:
                     return STOPPED
                 now = time.monotonic()
                 try:
-                    if await self.keeper.beat(run):
+                    if await self.lease.beat(run):
                         return CANCELLED
                     _prolong(run, now)
                 except DatabaseUnavailable as error:
@@ -111,13 +114,26 @@ class Execution:
         while True:
             try:
                 if outcome is None:
-                    outcome = judge(run, error, await self.keeper.earlier(run))
-                await self.keeper.end(run, outcome)
+                    outcome = decide_outcome(run, error, await self.lease.earlier(run))
+                await self.lease.end(run, outcome)
                 return outcome
             except DatabaseUnavailable:
                 if time.monotonic() > give_up_at:
                     raise
                 await asyncio.sleep(BEAT_SECONDS)
+
+
+def lifespan(services: Services) -> list[AbstractAsyncContextManager[None]]:
+    """Return what stops the runs of this process when the application ends."""
+    return [_closing()]
+
+
+@asynccontextmanager
+async def _closing() -> AsyncIterator[None]:
+    try:
+        yield
+    finally:
+        await close()
 
 
 _here: set[Execution] = set()
@@ -147,7 +163,7 @@ async def close() -> None:
 def _forget(execution: Execution) -> None:
     _here.discard(execution)
     if not execution.task.cancelled() and (error := execution.task.exception()):
-        log.error("sync_runner_failed", run_id=execution.keeper.id, exc_info=error)
+        log.error("sync_runner_failed", run_id=execution.lease.id, exc_info=error)
 
 
 def _prolong(run: Run, now: float) -> None:

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 from piccolo.columns.combination import WhereRaw
 
 from audit.context import Actor, acting_as, current_actor
+from audit.errors import GroundworkError
 from sync_history.sources import Source, sources
 from sync_history.tables import Status, SyncRun, Trigger
 
@@ -70,8 +71,10 @@ REAP = """
 """
 
 
-class CannotStart(Exception):
+class CannotStart(GroundworkError):
     """A run cannot be started or cancelled; the message says why."""
+
+    status, code = 409, "conflict"
 
 
 class UnknownSource(CannotStart):

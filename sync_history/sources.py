@@ -13,8 +13,8 @@ from typing import Any
 
 import asyncpg
 
-from audit.cli import CommandError
 from audit.context import storable
+from audit.errors import GroundworkError
 
 NAME = re.compile(r"[a-z0-9][a-z0-9_.-]{0,99}")
 KEPT = {"failures": 500, "notes": 1_000}  # the first of them; all are counted
@@ -22,11 +22,11 @@ LONGEST_TEXT = 500  # characters
 LARGEST = 2**31 - 1  # that the columns hold
 
 
-class SyncFailed(Exception):
+class SyncFailed(GroundworkError):
     """Raised by a source: the run fails. People see the message: what happened, what to do."""
 
 
-class CannotLoad(CommandError):
+class CannotLoad(GroundworkError):
     """A module of SYNC_SOURCES cannot be imported."""
 
 

@@ -19,30 +19,32 @@ from typing import NamedTuple
 import asyncpg
 import httpx
 import pytest
+from dotenv import dotenv_values
 from starlette.applications import Starlette
 
 from home.config.settings import Settings
+from home.config.sources import TWINS
 
 # Before anything imports piccolo_conf: no .env of a developer, no embedded server by accident.
 Settings.model_config["env_file"] = None
-for name in [*Settings.model_fields, "db_host", "db_port", "db_name", "db_user", "db_password"]:
-    os.environ.pop(name.upper(), None)
+ROOT = Path(__file__).resolve().parent.parent
+for name in [*dotenv_values(ROOT / ".env.example"), *(name.upper() for name in TWINS.values())]:
+    os.environ.pop(name, None)
 os.environ["DATABASE_URL"] = "postgresql://nobody@127.0.0.1:1/nothing"
 POOLED = os.environ.get("TEST_THROUGH") == "pgbouncer"
 if POOLED:
     os.environ["DB_POOLER"] = "transaction"
 
 import piccolo_conf  # noqa: E402
+from home import composition  # noqa: E402
 from home.database.embedded import EmbeddedServer  # noqa: E402
 from home.database.engine import Engine  # noqa: E402
 from home.database.migrations import migrate  # noqa: E402
 from home.tables import User  # noqa: E402
-from main import create_app  # noqa: E402
 from tests import pgbouncer  # noqa: E402
 from tests.pgbouncer import PgBouncer, find_pgbouncer  # noqa: E402
 from tests.postgres import INSTALL, Server, find_binaries  # noqa: E402
 
-ROOT = Path(__file__).resolve().parent.parent
 PASSWORD = "correct horse battery"
 _numbers = itertools.count()
 
@@ -131,6 +133,13 @@ def point_at(url: str) -> Engine:
     return db
 
 
+def create_app(
+    settings: Settings = piccolo_conf.SETTINGS, db: Engine = piccolo_conf.DB
+) -> Starlette:
+    """The application with the apps of piccolo_conf."""
+    return composition.create_app(settings, db, piccolo_conf.APP_REGISTRY)
+
+
 @pytest.fixture(scope="session")
 async def maintenance(place: Place) -> AsyncIterator[asyncpg.Connection]:
     connection = await asyncpg.connect(place.direct)
@@ -186,7 +195,7 @@ async def db(url: str) -> AsyncIterator[Engine]:
 
 @pytest.fixture
 async def app(url: str) -> AsyncIterator[Starlette]:
-    app = create_app(piccolo_conf.SETTINGS, piccolo_conf.DB)
+    app = create_app()
     async with app.router.lifespan_context(app):
         yield app
 

@@ -14,13 +14,13 @@ from dotenv import dotenv_values
 from piccolo.apps.migrations.piccolo_app import APP_CONFIG as MIGRATIONS
 
 import piccolo_conf
-from home.config.settings import Settings, load_settings
-from home.config.sources import SECRETS, TWINS
+from home.config.settings import load_settings
+from home.config.sources import TWINS, secret_names
 from tests.conftest import ROOT
 
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 ENV_EXAMPLE = ROOT / ".env.example"
-SETTINGS = {name.upper() for name in Settings.model_fields}
+SETTINGS = {name.upper() for name in type(piccolo_conf.SETTINGS).model_fields}
 TARGET = re.compile(r"\]\(([^)\s]+)\)|<(?:img|a)\b[^>]*?\b(?:src|href)=\"([^\"]+)\"")
 CODE = re.compile(r"^```.*?^```|`[^`\n]+`", re.DOTALL | re.MULTILINE)
 
@@ -54,7 +54,10 @@ def test_the_example_explains_each_setting_and_its_other_names() -> None:
         [paragraph] = [text for text in paragraphs if re.search(f"^{name}=", text, re.MULTILINE)]
         assert re.match(r"# \w", paragraph), name
     comments = re.findall("^#.*", ENV_EXAMPLE.read_text(), re.MULTILINE)
-    for name in (*TWINS.values(), *(f"{secret}_file" for secret in SECRETS)):
+    for name in (
+        *TWINS.values(),
+        *(f"{secret}_file" for secret in secret_names(type(piccolo_conf.SETTINGS))),
+    ):
         assert name.upper() in " ".join(comments)
 
 

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-import asyncio
 from typing import Any, cast
 
 import asyncpg
-import structlog
 
 from audit.context import Actor, acting_as
+from audit.errors import GroundworkError
+from audit.jobs import Job
 from audit.record import record
 from home.accounts import sessions, throttle
 from home.accounts.second_factor import SecondFactor
+from home.services import Services
 from home.tables import Session, User, normalise_email
 
 END_OTHERS = "DELETE FROM sessions WHERE user_id = $1 AND sid <> $2 RETURNING sid"
@@ -32,22 +33,32 @@ PURGE = """
 PURGE_AT_ONCE = 1_000
 PURGE_SECONDS = 600
 
-log = structlog.get_logger("groundwork.accounts")
+
+class SignInFailed(GroundworkError):
+    """Wrong e-mail address or password.
+
+    Unknown, wrong, not approved or disabled: the answer does not tell which.
+    """
+
+    status, code = 401, "unauthorized"
 
 
-class SignInFailed(Exception):
-    """Unknown, wrong, not approved or disabled: the answer does not tell which."""
+class CodeNeeded(GroundworkError):
+    """Send the code of your second factor, too.
 
+    The password is right; the account has a second factor besides.
+    """
 
-class CodeNeeded(Exception):
-    """The password is right; the account has a second factor besides."""
+    status, code = 401, "code_needed"
 
 
 def _db() -> Any:
     return User._meta.db
 
 
-async def prove(factor: SecondFactor, email: str, password: str, code: str | None) -> int:
+async def check_credentials(
+    factor: SecondFactor, email: str, password: str, code: str | None
+) -> int:
     """Whose account these open; the session is up to the caller.
 
     Raises:
@@ -74,9 +85,9 @@ async def sign_in(factor: SecondFactor, email: str, password: str, code: str | N
 
     Raises:
         sessions.SecondFactorMissing: an administrator has to set one up first.
-        As `prove`.
+        As `check_credentials`.
     """
-    user_id = await prove(factor, email, password, code)
+    user_id = await check_credentials(factor, email, password, code)
     try:
         session = await Session.create_session(user_id)
     except sessions.SignInRefused:
@@ -150,12 +161,11 @@ async def purge_sessions() -> int:
     return total
 
 
-async def purge_regularly() -> None:
-    """Purge every ten minutes, until cancelled. What fails is logged, and tried again."""
-    with acting_as(Actor("system:purge")):
-        while True:
-            await asyncio.sleep(PURGE_SECONDS)
-            try:
-                await purge_sessions()
-            except (ConnectionError, asyncpg.PostgresError) as error:
-                log.warning("purge_failed", error=type(error).__name__)
+def jobs(services: Services) -> list[Job]:
+    """Return the job that purges sessions every ten minutes."""
+
+    async def run() -> None:
+        with acting_as(Actor("system:purge")):
+            await purge_sessions()
+
+    return [Job("purge sessions", run, PURGE_SECONDS)]

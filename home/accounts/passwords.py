@@ -19,6 +19,8 @@ import anyio
 from argon2 import PasswordHasher
 from argon2.exceptions import InvalidHashError, VerificationError
 
+from audit.errors import GroundworkError
+
 Result = TypeVar("Result")
 
 # OWASP Password Storage Cheat Sheet: argon2id with 19 MiB of memory, 2 iterations, 1 lane.
@@ -30,8 +32,10 @@ STOCK = "pbkdf2_sha256$"  # Piccolo's own hashes, of accounts that come from els
 MOST_STOCK_ITERATIONS = 10_000_000
 
 
-class PasswordRefused(ValueError):
+class PasswordRefused(GroundworkError):
     """A password that breaks a rule; the message says which."""
+
+    status, code = 422, "invalid"
 
 
 def check(password: str, *, is_admin: bool) -> None:
@@ -53,7 +57,7 @@ def check(password: str, *, is_admin: bool) -> None:
 
 async def hash_password(password: str) -> str:
     """The argon2id hash in PHC string format."""
-    async with turn():
+    async with hashing_slot():
         return await _in_thread(HASHER.hash, _composed(password))
 
 
@@ -71,7 +75,7 @@ def needs_rehash(stored: str) -> bool:
 
 
 @lru_cache(maxsize=1)
-def turn() -> anyio.CapacityLimiter:
+def hashing_slot() -> anyio.CapacityLimiter:
     """A place among the few that hash at the same time; used as a context manager."""
     return anyio.CapacityLimiter(HASHES_AT_ONCE)
 

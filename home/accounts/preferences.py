@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from audit.context import Actor, actor_json, current_actor
+from audit.errors import GroundworkError
 
 MAX_BYTES = 64 * 1024
 EMPTY = "{}"
@@ -43,12 +44,19 @@ UPSERT = """
 """
 
 
-class Changed(Exception):
-    """Somebody else, perhaps the same person elsewhere, was faster."""
+class Changed(GroundworkError):
+    """This was changed meanwhile.
+
+    By somebody else, or by the same person elsewhere.
+    """
+
+    status, code = 412, "precondition_failed"
 
 
-class TooLarge(ValueError):
-    """More than MAX_BYTES."""
+class TooLarge(GroundworkError):
+    """This is more than can be stored."""
+
+    status, code = 413, "too_large"
 
 
 @dataclass(frozen=True)

@@ -21,8 +21,10 @@ from piccolo_api.encryption.providers import EncryptionProvider, XChaCha20Provid
 from piccolo_api.mfa.authenticator.provider import AuthenticatorProvider
 from piccolo_api.mfa.authenticator.tables import AuthenticatorSecret as StockSecret
 
+from audit.errors import GroundworkError
 from audit.record import record
 from home.accounts import throttle
+from home.config.settings import Settings
 from home.tables import User
 
 ISSUER = "Groundwork"
@@ -133,6 +135,11 @@ class SecondFactor:
         usable = hashlib.sha256(key.encode()).digest() if key else secrets.token_bytes(32)
         self.encryption = XChaCha20Provider(usable)
 
+    @classmethod
+    def of(cls, settings: Settings) -> SecondFactor:
+        """Make it with the key of the settings."""
+        return cls(settings.mfa_key.get_secret_value() if settings.mfa_key else None)
+
     def provider(self) -> AuthenticatorProvider:
         """What the back office's own sign-in asks."""
         return AuthenticatorProvider(
@@ -205,8 +212,10 @@ class SecondFactor:
         return codes
 
 
-class SetupFailed(ValueError):
+class SetupFailed(GroundworkError):
     """No second factor was stored; the message says why."""
+
+    status, code = 422, "invalid"
 
 
 def _digest(code: str) -> str:

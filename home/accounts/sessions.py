@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 import asyncpg
 
 from audit.context import current_actor, identify
+from audit.errors import GroundworkError
 from audit.record import record
 
 SESSIONS_PER_PERSON = 10
@@ -58,7 +59,7 @@ MUST_SET_UP = """
 """
 
 
-class Client(NamedTuple):
+class RequestInfo(NamedTuple):
     """What a request tells of the device it comes from."""
 
     user_agent: str = ""
@@ -66,7 +67,7 @@ class Client(NamedTuple):
     is_secure: bool = False
 
 
-client: ContextVar[Client] = ContextVar("client")
+request_info: ContextVar[RequestInfo] = ContextVar("request_info")
 
 
 class SignedIn(NamedTuple):
@@ -81,18 +82,22 @@ class SignedIn(NamedTuple):
     sid: str
 
 
-class SignInRefused(Exception):
-    """The account was disabled, or lost its approval, at this very moment."""
+class SignInRefused(GroundworkError):
+    """Wrong e-mail address or password.
 
-    def __init__(self) -> None:
-        super().__init__("These open no account.")
+    Or the account was disabled, or lost its approval, at this very moment.
+    """
+
+    status, code = 401, "unauthorized"
 
 
-class SecondFactorMissing(Exception):
-    """`MFA_REQUIRED`, and this administrator has not set one up."""
+class SecondFactorMissing(GroundworkError):
+    """Administrators need a second factor here: set yours up at /second-factor
 
-    def __init__(self) -> None:
-        super().__init__("Administrators need a second factor here: set yours up at /second-factor")
+    `MFA_REQUIRED`, and this administrator has not set one up.
+    """
+
+    status, code = 403, "second_factor_missing"
 
 
 def digest(token: str) -> str:
@@ -126,7 +131,7 @@ async def create(db: Any, user_id: int) -> tuple[str, Any]:
     if db.settings.mfa_required and any(row[0] for row in await db.fetch(MUST_SET_UP, user_id)):
         raise SecondFactorMissing
     token = secrets.token_urlsafe(32)  # 256 bits
-    device, actor = client.get(Client()), current_actor()
+    device, actor = request_info.get(RequestInfo()), current_actor()
     sess = {"user_agent": device.user_agent[:500], "ip_address": actor and actor.ip_address}
     old = digest(device.token) if device.token else ""
     arguments = (digest(token), user_id, json.dumps(sess), old, SESSIONS_PER_PERSON)

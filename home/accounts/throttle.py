@@ -9,6 +9,7 @@ from typing import Any
 from piccolo_api.rate_limiting.middleware import RateLimitProvider
 
 from audit.context import current_actor, storable
+from audit.errors import GroundworkError
 from audit.record import record
 
 RESOURCE = "sign_in"
@@ -46,12 +47,18 @@ TOLD = """
 """
 
 
-class Throttled(Exception):
+class Throttled(GroundworkError):
     """Too many failures; `retry_after` is in whole seconds."""
+
+    status, code = 429, "too_many_attempts"
 
     def __init__(self, retry_after: int) -> None:
         super().__init__(f"Too many failed sign-ins. Try again in {retry_after} seconds.")
-        self.retry_after = retry_after
+        self._retry_after = retry_after
+
+    @property
+    def retry_after(self) -> int:
+        return self._retry_after
 
 
 class NoLimit(RateLimitProvider):

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import hmac
 import json
 from functools import partial
 from typing import Any
@@ -15,34 +13,40 @@ from starlette.responses import Response
 from home.accounts import authentication as accounts
 from home.accounts import preferences, sessions
 from home.accounts.second_factor import SecondFactor
-from home.accounts.sessions import SignedIn, client
+from home.accounts.sessions import SignedIn, request_info
 from home.api.models import (
-    NO_STORE,
     ChangePassword,
-    Ended,
     JsonObject,
     Me,
     Message,
     Profile,
-    Profiled,
+    ProfileOut,
     Register,
     Sessions,
+    SessionsEnded,
     SignIn,
     Token,
-    answer,
-    body_of,
 )
 from home.database.engine import Engine
+from home.services import Services
 from home.tables import User
+from home.web.bodies import NO_STORE, answer, body_of
 from home.web.cookies import set_session_cookie
 from home.web.error_responses import error_response
-from home.web.openapi import CSRF_HEADER, Operation
+from home.web.openapi import Operation
+from home.web.people import checked_token, csrf_token, person_of
 
-SIGN_IN_FAILED = "These open no account."
+SIGN_IN_FAILED = "Wrong e-mail address or password."
+
+
+def operations(services: Services) -> list[Operation]:
+    """Return what people can do with their own account."""
+    settings = services.settings
+    return Api(services.db, SecondFactor.of(settings), settings.registration).operations()
 
 
 class Api:
-    """The handlers. Those of a person find them signed in by `person`."""
+    """The handlers. Those of a person find out by `person_of` who asks."""
 
     def __init__(self, db: Engine, factor: SecondFactor, registration: bool) -> None:
         self.db = db
@@ -57,7 +61,7 @@ class Api:
         anybody = partial(Operation, signed_in=False)
         return [
             Operation("GET", "/api/me", self.me, "The own profile.", answer=Me),
-            Operation("PATCH", "/api/me", self.change_me, "Change it.", Profile, Profiled),
+            Operation("PATCH", "/api/me", self.change_me, "Change it.", Profile, ProfileOut),
             Operation(
                 "POST", "/api/me/password", self.change_password,
                 "Change the own password. All sessions end, and this one begins anew.",
@@ -95,27 +99,24 @@ class Api:
         return [
             Operation("GET", path, self.sessions, "The own sessions.", answer=Sessions),
             Operation(
-                "DELETE", path, self.end_other_sessions, "End all but this one.", answer=Ended
+                "DELETE",
+                path,
+                self.end_other_sessions,
+                "End all but this one.",
+                answer=SessionsEnded,
             ),
             Operation(
                 "DELETE", path + "/{sid}", self.end_session, "End one.", status=204, errors=(404,)
             ),
         ]
 
-    async def person(self, request: Request) -> SignedIn:
-        """Whose session the cookie opens; unsafe methods also need the session's CSRF token."""
-        person = await sessions.authenticate(self.db, _checked_token(request))
-        if person is None:
-            raise HTTPException(401, "Sign in first.")
-        return person
-
     async def me(self, request: Request) -> Response:
-        person = await self.person(request)
-        return answer(_profile(person) | {"csrf_token": csrf_token(client.get().token)})
+        person = await person_of(request)
+        return answer(_profile(person) | {"csrf_token": csrf_token(request_info.get().token)})
 
     async def change_me(self, request: Request) -> Response:
         profile = await body_of(request, Profile)
-        person = await self.person(request)
+        person = await person_of(request)
         values: dict[Any, Any] = profile.model_dump(exclude_unset=True)
         if values:
             await User.update(values).where(User.id == person.id)
@@ -123,44 +124,44 @@ class Api:
 
     async def change_password(self, request: Request) -> Response:
         body = await body_of(request, ChangePassword)
-        person = await self.person(request)
+        person = await person_of(request)
         try:
             token = await accounts.change_password(person, body.old, body.new)
         except accounts.SignInFailed:
-            raise HTTPException(403, "The old password is another one.") from None
+            raise HTTPException(403, "The current password is wrong.") from None
         return _with_session(token)
 
     async def preferences(self, request: Request) -> Response:
-        person = await self.person(request)
+        person = await person_of(request)
         return _stored(await preferences.read(self.db, person.id))
 
     async def replace_preferences(self, request: Request) -> Response:
         content = (await body_of(request, JsonObject)).root
-        token, etag = _checked_token(request), _if_match(request)
+        token, etag = checked_token(request), _if_match(request)
         sid = sessions.digest(token)
         if stored := await preferences.replace_own(self.db, sid, content, etag):
             return _stored(stored)
-        person = await self.person(request)
+        person = await person_of(request)
         return _stored(await preferences.replace(self.db, person.id, content, etag))
 
     async def merge_preferences(self, request: Request) -> Response:
         patch = (await body_of(request, JsonObject)).root
-        person = await self.person(request)
+        person = await person_of(request)
         return _stored(await preferences.merge(self.db, person.id, patch, _if_match(request)))
 
     async def sessions(self, request: Request) -> Response:
-        person = await self.person(request)
+        person = await person_of(request)
         rows = await accounts.own_sessions(person.id)
         return answer({"sessions": [_session(row, person) for row in rows]})
 
     async def end_session(self, request: Request) -> Response:
-        person = await self.person(request)
+        person = await person_of(request)
         if not await accounts.end_session(person.id, request.path_params["sid"]):
             raise HTTPException(404, "You have no such session.")
         return Response(status_code=204)
 
     async def end_other_sessions(self, request: Request) -> Response:
-        person = await self.person(request)
+        person = await person_of(request)
         return answer({"ended": await accounts.end_other_sessions(person.id, person.sid)})
 
     async def sign_in(self, request: Request) -> Response:
@@ -174,8 +175,8 @@ class Api:
         return _with_session(token)
 
     async def sign_out(self, request: Request) -> Response:
-        await self.person(request)
-        await accounts.sign_out(client.get().token)
+        await person_of(request)
+        await accounts.sign_out(request_info.get().token)
         response = Response(status_code=204)
         set_session_cookie(response, "")
         return response
@@ -193,23 +194,6 @@ def _with_session(token: str) -> Response:
     response = answer({"csrf_token": csrf_token(token)})
     set_session_cookie(response, token)
     return response
-
-
-def csrf_token(token: str) -> str:
-    """The token that pages of this site read, and pages of other sites cannot."""
-    return hashlib.sha256(f"csrf of {token}".encode()).hexdigest()
-
-
-def _checked_token(request: Request) -> str:
-    """The session's token; to change something, a request must also know its CSRF token."""
-    token = client.get().token
-    if not token:
-        raise HTTPException(401, "Sign in first.")
-    if request.method not in ("GET", "HEAD"):
-        given = request.headers.get(CSRF_HEADER, "").encode()
-        if not hmac.compare_digest(given, csrf_token(token).encode()):
-            raise HTTPException(403, f"Send the csrf_token of GET /api/me as {CSRF_HEADER}.")
-    return token
 
 
 def _profile(person: SignedIn) -> dict[str, Any]:

@@ -2,33 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, TypeVar
+from typing import Annotated
 
-from pydantic import (
-    AwareDatetime,
-    BaseModel,
-    ConfigDict,
-    Field,
-    JsonValue,
-    RootModel,
-    ValidationError,
-)
-from pydantic_core import to_json
-from starlette.exceptions import HTTPException
-from starlette.requests import Request
-from starlette.responses import Response
+from pydantic import AwareDatetime, BaseModel, Field, JsonValue, RootModel
 
-Model = TypeVar("Model", bound=BaseModel)
-
-NO_STORE = {"cache-control": "no-store"}
+from home.web.bodies import Body
 
 Name = Annotated[str, Field(max_length=255, pattern=r"^[^\x00-\x1f\x7f]*$")]
-
-
-class Body(BaseModel):
-    """What may be sent: these fields, and no others."""
-
-    model_config = ConfigDict(extra="forbid", strict=True)
 
 
 class Credentials(Body):
@@ -59,7 +39,7 @@ class JsonObject(RootModel[dict[str, JsonValue]]):
     """Any JSON object."""
 
 
-class Profiled(BaseModel):
+class ProfileOut(BaseModel):
     """Who somebody is."""
 
     id: int
@@ -76,7 +56,7 @@ class Token(BaseModel):
     csrf_token: str
 
 
-class Me(Profiled, Token):
+class Me(ProfileOut, Token):
     """The own profile."""
 
 
@@ -98,7 +78,7 @@ class Sessions(BaseModel):
     sessions: list[OneSession]
 
 
-class Ended(BaseModel):
+class SessionsEnded(BaseModel):
     """How many sessions ended."""
 
     ended: int
@@ -108,21 +88,3 @@ class Message(BaseModel):
     """A sentence for a person."""
 
     message: str
-
-
-async def body_of(request: Request, model: type[Model], if_empty: bytes = b"") -> Model:
-    """The body, checked before anything else is done."""
-    try:
-        return model.model_validate_json(await request.body() or if_empty)
-    except ValidationError as error:
-        problem = error.errors(include_url=False, include_input=False, include_context=False)[0]
-        where = ".".join(str(part) for part in problem["loc"])
-        raise HTTPException(
-            422, f"{where}: {problem['msg']}" if where else problem["msg"]
-        ) from None
-
-
-def answer(content: dict[str, Any], status: int = 200, **headers: str) -> Response:
-    """What nobody may store, as JSON."""
-    body = to_json(content)
-    return Response(body, status, NO_STORE | headers, "application/json")

@@ -12,6 +12,7 @@ from starlette.exceptions import HTTPException
 
 from audit.admin import read_only, refuse
 from home.accounts.second_factor import AuthenticatorSecret
+from home.services import Services
 from home.tables import Session, User, UserPreference
 
 # What the edit form of a person may change; the rest follows from what people do.
@@ -37,7 +38,7 @@ async def _only_editable(row_id: Any, values: dict[str, Any]) -> dict[str, Any]:
     return changes
 
 
-def home_tables() -> list[TableConfig]:
+def tables(services: Services) -> list[TableConfig]:
     """Table configurations of the group Accounts."""
     return [_people(), _preferences(), _second_factors(), _sessions()]
 

@@ -10,6 +10,8 @@ from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import parse_qsl, unquote, urlsplit
 
+from audit.errors import GroundworkError
+
 SCHEMES = ("postgres", "postgresql", "postgresql+asyncpg", "postgresql+psycopg")
 SSL_MODES = ("disable", "allow", "prefer", "require", "verify-ca", "verify-full")
 SSL_FLAGS = {"true": "require", "1": "require", "false": "disable", "0": "disable"}
@@ -17,7 +19,7 @@ SESSION_KINDS = ("any", "primary", "standby", "prefer-standby", "read-write", "r
 ENCODE_HINT = "percent-encode special characters in user and password: # %23, / %2F, ? %3F"
 
 
-class DsnError(ValueError):
+class DsnError(GroundworkError):
     """A database URL that cannot be used; the message never holds a part of it."""
 
 

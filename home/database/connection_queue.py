@@ -6,7 +6,7 @@ import asyncio
 from collections import deque
 
 
-class Slots:
+class ConnectionQueue:
     """First come, first served. One timer serves all who wait, since all wait equally long: one for
     each of them would cost as much as making the answer's JSON.
 

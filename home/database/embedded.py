@@ -20,10 +20,12 @@ import warnings
 from pathlib import Path
 from typing import Any
 
+from audit.errors import GroundworkError
+
 PASSABLE = 0o055  # what the wheel adds to folders above data and binaries when it runs as root
 
 
-class EmbeddedUnavailable(ConnectionError):
+class EmbeddedUnavailable(GroundworkError, ConnectionError):
     """The embedded PostgreSQL cannot be used here; the message says what to do."""
 
 

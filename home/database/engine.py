@@ -6,7 +6,7 @@ Importing it connects to nothing; the pool exists before the database does; noth
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from typing import Any, cast
 
@@ -18,6 +18,7 @@ from piccolo.querystring import QueryString
 from audit.context import current_actor
 from audit.database import Record
 from audit.errors import DatabaseUnavailable, PoolTimeout
+from audit.jobs import Job, Supervisor
 from home.config.settings import ROOT, Settings
 from home.database.connection import (
     ONE_REQUEST,
@@ -26,11 +27,12 @@ from home.database.connection import (
     connect,
     create_pool,
 )
-from home.database.connection_queue import Slots
+from home.database.connection_queue import ConnectionQueue
 from home.database.embedded import EmbeddedServer
 from home.database.errors import is_lost_connection, translated
-from home.database.pool import PoolFigures, keep_warm, log_failure
-from home.database.replica import LIMITS, Replica
+from home.database.pool import PoolFigures, PoolKeeper
+from home.database.probe import Probe
+from home.database.replica import LIMITS, WATCH_SECONDS, Replica
 from home.database.statements import may_write, needs_actor
 from home.database.transaction import Transaction
 
@@ -56,14 +58,21 @@ class Engine(PostgresEngine):
         self.embedded = None if database else EmbeddedServer(ROOT / ".data")
         self.replica: Replica | None = None
         self.timings = Timings()
-        self._slots = self._new_slots()
+        self._queue = self._new_queue()
         self.is_closed = False
-        self._warm: asyncio.Task[None] | None = None
         nodes: dict[str, PostgresEngine] = {}
         if settings.replica and not is_replica:
             node = Engine(settings.model_copy(update=LIMITS), is_replica=True)
             self.replica, nodes["replica"] = Replica(self, node), node
+        self.probe = Probe(self)
+        self.jobs = Supervisor(self._jobs())
         super().__init__(config=dict(database.args) if database else {}, extra_nodes=nodes)
+
+    def _jobs(self) -> Iterator[Job]:
+        if not self.is_replica:
+            yield PoolKeeper(self).job()
+        if self.replica is not None:
+            yield Job("watch the replica", self.replica.watch, WATCH_SECONDS, at_once=True)
 
     # Piccolo's constructor calls these two; they would connect.
     async def check_version(self) -> None: ...
@@ -93,22 +102,23 @@ class Engine(PostgresEngine):
             if self.is_closed:
                 raise DatabaseUnavailable("shutting_down")
             return await self.get_new_connection()
-        slots, pool = self._slots, self.pool
+        queue, pool = self._queue, self.pool
         try:
-            await slots.take()
+            await queue.take()
         except TimeoutError as error:
             full = self.figures().in_use >= self.settings.db_pool_max
             raise (PoolTimeout() if full else DatabaseUnavailable("timeout")) from error
         try:  # at once, or as soon as it is connected, for which `connect` has a limit
             return await pool.acquire()
         except BaseException as error:
-            slots.give()
+            queue.give()
             if isinstance(error, asyncpg.InterfaceError) and is_lost_connection(error):
                 raise DatabaseUnavailable("shutting_down") from error
             raise
 
-    def _new_slots(self) -> Slots:
-        return Slots(self.settings.db_pool_max, self.settings.db_connection_timeout_ms / 1000)
+    def _new_queue(self) -> ConnectionQueue:
+        seconds = self.settings.db_connection_timeout_ms / 1000
+        return ConnectionQueue(self.settings.db_pool_max, seconds)
 
     async def release(self, connection: Any, limit: float | None = 1) -> None:
         """Give a connection back; never fails, never waits long, survives cancellation.
@@ -122,7 +132,7 @@ class Engine(PostgresEngine):
             try:
                 await self.pool.release(connection, timeout=limit)
             finally:
-                self._slots.give()
+                self._queue.give()
         except Exception as error:
             log.debug("release_failed", error=type(error).__name__)
             connection.terminate()
@@ -237,14 +247,13 @@ class Engine(PostgresEngine):
             log.warning("pool_exists")
             return
         self.is_closed = False
-        self._slots = self._new_slots()
+        self._queue = self._new_queue()
         self.pool = await create_pool(self.settings, self._connect_for_pool, **kwargs)
         if self.is_replica:
             return
-        self._warm = asyncio.create_task(keep_warm(self), name="keep the pool warm")
-        self._warm.add_done_callback(log_failure)
         if self.replica is not None:
             await self.replica.start()
+        self.jobs.start()
 
     async def _connect_for_pool(self, dsn: None, **options: Any) -> ObservedConnection:
         limit = options["command_timeout"]  # the rest is what asyncpg.connect has as defaults
@@ -257,10 +266,8 @@ class Engine(PostgresEngine):
         self.is_closed = True
         if self.replica is not None:
             await self.replica.close()
-        if self._warm is not None:
-            self._warm.cancel()
-            await asyncio.gather(self._warm, return_exceptions=True)
-            self._warm = None
+        await self.jobs.close()
+        await self.probe.close()
         pool, self.pool = self.pool, None
         if pool is None:
             return
@@ -272,13 +279,13 @@ class Engine(PostgresEngine):
 
     def is_full(self) -> bool:
         """Whether the next one has to wait for a connection."""
-        return not self._slots.free
+        return not self._queue.free
 
     def figures(self) -> PoolFigures:
         """The pool now."""
         size = self.pool.get_size() if self.pool else 0
         idle = self.pool.get_idle_size() if self.pool else 0
-        return PoolFigures(size, idle, size - idle, self._slots.waiting, self.settings.db_pool_max)
+        return PoolFigures(size, idle, size - idle, self._queue.waiting, self.settings.db_pool_max)
 
 
 def _first(how: str, rows: list[Record]) -> Any:

@@ -9,12 +9,11 @@ from __future__ import annotations
 import contextlib
 import io
 from functools import lru_cache
-from typing import Any
 
 import asyncpg
 
-from audit.cli import CommandError
-from home.database.engine import Engine
+from audit.database import Connection, Database
+from audit.errors import GroundworkError
 
 # Any number will do, as long as all processes use the same: «GROUND» in ASCII.
 LOCK = 0x47524F554E44
@@ -26,11 +25,11 @@ IN_USE = (
 )
 
 
-class MigrationFailed(CommandError):
+class MigrationFailed(GroundworkError):
     """A migration could not be applied; nothing was changed."""
 
 
-async def migrate(db: Engine) -> list[str]:
+async def migrate(db: Database) -> list[str]:
     """Apply what is pending. Others that do the same at once wait, and find nothing left to do.
 
     Returns:
@@ -68,14 +67,14 @@ async def _create_tracking_table() -> None:
         await Migration.create_table(if_not_exists=True)
 
 
-async def applied_migrations(connection: Any) -> set[str]:
+async def applied_migrations(connection: Connection) -> set[str]:
     """Ids of all migrations that the database has."""
     if await connection.fetchval("select to_regclass('migration')") is None:
         return set()
     return {row["name"] for row in await connection.fetch("select name from migration")}
 
 
-async def pending_migrations(connection: Any) -> list[str]:
+async def pending_migrations(connection: Connection) -> list[str]:
     """Ids of the migrations that the code has and the database has not."""
     return sorted(known_migrations() - await applied_migrations(connection))
 

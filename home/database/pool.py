@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import asyncio
 import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import structlog
-from tenacity import AsyncRetrying, retry_if_exception_type, wait_random_exponential
 
 from audit.errors import DatabaseUnavailable, PoolTimeout
+from audit.jobs import Job
 
 if TYPE_CHECKING:
     from home.database.engine import Engine
@@ -18,7 +17,8 @@ if TYPE_CHECKING:
 log = structlog.get_logger("groundwork.database")
 
 OLDEST_VERSION = (15, 0)
-KEEP_WARM_SECONDS = 5.0
+FILL_SECONDS = 5.0
+A_WEEK = 7 * 86_400.0
 
 
 @dataclass(frozen=True)
@@ -32,29 +32,35 @@ class PoolFigures:
     max: int
 
 
-async def keep_warm(engine: Engine) -> None:
-    """Hold DB_POOL_MIN connections, and say in the log when the database comes and goes."""
-    connected = False
-    retry = AsyncRetrying(
-        wait=wait_random_exponential(multiplier=0.2, max=KEEP_WARM_SECONDS),
-        retry=retry_if_exception_type(DatabaseUnavailable),
-    )
-    while True:
-        async for attempt in retry:
-            with attempt:
-                try:
-                    version, round_trip_ms = await _fill_pool(engine)
-                except DatabaseUnavailable as error:
-                    if connected or attempt.retry_state.attempt_number == 1:
-                        log.warning("database_unavailable", reason=error.reason)
-                    connected = False
-                    raise
-        if not connected:
-            connected = True
+class PoolKeeper:
+    """Holds DB_POOL_MIN connections, and says in the log when the database comes and goes."""
+
+    def __init__(self, engine: Engine) -> None:
+        self.engine = engine
+        self._connected: bool | None = None  # not known yet
+
+    def job(self) -> Job:
+        """Return what keeps the pool filled."""
+        can_sleep = self.engine.settings.db_pool_min == 0
+        every = A_WEEK if can_sleep else FILL_SECONDS  # a database may go to sleep, then
+        return Job("keep the pool warm", self.fill, every, at_once=True, longest_pause=FILL_SECONDS)
+
+    async def fill(self) -> None:
+        """Open the connections that are missing.
+
+        Raises:
+            DatabaseUnavailable: they cannot be opened.
+        """
+        try:
+            version, round_trip_ms = await _fill_pool(self.engine)
+        except DatabaseUnavailable as error:
+            if self._connected is not False:
+                log.warning("database_unavailable", reason=error.reason)
+            self._connected = False
+            raise
+        if not self._connected:
             log.info(f"Connected to {version}", round_trip_ms=round_trip_ms)
-        if engine.settings.db_pool_min == 0:  # a database that may go to sleep
-            return
-        await asyncio.sleep(KEEP_WARM_SECONDS)
+        self._connected = True
 
 
 async def _fill_pool(engine: Engine) -> tuple[str, float]:
@@ -81,9 +87,3 @@ async def _fill_pool(engine: Engine) -> tuple[str, float]:
 def version_text(version: Any) -> str:
     """«15.18» from asyncpg's ServerVersion, which keeps the second number in `micro`."""
     return f"{version.major}.{version.micro}"
-
-
-def log_failure(task: asyncio.Task[None]) -> None:
-    """A callback for tasks: what ends them is not lost."""
-    if not task.cancelled() and (error := task.exception()):
-        log.error("task_failed", task=task.get_name(), exc_info=error)

@@ -20,7 +20,6 @@ import structlog
 
 from audit.errors import DatabaseUnavailable
 from home.database.errors import reason_of
-from home.database.pool import log_failure
 
 if TYPE_CHECKING:
     from home.database.engine import Engine
@@ -43,7 +42,7 @@ REPLAYED = "SELECT (pg_last_wal_replay_lsn() - '0/0')::bigint WHERE pg_is_in_rec
 
 
 # None: reads go to the primary. Else they may go to a replica that has replayed this position.
-stale_from: ContextVar[int | None] = ContextVar("stale_from", default=None)
+required_lsn: ContextVar[int | None] = ContextVar("required_lsn", default=None)
 
 
 @dataclass(frozen=True)
@@ -100,18 +99,11 @@ class Replica:
         self._sent: deque[tuple[float, int]] = deque()  # when the primary was where
         self._lines = (Line(primary), Line(engine))
         self._reading: set[Any] = set()
-        self._task: asyncio.Task[None] | None = None
 
     async def start(self) -> None:
         await self.engine.start_connection_pool()
-        self._task = asyncio.create_task(self._watch(), name="watch the replica")
-        self._task.add_done_callback(log_failure)
 
     async def close(self) -> None:
-        if self._task is not None:
-            self._task.cancel()
-            await asyncio.gather(self._task, return_exceptions=True)
-            self._task = None
         for line in self._lines:
             line.hang_up()
         await self.engine.close_connection_pool()
@@ -122,7 +114,7 @@ class Replica:
         Raises:
             DatabaseUnavailable: the statement took too long, and would on the primary, too.
         """
-        position = stale_from.get()
+        position = required_lsn.get()
         if position is None or not self.state.usable or self.replayed < position:
             return None
         try:
@@ -162,19 +154,18 @@ class Replica:
         connection.terminate()
         return None
 
-    async def _watch(self) -> None:
-        while True:
-            sent, replayed = await asyncio.gather(
-                self._lines[0].ask(SENT), self._lines[1].ask(REPLAYED), return_exceptions=True
-            )
-            if isinstance(sent, int):
-                self._sent.append((time.monotonic(), sent))
-            if isinstance(replayed, int):
-                self._look_at(replayed)
-            else:
-                error = "promoted" if replayed is None else reason_of(replayed)
-                self._tell(ReplicaState(False, error=error))
-            await asyncio.sleep(WATCH_SECONDS)
+    async def watch(self) -> None:
+        """Ask both servers once where they are."""
+        sent, replayed = await asyncio.gather(
+            self._lines[0].ask(SENT), self._lines[1].ask(REPLAYED), return_exceptions=True
+        )
+        if isinstance(sent, int):
+            self._sent.append((time.monotonic(), sent))
+        if isinstance(replayed, int):
+            self._look_at(replayed)
+        else:
+            error = "promoted" if replayed is None else reason_of(replayed)
+            self._tell(ReplicaState(False, error=error))
 
     def _look_at(self, replayed: int) -> None:
         self.replayed = replayed

@@ -73,8 +73,9 @@ async def _build_declared(connection: Any) -> Catalog:
     with contextlib.redirect_stdout(io.StringIO()):
         for app_name in manager.get_sorted_app_names():
             folder = manager.get_app_config(app_name).resolved_migrations_folder_path
-            for _, module in sorted(manager.get_migration_modules(folder).items()):
+            for id_, module in sorted(manager.get_migration_modules(folder).items()):
                 migration = await module.forwards()
                 if isinstance(migration, MigrationManager):
                     await migration.run()
+                await Migration.insert(Migration(name=id_, app_name=app_name))
     return await read_catalog(connection, SCRATCH)

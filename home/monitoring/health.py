@@ -1,10 +1,8 @@
-"""Is the database there? One probe on one connection of its own, shared by all who ask."""
+"""Health for people, load balancers and process supervisors."""
 
 from __future__ import annotations
 
-import asyncio
-import time
-from dataclasses import asdict, dataclass
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from ipaddress import ip_address
 from typing import Any
@@ -14,151 +12,64 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 from starlette.types import Receive, Scope, Send
 
-from audit.errors import DatabaseUnavailable
+from audit.jobs import JobStatus
 from home.database.engine import Engine
-from home.database.migrations import pending_migrations
-from home.database.pool import version_text
+from home.database.probe import Verdict
 from home.web.request_context import security_headers
 
-# Every answer is out within 500 ms (requirement D4); what is left of it is for the way back.
-DEADLINE_SECONDS = 0.45
+NO_STORE = {"cache-control": "no-store"}
 PROXY_HEADERS = ("x-forwarded-for", "x-real-ip", "forwarded")
 
 
-@dataclass
-class Verdict:
-    """What a probe found: `latency_ms` where connected, else `error`, a reason code."""
-
-    connected: bool
-    latency_ms: float | None = None
-    error: str | None = None
-
-    def report(self) -> dict[str, Any]:
-        """The answer of `/api/health`."""
-        database: dict[str, Any] = {"connected": self.connected}
-        if self.connected:
-            database["latencyMs"] = self.latency_ms
-        else:
-            database["error"] = self.error
-        status = "ok" if self.connected else "degraded"
-        return {"status": status, "timestamp": _now(), "database": database}
-
-
-class Probe:
-    """Asks the database at most one question at a time, however many wait for the answer.
-
-    It never takes a slot of the pool, so a full pool does not look like a dead database.
-    """
-
-    def __init__(self, db: Engine) -> None:
-        self.db = db
-        self._connection: Any = None
-        self._task: asyncio.Task[None] | None = None
-        self._deadline: asyncio.TimerHandle | None = None
-        self._callers: list[asyncio.Future[Verdict]] = []
-        self._known: Verdict | None = None
-
-    async def verdict(self) -> Verdict:
-        """The state of the database, at the latest 450 ms after the probe began.
-
-        Connecting may take longer than that (TLS, a database that wakes up): the probe goes on,
-        its callers are told «timeout», and later ones find it connected.
-        """
-        loop = asyncio.get_running_loop()
-        if self._task is None:
-            self._known = None
-            self._task = loop.create_task(self._ask(), name="health probe")
-            too_late = Verdict(False, error="timeout")
-            self._deadline = loop.call_later(DEADLINE_SECONDS, self._tell, too_late)
-        if self._known is not None:
-            return self._known
-        # A future for each: a caller that goes away takes nothing from the others.
-        caller: asyncio.Future[Verdict] = loop.create_future()
-        self._callers.append(caller)
-        return await caller
-
-    async def details(self) -> dict[str, Any]:
-        """What administrators may see besides: the pool, the server, pending migrations."""
-        found: dict[str, Any] = {"pool": asdict(self.db.figures())}
-        if self.db.replica is not None:
-            found["replica"] = asdict(self.db.replica.state)
-        if self._connection is not None and not self._connection.is_closed():
-            found["serverVersion"] = version_text(self._connection.get_server_version())
-            try:
-                async with asyncio.timeout(DEADLINE_SECONDS / 2):
-                    found["pendingMigrations"] = await pending_migrations(self._connection)
-            except (TimeoutError, DatabaseUnavailable):
-                pass  # the report already says what it knows
-        return found
-
-    async def close(self) -> None:
-        """End the probe and its connection."""
-        if self._task is not None:
-            self._task.cancel()
-        if self._connection is not None:
-            self._connection.terminate()
-
-    def _tell(self, verdict: Verdict) -> None:
-        if self._deadline is not None:
-            self._deadline.cancel()
-        self._known = verdict
-        callers, self._callers = self._callers, []
-        for caller in callers:
-            if not caller.done():
-                caller.set_result(verdict)
-
-    async def _ask(self) -> None:
-        try:
-            if self._connection is None or self._connection.is_closed():
-                limit = self.db.settings.db_connection_timeout_ms / 1000
-                self._connection = await self.db.get_new_connection(
-                    server_settings={"application_name": "groundwork health"}, command_timeout=limit
-                )
-            started = time.perf_counter()
-            await self._connection.fetchval("select 1")
-            latency_ms = round((time.perf_counter() - started) * 1000, 2)
-            self._tell(Verdict(True, latency_ms=latency_ms))
-        except DatabaseUnavailable as error:
-            self._tell(Verdict(False, error=error.reason))
-        except BaseException:  # shutting down, or an error of ours: nobody waits for ever
-            self._tell(Verdict(False, error="connection_lost"))
-            raise
-        finally:
-            self._task = None
-
-
-class SharedReport:
-    """`/api/health`, as it is asked most often: rendered once for all callers that share a probe.
+class Report:
+    """`/api/health` as it is asked most often: rendered once for all callers that share a probe.
 
     It stands before the middlewares, hence it has the headers of every answer in it.
     """
 
-    def __init__(self, probe: Probe) -> None:
-        self.probe = probe
-        self.headers = security_headers(probe.db.settings.environment == "production")
-        self._verdict: Verdict | None = None
-        self._response = Response()
+    def __init__(self, db: Engine) -> None:
+        self.db = db
+        production = db.settings.environment == "production"
+        self.headers = NO_STORE | security_headers(production)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        verdict = await self.probe.verdict()
-        if verdict is not self._verdict:
-            self._verdict, self._response = verdict, _json(verdict.report())
-            self._response.headers.update(self.headers)
-        await self._response(scope, receive, send)
+        verdict = await self.db.probe.verdict()
+        if verdict.rendered is None:
+            verdict.rendered = JSONResponse(_report(verdict), headers=self.headers)
+        await verdict.rendered(scope, receive, send)
 
 
-def health_routes(probe: Probe) -> list[Route]:
+def _report(verdict: Verdict) -> dict[str, Any]:
+    database: dict[str, Any] = {"connected": verdict.connected}
+    if verdict.connected:
+        database["latencyMs"] = verdict.latency_ms
+    else:
+        database["error"] = verdict.error
+    status = "ok" if verdict.connected else "degraded"
+    return {"status": status, "timestamp": _now(), "database": database}
+
+
+def _job(status: JobStatus) -> dict[str, Any]:
+    last = status.last_success_at
+    return {
+        "lastSuccessAt": last and last.isoformat(timespec="seconds"),
+        "failuresInARow": status.failures_in_a_row,
+        "late": status.is_late,
+    }
+
+
+def health_routes(db: Engine, jobs: Sequence[JobStatus]) -> list[Route]:
     """`/api/health` for people and monitors, `/health` and `/health/live` for load balancers."""
 
     async def report(request: Request) -> Response:
-        verdict = await probe.verdict()
-        full = verdict.report()
-        if "details" in request.query_params and may_see_details(request, probe.db):
-            full["database"] |= await probe.details()
+        full = _report(await db.probe.verdict())
+        if "details" in request.query_params and may_see_details(request, db):
+            full["database"] |= await db.probe.details()
+            full["jobs"] = {status.job.name: _job(status) for status in jobs}
         return _json(full)
 
     async def ready(request: Request) -> Response:
-        connected = (await probe.verdict()).connected
+        connected = (await db.probe.verdict()).connected
         services = {"postgres": "connected" if connected else "disconnected"}
         status = "ok" if connected else "degraded"
         body = {"status": status, "timestamp": _now(), "services": services}
@@ -194,7 +105,7 @@ def may_see_details(request: Request, db: Engine) -> bool:
 
 
 def _json(content: dict[str, Any], status: int = 200) -> Response:
-    return JSONResponse(content, status, headers={"cache-control": "no-store"})
+    return JSONResponse(content, status, headers=NO_STORE)
 
 
 def _now() -> str:

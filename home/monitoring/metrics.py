@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from itertools import accumulate
 
 from prometheus_client import CollectorRegistry, GCCollector, ProcessCollector
@@ -19,22 +19,24 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
 
+from audit.jobs import JobStatus
 from audit.record import recorded
 from home.database.connection import BOUNDS
 from home.database.engine import Engine
-from home.monitoring.health import Probe, Verdict, may_see_details
+from home.database.probe import Verdict
+from home.monitoring.health import may_see_details
 
 
-async def metrics(request: Request, probe: Probe) -> Response:
+async def metrics(request: Request, db: Engine, jobs: Sequence[JobStatus]) -> Response:
     """All figures, for callers in METRICS_NETWORKS that do not come by way of a proxy.
 
     Raises:
         HTTPException: 403 for others.
     """
-    if not may_see_details(request, probe.db):
+    if not may_see_details(request, db):
         raise HTTPException(403, "Metrics are for callers in METRICS_NETWORKS.")
     registry = CollectorRegistry()
-    registry.register(Figures(probe.db, await probe.verdict()))
+    registry.register(Figures(db, jobs, await db.probe.verdict()))
     ProcessCollector(registry=registry)
     GCCollector(registry=registry)
     encode, content_type = choose_encoder(request.headers.get("accept", ""))
@@ -45,8 +47,9 @@ async def metrics(request: Request, probe: Probe) -> Response:
 class Figures(Collector):
     """What this process knows anyway; nothing is asked of the database but the shared probe."""
 
-    def __init__(self, db: Engine, verdict: Verdict) -> None:
+    def __init__(self, db: Engine, jobs: Sequence[JobStatus], verdict: Verdict) -> None:
         self.db = db
+        self.jobs = jobs
         self.verdict = verdict
 
     def collect(self) -> Iterator[Metric]:
@@ -62,6 +65,7 @@ class Figures(Collector):
         yield _gauge("tasks", "Of the event loop.", len(asyncio.all_tasks()))
         yield from self._pool()
         yield from self._statements()
+        yield from self._jobs()
         events = CounterMetricFamily(
             "groundwork_events",
             "Events that this process put on the trail, sign-ins among them.",
@@ -81,6 +85,18 @@ class Figures(Collector):
         yield connections
         yield _gauge("pool_max", "At most so many connections.", pool.max)
         yield _gauge("pool_waiting", "Tasks that wait for a connection.", pool.waiting)
+
+    def _jobs(self) -> Iterator[Metric]:
+        name = "groundwork_job_last_success_timestamp_seconds"
+        last = GaugeMetricFamily(name, "When a job last succeeded; 0 is never.", labels=["job"])
+        name = "groundwork_job_failures"
+        failures = CounterMetricFamily(name, "How often a job failed.", labels=["job"])
+        for status in self.jobs:
+            at = status.last_success_at
+            last.add_metric([status.job.name], at.timestamp() if at else 0)
+            failures.add_metric([status.job.name], status.failures)
+        yield last
+        yield failures
 
     def _statements(self) -> Iterator[Metric]:
         timings = self.db.timings

@@ -9,13 +9,16 @@ from datetime import UTC, date, datetime, timedelta
 from starlette.requests import Request
 from starlette.responses import Response
 
+from audit.jobs import JobStatus
 from audit.summary import DailyCounts, daily_counts, state
-from home.accounts.sessions import authenticate, client
+from home.accounts.sessions import authenticate, request_info
 from home.database.engine import Engine
-from home.monitoring.health import Probe, Verdict
+from home.database.probe import Verdict
 from home.pages.charts import bars
-from home.web.read_your_writes import may_be_stale
-from home.web.rendering import page
+from home.services import Services
+from home.web.people import services_of
+from home.web.read_your_writes import allow_replica_reads
+from home.web.rendering import render
 
 DAYS = 14
 PEOPLE = """
@@ -47,7 +50,7 @@ class Panel:
     alt: str = ""
 
 
-PanelSource = Callable[[Engine], Awaitable[Panel]]
+PanelSource = Callable[[Engine], Awaitable[Panel | list[Panel]]]
 
 
 async def people(db: Engine) -> Panel:
@@ -141,30 +144,46 @@ def database(db: Engine, verdict: Verdict) -> Panel:
     )
 
 
-async def overview(
-    db: Engine, probe: Probe, request: Request, more: Sequence[PanelSource] = ()
-) -> Response:
-    """The page at `/`: figures for administrators, the way to sign in for others.
+async def panels_of_accounts(db: Engine) -> list[Panel]:
+    """Return the panels about people and the trail."""
+    counts = await daily_counts(db, last_days())
+    return [await people(db), await trail(db), sign_ins(counts), changes(counts)]
 
-    Args:
-        more: panels of the rooms above.
-    """
-    verdict = await probe.verdict()
-    token, panels = client.get().token, list[Panel]()
+
+def panels(services: Services) -> list[PanelSource]:
+    """Return what this app shows on the overview."""
+    return [panels_of_accounts]
+
+
+async def overview(request: Request) -> Response:
+    """Answer `/`: figures for administrators, the way to sign in for others."""
+    db = services_of(request).db
+    verdict = await db.probe.verdict()
+    token, shown = request_info.get().token, list[Panel]()
     person = await authenticate(db, token) if verdict.connected and token else None
+    request.state.person = person
     if person is not None and person.is_admin:
-        may_be_stale(request)
-        counts = await daily_counts(db, last_days())
-        panels = [
-            await people(db),
-            await trail(db),
-            sign_ins(counts),
-            changes(counts),
-            *[await source(db) for source in more],
-            database(db, verdict),
-        ]
-    email = person and person.email
-    return page("overview", panels=panels, connected=verdict.connected, email=email)
+        allow_replica_reads(request)
+        for source in request.app.state.panels():
+            found = await source(db)
+            shown += found if isinstance(found, list) else [found]
+        shown += [jobs(request.app.state.jobs), database(db, verdict)]
+    return render(request, "overview.html", panels=shown, connected=verdict.connected)
+
+
+def jobs(statuses: Sequence[JobStatus]) -> Panel:
+    """Say when each job of this process last succeeded."""
+    return Panel(
+        "Jobs of this process",
+        [
+            Figure(
+                status.job.name,
+                _ago(status.last_success_at),
+                needs_attention=status.is_late or status.failures_in_a_row > 0,
+            )
+            for status in statuses
+        ],
+    )
 
 
 def _events(action: str) -> str:

@@ -51,7 +51,3 @@ CREATE TRIGGER end_sessions AFTER UPDATE ON users FOR EACH ROW
           OR (OLD.is_admin AND NOT NEW.is_admin)
           OR (OLD.is_superuser AND NOT NEW.is_superuser))
     EXECUTE FUNCTION users_end_sessions_v1();
-
--- For throttling by address.
-CREATE INDEX idx_audit_logs_sign_in_failed ON audit_logs (ip_address, created_at)
-    WHERE action = 'sign_in.failed';

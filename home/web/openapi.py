@@ -17,17 +17,17 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from home.web.rendering import page
+from home.web.people import CSRF_HEADER
+from home.web.rendering import render
 
 REF = "#/components/schemas/{model}"
 ABOUT = "People and their own things. Bodies and answers are JSON."
-CSRF_HEADER = "x-csrf-token"
 ERRORS = {
     400: "The request is no HTTP request that can be understood.",
     401: "Nobody is signed in.",
     403: "This person, network or site may not do this, or the CSRF token is missing.",
     404: "There is no such thing.",
-    409: "Something else stands against it.",
+    409: "It conflicts with the current state.",
     412: "It was changed meanwhile.",
     413: "More than can be stored.",
     422: "The body, or a value, cannot be used.",
@@ -179,6 +179,6 @@ def openapi_routes(operations: Sequence[Operation]) -> list[Route]:
         return JSONResponse(found())
 
     async def as_page(request: Request) -> Response:
-        return page("api", document=found())
+        return render(request, "api.html", document=found())
 
     return [Route("/api/openapi.json", as_json), Route("/api/docs", as_page)]

@@ -10,8 +10,8 @@ from starlette.requests import Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from audit.errors import DatabaseUnavailable
-from home.accounts.sessions import client
-from home.database.replica import MAX_LAG_SECONDS, WRITTEN, stale_from
+from home.accounts.sessions import request_info
+from home.database.replica import MAX_LAG_SECONDS, WRITTEN, required_lsn
 
 if TYPE_CHECKING:
     from piccolo_admin.endpoints import TableConfig
@@ -24,7 +24,7 @@ NOWHERE = 2**63 - 1  # no replica has replayed this
 SAFE = ("GET", "HEAD", "OPTIONS")
 
 
-def may_be_stale(request: Request) -> None:
+def allow_replica_reads(request: Request) -> None:
     """From here on, reads of this request outside transactions may be a few seconds old, but for
     what the person who asks has written. Call it once it is known who asks: rights are never stale.
 
@@ -32,18 +32,18 @@ def may_be_stale(request: Request) -> None:
     """
     text = request.cookies.get(COOKIE, "0")
     try:
-        stale_from.set(min(int(text[:16], 16), NOWHERE))
+        required_lsn.set(min(int(text[:16], 16), NOWHERE))
     except ValueError:
-        stale_from.set(NOWHERE)
+        required_lsn.set(NOWHERE)
 
 
-def with_stale_lists(tables: list[TableConfig]) -> list[TableConfig]:
+def with_replica_lists(tables: list[TableConfig]) -> list[TableConfig]:
     """The same tables of the back office; their lists may be stale, their forms may not."""
 
     from piccolo_api.crud.validators import Validators
 
     def validator(piccolo_crud: Any, request: Request) -> None:
-        may_be_stale(request)  # piccolo-api validates when it knows who asks
+        allow_replica_reads(request)  # piccolo-api validates when it knows who asks
 
     for table in tables:
         table.validators = table.validators or Validators()
@@ -70,15 +70,15 @@ class RememberWrites:
 
         async def remember(message: Message) -> None:
             if message["type"] == "http.response.start":
-                cookie = _cookie(await self._position(), client.get().is_secure)
+                cookie = _cookie(await self._position(), request_info.get().is_secure)
                 MutableHeaders(scope=message).append("set-cookie", cookie)
             await send(message)
 
-        token = stale_from.set(None)
+        token = required_lsn.set(None)
         try:
             await self.app(scope, receive, send if scope["method"] in SAFE else remember)
         finally:
-            stale_from.reset(token)
+            required_lsn.reset(token)
 
     async def _position(self) -> int:
         try:

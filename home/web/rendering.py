@@ -1,24 +1,55 @@
-"""Pages from the templates of this room."""
+"""Pages from templates: ours by name, an app's as `<app>/<name>` out of its folder `templates`."""
 
 from __future__ import annotations
 
+import importlib.util
+from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
-from jinja2 import Environment, FileSystemLoader
-from starlette.responses import HTMLResponse
+from jinja2 import BaseLoader, ChoiceLoader, Environment, FileSystemLoader, PrefixLoader
+from markupsafe import Markup
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.templating import Jinja2Templates
 
-_templates = Environment(
-    loader=FileSystemLoader(Path(__file__).parent.parent / "pages" / "templates"), autoescape=True
-)
+from home.accounts.sessions import request_info
+from home.web.people import csrf_token
+
+OURS = Path(__file__).parent.parent / "pages" / "templates"
+NO_STORE = {"cache-control": "no-store"}
 
 
-def page(name: str, status: int = 200, **shown: Any) -> HTMLResponse:
-    """A page that nobody may store.
+def templates_of(packages: Iterable[str]) -> Jinja2Templates:
+    """Return the templates of the pages, with those of these packages."""
+    loaders: dict[str, BaseLoader] = {}
+    for package in packages:
+        spec = importlib.util.find_spec(package)
+        for folder in (spec and spec.submodule_search_locations) or ():
+            loaders[package] = FileSystemLoader(Path(folder) / "templates")
+    loader = ChoiceLoader([FileSystemLoader(OURS), PrefixLoader(loaders)])
+    environment = Environment(loader=loader, autoescape=True)
+    environment.globals["csrf_field"] = csrf_field
+    return Jinja2Templates(env=environment)
+
+
+def render(request: Request, name: str, status: int = 200, **shown: Any) -> Response:
+    """Return a page that nobody may store.
 
     Args:
-        name: of the template, without its ending.
-        shown: the template's variables.
+        name: of the template, such as `inventory/tools.html`.
+        shown: the template's variables. It also has `request`, `person` (who is signed in, or
+            None), `navigation` and `csrf_field()`.
     """
-    html = _templates.get_template(f"{name}.html").render(**shown)
-    return HTMLResponse(html, status, headers={"cache-control": "no-store"})
+    state = request.app.state
+    person = getattr(request.state, "person", None)
+    entries = state.navigation(person)
+    context = {"person": person, "navigation": entries, **shown}
+    templates = cast(Jinja2Templates, state.templates)
+    return templates.TemplateResponse(request, name, context, status, NO_STORE)
+
+
+def csrf_field() -> Markup:
+    """Return the hidden field that a form needs to change something for who is signed in."""
+    token = csrf_token(request_info.get().token)  # hexadecimal: nothing to escape
+    return Markup(f'<input type="hidden" name="csrf_token" value="{token}">')  # noqa: S704

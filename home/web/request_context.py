@@ -13,7 +13,7 @@ from ipaddress import IPv4Network, IPv6Network, ip_address
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from audit.context import Actor, current
-from home.accounts.sessions import Client, client
+from home.accounts.sessions import RequestInfo, request_info
 from home.web.cookies import session_token
 
 GIVEN_ID = re.compile(r"[A-Za-z0-9._-]{1,100}")
@@ -102,7 +102,7 @@ class RequestContext:
         user_agent = headers.get(b"user-agent", b"").decode("latin-1")
         cookies = headers.get(b"cookie", b"").decode("latin-1")
         is_secure = self.production or is_https(scope, headers, self.trusted_proxies)
-        client.set(Client(user_agent, session_token(cookies, is_secure), is_secure))
+        request_info.set(RequestInfo(user_agent, session_token(cookies, is_secure), is_secure))
         context = current.set(actor)
         try:
             await self.app(scope, receive, with_id)

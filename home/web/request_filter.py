@@ -25,7 +25,7 @@ SAFE = ("GET", "HEAD", "OPTIONS")
 log = structlog.get_logger("groundwork.web")
 
 
-class Guard:
+class RequestFilter:
     """Middleware below RequestContext, which knows the client's address.
 
     Args:

@@ -24,6 +24,7 @@ from audit.errors import DatabaseUnavailable
 from home.database.errors import is_lost_connection, reason_of
 from home.tables import User
 from sync_history.directory.plan import Plan, check_limit, make_plan
+from sync_history.settings import SyncSettings
 from sync_history.sources import Run, SyncFailed, source
 
 BATCH = 5_000  # changes in one transaction
@@ -117,7 +118,7 @@ async def directory(run: Run) -> None:
     from sync_history.directory.download import fetched  # its HTTP client takes long to load
 
     db = cast(Any, User._meta.db)
-    settings = db.settings
+    settings: SyncSettings = db.settings
     address = settings.directory_url
     if not address:
         raise SyncFailed("DIRECTORY_URL is not set: name a CSV or JSON file, by path or https://.")
@@ -125,8 +126,8 @@ async def directory(run: Run) -> None:
     known = None
     if not (run.dry_run or run.force):
         known = next((row["etag"] for row in await db.fetch(KNOWN, digest)), None)
-    token = settings.directory_token and settings.directory_token.get_secret_value()
-    async with fetched(address, token, known) as file:
+    secret = settings.directory_token
+    async with fetched(address, secret.get_secret_value() if secret else None, known) as file:
         if file.path is None:
             await _unchanged(db, run)
             return

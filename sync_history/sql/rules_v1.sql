@@ -1,6 +1,3 @@
-ALTER TABLE sync_history RENAME CONSTRAINT sync_history_cancel_requested_by_fkey
-    TO sync_history_cancel_requested_by_fk;
-
 -- The order of the states, whoever writes: pending, running, one of four ends. What is over stays as
 -- it is, so that a process that was taken for dead changes nothing when it wakes up. Times are the
 -- database's.
@@ -31,3 +28,21 @@ $$;
 CREATE TRIGGER rules BEFORE UPDATE ON sync_history FOR EACH ROW
     WHEN (OLD.status <> NEW.status OR OLD.status NOT IN ('pending', 'running'))
     EXECUTE FUNCTION sync_history_rules_v1();
+
+-- Once anybody enables an account again, disabling it was no longer the directory's doing: should a
+-- person disable it later, the directory will not enable it.
+CREATE FUNCTION directory_enabled_v1() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER AS $$
+BEGIN
+    UPDATE directory_people SET disabled = false WHERE user_id = NEW.id AND disabled;
+    RETURN NULL;
+END
+$$;
+DO $$
+BEGIN
+    EXECUTE format('ALTER FUNCTION directory_enabled_v1() SET search_path = %I, pg_temp',
+                   current_schema());
+END
+$$;
+CREATE TRIGGER directory_enabled AFTER UPDATE ON users FOR EACH ROW
+    WHEN (OLD.is_disabled AND NOT NEW.is_disabled)
+    EXECUTE FUNCTION directory_enabled_v1();

@@ -17,7 +17,8 @@ import pytest
 
 from audit.digests import Leaf, Seal, SealKeys, pack, rows_digest
 from audit.record import record
-from audit.seals import OtherKey, Sealed, SealingDelayed, seal, seal_when_due
+from audit.sealing import seal_when_due
+from audit.seals import OtherKey, Sealed, SealingDelayed, seal
 from audit.tables import AuditLog, AuditSeal
 from audit.verify import verify
 from home.database.engine import Engine

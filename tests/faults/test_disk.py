@@ -14,8 +14,7 @@ import pytest
 import piccolo_conf
 from home.database.migrations import migrate
 from home.tables import User
-from main import create_app
-from tests.conftest import PASSWORD, browser, enter, in_database, missing, point_at
+from tests.conftest import PASSWORD, browser, create_app, enter, in_database, missing, point_at
 from tests.postgres import Server
 
 pytestmark = pytest.mark.direct

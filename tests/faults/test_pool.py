@@ -21,8 +21,7 @@ from audit.errors import DatabaseUnavailable
 from home.config.settings import Settings
 from home.database.engine import Engine
 from home.tables import User
-from main import create_app
-from tests.conftest import all_given_back, browser, enter
+from tests.conftest import all_given_back, browser, create_app, enter
 from tests.faults.load import SLACK
 from tests.proxy import proxied
 

@@ -19,8 +19,7 @@ from audit.seals import seal
 from audit.tables import AuditLog
 from audit.verify import verify
 from home.accounts import authentication as accounts
-from main import create_app
-from tests.conftest import PASSWORD, ROOT, browser, point_at, run_piccolo, sign_in
+from tests.conftest import PASSWORD, ROOT, browser, create_app, point_at, run_piccolo, sign_in
 from tests.postgres import Server
 
 pytestmark = pytest.mark.direct

@@ -15,10 +15,17 @@ import piccolo_conf
 from home.config.settings import Settings
 from home.database.engine import Engine
 from home.database.migrations import migrate
-from home.database.replica import stale_from
+from home.database.replica import required_lsn
 from home.tables import User
-from main import create_app
-from tests.conftest import PASSWORD, browser, installed_server, point_at, run_piccolo, sign_in
+from tests.conftest import (
+    PASSWORD,
+    browser,
+    create_app,
+    installed_server,
+    point_at,
+    run_piccolo,
+    sign_in,
+)
 from tests.postgres import Server
 
 pytestmark = [pytest.mark.direct, pytest.mark.long]
@@ -78,20 +85,20 @@ async def answered_by(db: Engine) -> int:
 
 @pytest.fixture
 def stale() -> Iterator[None]:
-    token = stale_from.set(0)
+    token = required_lsn.set(0)
     yield
-    stale_from.reset(token)
+    required_lsn.reset(token)
 
 
 async def test_only_reads_that_may_be_stale_go_there(
     db: Engine, primary: Server, standby: Server
 ) -> None:
     assert await answered_by(db) == primary.port
-    token = stale_from.set(0)
+    token = required_lsn.set(0)
     assert await answered_by(db) == standby.port
     async with db.transaction():
         assert await answered_by(db) == primary.port
-    stale_from.reset(token)
+    required_lsn.reset(token)
     assert await User.select(User.id).limit(1).run(node="replica") == []
     assert db.extra_nodes["replica"] is replica_of(db).engine
 

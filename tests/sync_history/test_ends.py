@@ -111,7 +111,7 @@ async def test_of_many_who_claim_a_run_one_gets_it(registered: Register, db: Eng
 
     registered(crm)
     started = await runs.start("crm")
-    claims = [keeper.Keeper(db, started.id) for _ in range(8)]
+    claims = [keeper.RunLease(db, started.id) for _ in range(8)]
     rows = await asyncio.gather(*[each.claim() for each in claims])
     assert sum(row is not None for row in rows) == 1
     for each in claims:
@@ -242,7 +242,7 @@ async def test_a_free_lock_proves_death_sooner(
 
     registered(crm)
     started = await runs.start("crm")
-    claim = keeper.Keeper(db, started.id)
+    claim = keeper.RunLease(db, started.id)
     assert await claim.claim()
     monkeypatch.setattr(runs, "LOCKLESS_SECONDS", 0.2)
     await asyncio.sleep(0.3)

@@ -8,12 +8,16 @@ from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
 
 import pytest
+from structlog.testing import capture_logs
 
-from home.config.settings import Settings
+import piccolo_conf
+from audit.jobs import Supervisor
+from home.config.settings import load_settings
 from home.database.engine import Engine
-from main import regular_jobs
+from home.services import Services
 from sync_history import runs, scheduler
 from sync_history import sources as registry
+from sync_history.settings import SyncSettings
 from sync_history.sources import Run, Source, source
 from sync_history.tables import SyncRun
 from tests.conftest import point_at
@@ -31,12 +35,12 @@ HOURLY = Source("hourly", nothing, HOUR)
 
 @asynccontextmanager
 async def scheduling(starts: bool = True) -> AsyncIterator[None]:
-    task = asyncio.create_task(scheduler.schedule(starts))
+    supervisor = Supervisor([scheduler.job(starts)])
+    supervisor.start()
     try:
         yield
     finally:
-        task.cancel()
-        await asyncio.gather(task, return_exceptions=True)
+        await supervisor.close()
 
 
 async def test_of_many_who_look_at_once_one_starts_it(db: Engine) -> None:
@@ -87,7 +91,6 @@ async def test_the_scheduler_runs_what_is_due_and_closes_what_is_dead(
     db: Engine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(registry, "_registry", {})
-    monkeypatch.setattr(scheduler, "PAUSE_SECONDS", 0)
 
     @source("ticking", every=timedelta(seconds=1))
     async def ticking(run: Run) -> None:
@@ -113,19 +116,18 @@ async def test_the_scheduler_outlives_the_database(
     url: str, db: Engine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(registry, "_registry", {})
-    monkeypatch.setattr(scheduler, "PAUSE_SECONDS", 0)
     monkeypatch.setattr(scheduler, "LOOK_SECONDS", 0.2)
-    failures: list[str] = []
-    monkeypatch.setattr(scheduler.log, "warning", lambda event, **_: failures.append(event))
 
     @source("ticking", every=timedelta(seconds=1))
     async def ticking(run: Run) -> None: ...
 
     await db.close_connection_pool()
     point_at("postgresql://nobody@127.0.0.1:1/nothing")
+    with capture_logs() as logs:
+        async with scheduling(), asyncio.timeout(20):
+            while not any(entry["event"] == "job_failed" for entry in logs):
+                await asyncio.sleep(0.05)
     async with scheduling(), asyncio.timeout(20):
-        while {"sync_look_failed", "sync_start_failed"} - {*failures}:
-            await asyncio.sleep(0.05)
         point_at(url)
         while not await SyncRun.count().where(SyncRun.status == "succeeded"):
             await asyncio.sleep(0.05)
@@ -135,7 +137,6 @@ async def test_what_it_is_about_to_start_is_begun_before_it_ends(
     db: Engine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(registry, "_registry", {})
-    monkeypatch.setattr(scheduler, "PAUSE_SECONDS", 0)
     source("ticking", every=timedelta(seconds=1))(nothing)
     looking, looked = asyncio.Event(), asyncio.Event()
 
@@ -152,18 +153,15 @@ async def test_what_it_is_about_to_start_is_begun_before_it_ends(
 
 @pytest.mark.parametrize("sources", [("crm",), ()])
 def test_the_server_looks_after_runs_where_there_are_sources(sources: tuple[str, ...]) -> None:
-    jobs = regular_jobs(Settings.model_validate({"sync_sources": sources}))
-    names = [repr(job).split()[2] for job in jobs]
-    for job in jobs:
-        job.close()
-    assert ("schedule" in names) == bool(sources)
+    settings = load_settings([SyncSettings], sync_sources=sources)
+    jobs = scheduler.jobs(Services(piccolo_conf.DB, settings))
+    assert bool(jobs) == bool(sources)
 
 
 async def test_one_that_is_told_not_to_start_runs_closes_dead_ones_all_the_same(
     db: Engine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(scheduler, "sources", lambda: {"hourly": HOURLY})
-    monkeypatch.setattr(scheduler, "PAUSE_SECONDS", 0)
     dead = SyncRun(source="crm", status="running", heartbeat_at=datetime(2026, 1, 1, tzinfo=UTC))
     await dead.save()
     async with scheduling(starts=False), asyncio.timeout(10):

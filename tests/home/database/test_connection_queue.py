@@ -6,7 +6,7 @@ import asyncio
 
 import pytest
 
-from home.database.connection_queue import Slots
+from home.database.connection_queue import ConnectionQueue
 
 
 async def soon() -> None:
@@ -15,7 +15,7 @@ async def soon() -> None:
 
 
 async def test_first_come_first_served() -> None:
-    slots, order = Slots(2, 60), list[int]()
+    slots, order = ConnectionQueue(2, 60), list[int]()
 
     async def come(number: int) -> None:
         await slots.take()
@@ -35,7 +35,7 @@ async def test_first_come_first_served() -> None:
 
 
 async def test_nobody_waits_for_ever_and_later_ones_wait_as_long() -> None:
-    slots = Slots(1, 0.1)
+    slots = ConnectionQueue(1, 0.1)
     await slots.take()
     first = asyncio.create_task(slots.take())
     await asyncio.sleep(0.05)
@@ -52,7 +52,7 @@ async def test_nobody_waits_for_ever_and_later_ones_wait_as_long() -> None:
 
 @pytest.mark.parametrize("its_turn_has_come", [False, True])
 async def test_who_is_cancelled_keeps_no_slot(its_turn_has_come: bool) -> None:
-    slots = Slots(1, 60)
+    slots = ConnectionQueue(1, 60)
     await slots.take()
     cancelled = asyncio.create_task(slots.take())
     following = asyncio.create_task(slots.take())

@@ -9,7 +9,7 @@ import asyncpg
 import pytest
 from piccolo.apps.migrations.auto.migration_manager import MigrationManager
 
-from audit.ddl import sql_file
+from audit.ddl import AppMigration, sql_file
 from home.database.engine import Engine
 from home.database.migrations import known_migrations
 from home.database.schema import Catalog, differences, read_catalog
@@ -86,6 +86,31 @@ async def test_going_backwards_under_another_app_is_refused(url: str, app: str, 
     assert await catalog(url) == before
 
 
+@pytest.mark.any_version
+@pytest.mark.parametrize(("app", "first"), [("home", "audit"), ("sync_history", "audit")])
+async def test_going_forwards_before_another_app_is_refused(
+    empty_url: str, app: str, first: str
+) -> None:
+    for _ in range(2):
+        done = run_piccolo(empty_url, "migrations", "forwards", app)
+        assert done.returncode == 1
+        assert f"Run this first: piccolo migrations forwards {first}\n" in done.stderr
+        assert "Traceback" not in done.stderr
+        assert without_positions(await catalog(empty_url)) == {}
+        connection = await asyncpg.connect(empty_url)
+        assert await connection.fetch("SELECT * FROM migration WHERE app_name = $1", app) == []
+        # Not all of it, either: as if another of its migrations had been applied.
+        await connection.execute("INSERT INTO migration (name, app_name) VALUES ('x', $1)", first)
+        await connection.close()
+
+
+async def test_the_order_that_the_refusals_name_leads_to_the_end(empty_url: str) -> None:
+    for app in ("audit", "home", "sync_history"):
+        done = run_piccolo(empty_url, "migrations", "forwards", app)
+        assert done.returncode == 0, done.stdout + done.stderr
+    assert "as declared" in run_piccolo(empty_url, "home", "verify").stdout
+
+
 async def test_all_the_way_back_at_once(url: str) -> None:
     done = run_piccolo(url, "migrations", "backwards", "all", "--auto_agree")
     assert done.returncode == 0
@@ -119,6 +144,20 @@ async def test_a_failing_migration_leaves_no_trace(db: Engine) -> None:
 
     migration = MigrationManager(migration_id="x", app_name="home")
     migration.add_raw(build_then_fail)
+    with pytest.raises(ZeroDivisionError):
+        await migration.run()
+    assert (await db.run_ddl("select to_regclass('half_built')"))[0]["to_regclass"] is None
+
+
+async def test_a_failing_step_after_the_tables_leaves_no_trace(db: Engine) -> None:
+    async def look_then_fail() -> None:
+        [row] = await db.run_ddl("select to_regclass('half_built')")
+        assert row["to_regclass"] == "half_built"
+        raise ZeroDivisionError
+
+    migration = AppMigration(migration_id="x", app_name="home")
+    migration.add_table("HalfBuilt", "half_built")
+    migration.add_raw_after_tables(look_then_fail)
     with pytest.raises(ZeroDivisionError):
         await migration.run()
     assert (await db.run_ddl("select to_regclass('half_built')"))[0]["to_regclass"] is None

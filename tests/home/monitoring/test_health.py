@@ -11,9 +11,8 @@ import pytest
 import piccolo_conf
 from home.config.settings import Settings
 from home.database.engine import Engine
-from home.monitoring.health import Probe
-from main import create_app
-from tests.conftest import browser, installed_server, point_at
+from home.database.probe import Probe
+from tests.conftest import browser, create_app, installed_server, point_at
 from tests.live import running
 from tests.postgres import free_port
 from tests.proxy import proxied
@@ -165,6 +164,7 @@ async def test_the_application_starts_while_packets_are_dropped(url: str) -> Non
 async def test_no_database_is_a_503_that_says_when_to_come_back(
     client: httpx.AsyncClient,
 ) -> None:
+    await piccolo_conf.DB.close_connection_pool()
     point_at(f"postgresql://someone:s3cret@127.0.0.1:{free_port()}/db")
     client.cookies.set("id", "a-token")
     answer = await client.get("/admin/api/tables/")

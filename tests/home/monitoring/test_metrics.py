@@ -8,8 +8,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 import piccolo_conf
 from home.tables import User
-from main import create_app
-from tests.conftest import PASSWORD, browser, point_at
+from tests.conftest import PASSWORD, browser, create_app, point_at
 
 pytestmark = pytest.mark.any_version
 

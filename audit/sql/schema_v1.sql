@@ -8,7 +8,7 @@ CREATE INDEX idx_audit_logs_is_admin_action ON audit_logs (is_admin_action);
 -- For the history of one record.
 CREATE INDEX idx_audit_logs_resource_resource_id ON audit_logs (resource, resource_id);
 
--- The same rows under the names of the scaffold's readers (S3).
+-- The same rows, for programs that expect them under these names.
 CREATE VIEW audit_log AS
 SELECT id,
        action,

@@ -1,6 +1,8 @@
 ALTER TABLE users RENAME CONSTRAINT users_approved_by_fkey TO users_approved_by_fk;
 ALTER TABLE user_preferences RENAME CONSTRAINT user_preferences_user_id_fkey TO user_preferences_user_id_fk;
 ALTER TABLE sessions RENAME CONSTRAINT sessions_user_id_fkey TO sessions_user_id_fk;
+ALTER TABLE authenticator_secrets
+    RENAME CONSTRAINT authenticator_secrets_user_id_fkey TO authenticator_secrets_user_id_fk;
 
 -- audit knows nothing of accounts, so the link from the trail to its people is made here.
 ALTER TABLE audit_logs ADD CONSTRAINT audit_logs_user_id_fk
@@ -15,8 +17,11 @@ CREATE INDEX idx_users_is_approved ON users (is_approved);
 -- For the purge, and for ending a person's sessions.
 CREATE INDEX idx_sessions_expire ON sessions (expire);
 CREATE INDEX idx_sessions_user_id ON sessions (user_id);
+-- For throttling by address.
+CREATE INDEX idx_audit_logs_sign_in_failed ON audit_logs (ip_address, created_at)
+    WHERE action = 'sign_in.failed';
 
--- For readers of S2's layout; follows is_admin by itself.
+-- For programs that expect a role; follows is_admin by itself.
 ALTER TABLE users ADD COLUMN role varchar(50)
     GENERATED ALWAYS AS (CASE WHEN is_admin THEN 'admin' ELSE 'user' END) STORED;
 
@@ -30,3 +35,11 @@ CREATE TRIGGER touch_updated_at BEFORE UPDATE ON users
     FOR EACH ROW EXECUTE FUNCTION touch_updated_at_v1();
 CREATE TRIGGER touch_updated_at BEFORE UPDATE ON user_preferences
     FOR EACH ROW EXECUTE FUNCTION touch_updated_at_v1();
+
+-- Who is signed in: the one place that says which sessions are good.
+CREATE VIEW signed_in AS
+SELECT s.sid, u.id, u.email, u.display_name, u.organization, u.is_admin, u.is_superuser,
+       s.last_seen_at IS NULL OR s.last_seen_at < now() - interval '1 minute' AS is_stale
+FROM sessions s JOIN users u ON u.id = s.user_id
+WHERE s.expire > now() AND (s.max_expire IS NULL OR s.max_expire > now())
+  AND u.is_approved AND NOT u.is_disabled;

@@ -1,3 +1,5 @@
+-- What does not go with the tables. The functions of the triggers last.
+DROP VIEW audit_log;
 DROP TRIGGER append_only ON audit_logs;
 DROP TRIGGER append_only_truncate ON audit_logs;
 DROP TRIGGER append_only ON audit_seals;

@@ -1,8 +1,13 @@
-from audit.ddl import refuse_while_needed
-from piccolo.apps.migrations.auto.migration_manager import MigrationManager
+"""The audit trail: its tables, indexes, functions and triggers."""
+
+from pathlib import Path
+
+from audit.ddl import AppMigration, sql_file
 from piccolo.columns.column_types import BigInt
 from piccolo.columns.column_types import BigSerial
 from piccolo.columns.column_types import Boolean
+from piccolo.columns.column_types import Bytea
+from piccolo.columns.column_types import Date
 from piccolo.columns.column_types import Integer
 from piccolo.columns.column_types import JSONB
 from piccolo.columns.column_types import Text
@@ -10,15 +15,25 @@ from piccolo.columns.column_types import Timestamptz
 from piccolo.columns.column_types import Varchar
 from piccolo.columns.defaults.timestamptz import TimestamptzNow
 from piccolo.columns.indexes import IndexMethod
+from piccolo.constraints import Unique
 
-ID = "2026-11-20T22:34:37:471049"
+ID = "2026-11-25T18:52:31:042534"
 VERSION = "1.38.0"
-DESCRIPTION = "The tables of audit."
+DESCRIPTION = "The audit trail: its tables, indexes, functions and triggers."
+
+SQL = Path(__file__).parent.parent / "sql"
 
 
 async def forwards():
-    manager = MigrationManager(
+    manager = AppMigration(
         migration_id=ID, app_name="audit", description=DESCRIPTION
+    )
+
+    manager.add_table(
+        class_name="AuditDailyCount",
+        tablename="audit_daily_counts",
+        schema=None,
+        columns=None,
     )
 
     manager.add_table(
@@ -27,6 +42,91 @@ async def forwards():
 
     manager.add_table(
         class_name="AuditSeal", tablename="audit_seals", schema=None, columns=None
+    )
+
+    manager.add_column(
+        table_class_name="AuditDailyCount",
+        tablename="audit_daily_counts",
+        column_name="day",
+        db_column_name="day",
+        column_class_name="Date",
+        column_class=Date,
+        params={
+            "default": None,
+            "null": False,
+            "primary_key": False,
+            "unique": False,
+            "index": False,
+            "index_method": IndexMethod.btree,
+            "choices": None,
+            "db_column_name": None,
+            "secret": False,
+        },
+        schema=None,
+    )
+
+    manager.add_column(
+        table_class_name="AuditDailyCount",
+        tablename="audit_daily_counts",
+        column_name="action",
+        db_column_name="action",
+        column_class_name="Varchar",
+        column_class=Varchar,
+        params={
+            "length": 100,
+            "default": None,
+            "null": False,
+            "primary_key": False,
+            "unique": False,
+            "index": False,
+            "index_method": IndexMethod.btree,
+            "choices": None,
+            "db_column_name": None,
+            "secret": False,
+        },
+        schema=None,
+    )
+
+    manager.add_column(
+        table_class_name="AuditDailyCount",
+        tablename="audit_daily_counts",
+        column_name="events",
+        db_column_name="events",
+        column_class_name="BigInt",
+        column_class=BigInt,
+        params={
+            "default": None,
+            "null": False,
+            "primary_key": False,
+            "unique": False,
+            "index": False,
+            "index_method": IndexMethod.btree,
+            "choices": None,
+            "db_column_name": None,
+            "secret": False,
+        },
+        schema=None,
+    )
+
+    manager.add_column(
+        table_class_name="AuditDailyCount",
+        tablename="audit_daily_counts",
+        column_name="last_id",
+        db_column_name="last_id",
+        column_class_name="BigInt",
+        column_class=BigInt,
+        params={
+            "default": None,
+            "null": False,
+            "primary_key": False,
+            "unique": False,
+            "index": False,
+            "index_method": IndexMethod.btree,
+            "choices": None,
+            "db_column_name": None,
+            "secret": False,
+        },
+        schema=None,
     )
 
     manager.add_column(
@@ -434,6 +534,104 @@ async def forwards():
         schema=None,
     )
 
-    manager.add_raw_backwards(refuse_while_needed("audit"))
+    manager.add_column(
+        table_class_name="AuditSeal",
+        tablename="audit_seals",
+        column_name="key_id",
+        db_column_name="key_id",
+        column_class_name="Varchar",
+        column_class=Varchar,
+        params={
+            "length": 16,
+            "default": None,
+            "null": True,
+            "primary_key": False,
+            "unique": False,
+            "index": False,
+            "index_method": IndexMethod.btree,
+            "choices": None,
+            "db_column_name": None,
+            "secret": False,
+        },
+        schema=None,
+    )
+
+    manager.add_column(
+        table_class_name="AuditSeal",
+        tablename="audit_seals",
+        column_name="leaves",
+        db_column_name="leaves",
+        column_class_name="Bytea",
+        column_class=Bytea,
+        params={
+            "default": None,
+            "null": True,
+            "primary_key": False,
+            "unique": False,
+            "index": False,
+            "index_method": IndexMethod.btree,
+            "choices": None,
+            "db_column_name": None,
+            "secret": True,
+        },
+        schema=None,
+    )
+
+    manager.add_column(
+        table_class_name="AuditSeal",
+        tablename="audit_seals",
+        column_name="pruned_at",
+        db_column_name="pruned_at",
+        column_class_name="Timestamptz",
+        column_class=Timestamptz,
+        params={
+            "default": None,
+            "null": True,
+            "primary_key": False,
+            "unique": False,
+            "index": False,
+            "index_method": IndexMethod.btree,
+            "choices": None,
+            "db_column_name": None,
+            "secret": False,
+        },
+        schema=None,
+    )
+
+    manager.add_column(
+        table_class_name="AuditSeal",
+        tablename="audit_seals",
+        column_name="rows_digest",
+        db_column_name="rows_digest",
+        column_class_name="Varchar",
+        column_class=Varchar,
+        params={
+            "length": 64,
+            "default": "",
+            "null": False,
+            "primary_key": False,
+            "unique": False,
+            "index": False,
+            "index_method": IndexMethod.btree,
+            "choices": None,
+            "db_column_name": None,
+            "secret": False,
+        },
+        schema=None,
+    )
+
+    manager.add_constraint(
+        table_class_name="AuditDailyCount",
+        tablename="audit_daily_counts",
+        constraint_name="audit_daily_counts_day_action_unique",
+        constraint_class=Unique,
+        params={"columns": ["day", "action"], "nulls_distinct": True},
+        schema=None,
+    )
+
+    manager.add_raw_after_tables(
+        sql_file(SQL / "schema_v1.sql"), sql_file(SQL / "row_changes_v1.sql")
+    )
+    manager.add_raw_backwards(sql_file(SQL / "schema_v1_down.sql"))
 
     return manager

@@ -1,0 +1,11 @@
+"""What the audit trail brings to the application."""
+
+from audit.apps import App
+from audit.settings import AuditSettings
+
+APP = App(
+    settings=AuditSettings,
+    tables="audit.admin:tables",
+    forms="audit.forms:forms",
+    jobs="audit.sealing:jobs",
+)

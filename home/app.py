@@ -1,0 +1,35 @@
+"""What accounts bring to the application. Their settings are home.config.settings."""
+
+from __future__ import annotations
+
+from audit.apps import App
+from home.services import Services
+from home.web.pages import Page
+
+
+def pages(services: Services) -> list[Page]:
+    """Return the pages of who is not signed in yet, and the overview."""
+    from home.accounts.second_factor import SecondFactor
+    from home.pages.overview import overview
+    from home.pages.sign_in import SignInPages
+    from home.web.people import Who
+
+    settings = services.settings
+    sign_in = SignInPages(SecondFactor.of(settings), settings.registration)
+    return [Page("/", overview, Who.ANYBODY, "Overview"), *sign_in.pages()]
+
+
+APP = App(
+    sentences={
+        "users_email_unique": "There is already an account with this e-mail address.",
+        "users_email_check": "This is not a valid e-mail address.",
+        "users_no_self_approval": "Nobody approves their own account.",
+        "users_last_superuser": "The last active superuser stays: appoint another one first.",
+    },
+    tables="home.backoffice.tables:tables",
+    forms="home.backoffice.forms:forms",
+    operations="home.api.accounts:operations",
+    pages=pages,
+    panels="home.pages.overview:panels",
+    jobs="home.accounts.authentication:jobs",
+)

@@ -1,0 +1,152 @@
+"""The application, made of what the apps bring."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
+from functools import partial
+from typing import Any
+
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.middleware import Middleware
+from starlette.requests import Request
+from starlette.responses import FileResponse, Response
+from starlette.routing import BaseRoute, Mount, Route
+from starlette.staticfiles import StaticFiles
+from starlette.types import Lifespan
+
+from audit.apps import AppRegistry, WrongApp
+from audit.jobs import JobStatus, Supervisor
+from home.backoffice.mounting import BackOffice
+from home.config.settings import ROOT, Settings
+from home.database.engine import Engine
+from home.monitoring.health import Report, health_routes
+from home.services import Services
+from home.web.error_responses import ErrorMiddleware, http_error
+from home.web.openapi import ERRORS, Operation, api_routes, openapi_routes
+from home.web.pages import Page, navigation
+from home.web.read_your_writes import RememberWrites
+from home.web.rendering import templates_of
+from home.web.request_context import RequestContext
+from home.web.request_filter import RequestFilter
+
+STATIC = ROOT / "home" / "pages" / "static"
+
+
+def create_app(settings: Settings, db: Engine, registry: AppRegistry) -> Starlette:
+    """Compose the application. Nothing here needs the database to be there.
+
+    Raises:
+        WrongApp: what an app brings does not fit; the message names the app.
+    """
+    services = Services(db, settings)
+    pages = registry.all("pages", services)
+    operations = registry.all("operations", services)
+    _check(operations, pages)
+    supervisor = Supervisor(job for _, job in registry.all("jobs", services))
+    jobs = [*db.jobs.statuses, *supervisor.statuses]
+    app = Starlette(
+        routes=[
+            *health_routes(db, jobs),
+            *_routes([each for _, each in operations], [each for _, each in pages]),
+            Route("/metrics", partial(_metrics, db, jobs)),
+            Mount("/static", StaticFiles(directory=STATIC)),
+            Route("/favicon.ico", _favicon),
+            Mount("/admin", BackOffice(services, registry, [page for _, page in pages])),
+        ],
+        middleware=_middleware(settings, db, registry),
+        exception_handlers={HTTPException: http_error},
+        lifespan=_lifespan(services, registry, supervisor),
+    )
+    app.state.services, app.state.jobs = services, jobs
+    app.state.navigation = partial(navigation, [page for _, page in pages])
+    app.state.panels = lambda: [panel for _, panel in registry.all("panels", services)]
+    app.state.templates = templates_of(registry.brought)
+    return app
+
+
+def _check(operations: list[tuple[str, Operation]], pages: list[tuple[str, Page]]) -> None:
+    """Refuse what would fail at the first request, or hide something."""
+    taken: dict[tuple[str, str], str] = {}
+    models: dict[str, tuple[str, Any]] = {}
+    for name, operation in operations:
+        for status in operation.errors:
+            if status not in ERRORS:
+                raise WrongApp(f"App {name}: {operation.path} has an unknown status, {status}.")
+        for model in filter(None, (operation.body, operation.answer)):
+            other, known = models.setdefault(model.__name__, (name, model))
+            if known is not model:
+                raise WrongApp(
+                    f"App {name}: there is another model {model.__name__}, in app {other};"
+                    " the description of the API needs a name for each."
+                )
+    routes = [(name, each.method, each.path) for name, each in operations]
+    routes += [(name, method, page.path) for name, page in pages for method in page.methods]
+    for name, method, path in routes:
+        if (method, path) in taken:
+            other = taken[method, path]
+            raise WrongApp(f"App {name}: {method} {path} is there already, in app {other}.")
+        taken[method, path] = name
+
+
+def _routes(operations: Sequence[Operation], pages: Sequence[Page]) -> list[BaseRoute]:
+    return [
+        *api_routes(operations),
+        *openapi_routes(operations),
+        *(page.route() for page in pages),
+    ]
+
+
+def _middleware(settings: Settings, db: Engine, registry: AppRegistry) -> list[Middleware]:
+    return [
+        Middleware(
+            RequestContext,
+            trusted_proxies=settings.trusted_proxies,
+            production=settings.environment == "production",
+            direct={"/api/health": Report(db)},
+        ),
+        Middleware(
+            RequestFilter,
+            allowed_networks=settings.allowed_networks,
+            allowed_hosts=settings.allowed_hosts,
+        ),
+        *([Middleware(RememberWrites, db=db)] if db.replica else []),
+        Middleware(ErrorMiddleware, sentences=registry.sentences()),
+    ]
+
+
+def _lifespan(
+    services: Services, registry: AppRegistry, supervisor: Supervisor
+) -> Lifespan[Starlette]:
+    """What starts before the first request and ends after the last one."""
+
+    @asynccontextmanager
+    async def alive(app: Starlette) -> AsyncIterator[None]:
+        db = services.db
+        if db.embedded is not None:
+            await asyncio.to_thread(db.embedded.start)
+        await db.start_connection_pool()
+        try:
+            async with AsyncExitStack() as stack:
+                for _, manager in registry.all("lifespan", services):
+                    await stack.enter_async_context(manager)
+                supervisor.start()
+                stack.push_async_callback(supervisor.close)
+                yield
+        finally:
+            await db.close_connection_pool()
+
+    return alive
+
+
+async def _metrics(db: Engine, jobs: Sequence[JobStatus], request: Request) -> Response:
+    """Answer with figures for Prometheus, whose library is loaded for the first scrape."""
+    from home.monitoring.metrics import metrics
+
+    return await metrics(request, db, jobs)
+
+
+async def _favicon(request: Request) -> Response:
+    return FileResponse(STATIC / "favicon.svg")

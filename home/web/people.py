@@ -1,0 +1,87 @@
+"""Who asks? What every page, operation and form of a person begins with."""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+from enum import StrEnum
+from typing import cast
+
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+
+from home.accounts import sessions
+from home.accounts.sessions import SignedIn, request_info
+from home.services import Services
+
+CSRF_HEADER = "x-csrf-token"
+SAFE = ("GET", "HEAD")
+
+
+class Who(StrEnum):
+    """Who may use something."""
+
+    ANYBODY = "anybody"
+    MEMBERS = "members"  # whoever is signed in
+    ADMINISTRATORS = "administrators"
+    SUPERUSERS = "superusers"
+
+    def includes(self, person: SignedIn | None) -> bool:
+        """Return whether a person, or somebody who is not signed in, is among them."""
+        if self is Who.ANYBODY:
+            return True
+        if person is None:
+            return False
+        return {
+            Who.MEMBERS: True,
+            Who.ADMINISTRATORS: person.is_admin,
+            Who.SUPERUSERS: person.is_superuser,
+        }[self]
+
+
+def services_of(request: Request) -> Services:
+    """Return the services of the application that answers a request."""
+    return cast(Services, request.app.state.services)
+
+
+def csrf_token(token: str) -> str:
+    """Return what pages of this site read of a session, and pages of other sites cannot."""
+    return hashlib.sha256(f"csrf of {token}".encode()).hexdigest()
+
+
+def checked_token(request: Request) -> str:
+    """Return the session's token; to change something, a request must also know its CSRF token.
+
+    Raises:
+        HTTPException: 401 without a session, 403 without its CSRF token.
+    """
+    token = request_info.get().token
+    if not token:
+        raise HTTPException(401, "Sign in first.")
+    if request.method not in SAFE:
+        check_csrf(request.headers.get(CSRF_HEADER, ""), token)
+    return token
+
+
+def check_csrf(given: str, token: str) -> None:
+    """Refuse a change that does not know the CSRF token of its session.
+
+    Raises:
+        HTTPException: 403.
+    """
+    if not hmac.compare_digest(given.encode(), csrf_token(token).encode()):
+        raise HTTPException(403, f"Send the csrf_token of GET /api/me as {CSRF_HEADER}.")
+
+
+async def person_of(request: Request, who: Who = Who.MEMBERS) -> SignedIn:
+    """Return whose session the cookie opens; unsafe methods also need the session's CSRF token.
+
+    Raises:
+        HTTPException: 401 where nobody is signed in, 403 where it is not for this person.
+    """
+    person = await sessions.authenticate(services_of(request).db, checked_token(request))
+    if person is None:
+        raise HTTPException(401, "Sign in first.")
+    if not who.includes(person):
+        raise HTTPException(403, f"This is for {who} only.")
+    return person

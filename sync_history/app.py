@@ -1,0 +1,18 @@
+"""What sync runs bring to the application."""
+
+from audit.apps import App
+from sync_history.settings import SyncSettings
+
+APP = App(
+    settings=SyncSettings,
+    sentences={
+        "sync_history_over": "A sync run that is over does not change any more.",
+        "sync_history_transition": "A sync run cannot go from this state to that one.",
+    },
+    tables="sync_history.admin:tables",
+    forms="sync_history.admin:forms",
+    operations="sync_history.api:operations",
+    panels="sync_history.panel:panels",
+    jobs="sync_history.scheduler:jobs",
+    lifespan="sync_history.runner:lifespan",
+)

@@ -1,2 +1,0 @@
-DROP INDEX idx_sync_history_status, idx_sync_history_started_at, idx_sync_history_one_running;
-ALTER TABLE sync_history RENAME CONSTRAINT sync_history_triggered_by_fk TO sync_history_triggered_by_fkey;
