@@ -65,6 +65,8 @@ class BackOffice:
         from home.accounts.second_factor import SecondFactor
         from home.accounts.throttle import NoLimit
         from home.backoffice.cookies import AdminCookies
+        from home.backoffice.csv_export import SCRIPT, CsvExport
+        from home.backoffice.lists import bounded
         from home.tables import Session, User
         from home.web.read_your_writes import with_replica_lists
 
@@ -72,8 +74,8 @@ class BackOffice:
         production = settings.environment == "production"
         links = {page.title: page.path for page in self.pages if page.title is not None}
         tables = [_configured(each) for _, each in self.registry.all("tables", self.services)]
-        app: ASGIApp = create_admin(
-            tables=with_replica_lists(tables),
+        admin = create_admin(
+            tables=bounded(with_replica_lists(tables)),
             forms=self._forms(),
             auth_table=User,
             session_table=Session,
@@ -84,7 +86,8 @@ class BackOffice:
             site_name="Groundwork",
             sidebar_links=links | {"API": "/api/docs"},
         )
-        return AdminCookies(app)
+        admin.template = admin.template.replace("</head>", SCRIPT)
+        return AdminCookies(CsvExport(admin, self.services.db))
 
     def _forms(self) -> list[FormConfig]:
         sentences = self.registry.sentences()
