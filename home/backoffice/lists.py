@@ -1,17 +1,26 @@
-"""An end to piccolo-admin's lists, which take a page of any size up to 1,000 rows."""
+"""An end to piccolo-admin's lists: it makes pages of up to 1,000 rows, as many at once as are asked
+for, and nothing else happens while one is made.
+"""
 
 from __future__ import annotations
 
+import asyncio
 import re
 from typing import TYPE_CHECKING, Any
 
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from home.web.error_responses import error_response
 
 if TYPE_CHECKING:
     from piccolo_admin.endpoints import TableConfig
 
 MAX_ROWS = 100  # of a page: the most that its own page asks for, but for its CSV
+LIST = re.compile(r".*/api/tables/\w+/")
+LISTS_AT_ONCE = 4
+WAIT_SECONDS = 5.0
 # It puts this parameter into a header.
 RANGE_NAME = re.compile(r"[A-Za-z0-9_.-]{1,100}")
 
@@ -25,6 +34,45 @@ def bounded(tables: list[TableConfig]) -> list[TableConfig]:
         table.validators.get_all = [*table.validators.get_all, _page_is_bounded]
         table.validators.get_ids = [*table.validators.get_ids, _choice_is_bounded]
     return tables
+
+
+class ListsInTurn:
+    """Middleware around piccolo-admin: a few lists are made at once, the next ones wait for them.
+
+    A client that takes its list slowly holds nobody up.
+    """
+
+    def __init__(self, app: ASGIApp) -> None:
+        self.app = app
+        self._turns = asyncio.Semaphore(LISTS_AT_ONCE)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["method"] != "GET" or not LIST.fullmatch(scope["path"]):
+            await self.app(scope, receive, send)
+            return
+        try:
+            async with asyncio.timeout(WAIT_SECONDS):
+                await self._turns.acquire()
+        except TimeoutError:
+            busy = "Too many lists are asked for at once. Try again in a moment."
+            await error_response(503, "busy", busy, **{"retry-after": "2"})(scope, receive, send)
+            return
+        is_being_made = True
+
+        def pass_on() -> None:
+            nonlocal is_being_made
+            if is_being_made:
+                is_being_made = False
+                self._turns.release()
+
+        async def send_what_is_made(message: Message) -> None:
+            pass_on()
+            await send(message)
+
+        try:
+            await self.app(scope, receive, send_what_is_made)
+        finally:
+            pass_on()
 
 
 def _page_is_bounded(piccolo_crud: Any, request: Request) -> None:
