@@ -7,7 +7,7 @@ RUN := $(firstword $(wildcard $(DEV)) .venv/.installed-run)
 LOCK := $(BIN)/uv pip compile --universal --python-version 3.11 \
 	--generate-hashes --no-emit-index-url --no-header --quiet
 
-.PHONY: run test pooler faults soak check bench lock screenshots clean
+.PHONY: run test pooler faults soak check bench lock screenshots docs clean
 
 run: $(RUN)  ## start the application on the database of .env, or on the embedded PostgreSQL
 	@PYTHONWARNINGS=ignore $(BIN)/piccolo home setup  # which would warn of the migrations it applies
@@ -36,6 +36,9 @@ bench: $(DEV)  ## compare with Express, Django, stock Piccolo and the floor
 
 screenshots: $(DEV)  ## take the README's pictures from the running application
 	$(BIN)/python -m tests.screenshots
+
+docs: $(DEV)  ## make the parts of the documentation that come from the code
+	$(BIN)/python -m tests.generated
 
 lock: $(DEV)  ## lock the dependencies anew
 	$(LOCK) pyproject.toml --output-file requirements.txt

@@ -20,7 +20,6 @@ from audit.errors import GroundworkError
 from home.composition import create_app
 from home.config.logs import set_up_logs
 from home.database.embedded import EmbeddedUnavailable
-from home.web.server import uvicorn_options
 from piccolo_conf import APP_REGISTRY, DB, SETTINGS
 
 log = structlog.get_logger("groundwork")
@@ -44,6 +43,8 @@ except GroundworkError as error:
 def serve() -> None:
     """Serve until SIGINT or SIGTERM; requests in flight finish first."""
     import uvicorn
+
+    from home.web.server import uvicorn_options
 
     if DB.embedded is not None:
         try:

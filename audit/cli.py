@@ -70,6 +70,7 @@ def command(function: Callable[..., Coroutine[Any, Any, None]]) -> Callable[...,
             fail("interrupted", code=130)
 
     run.__signature__ = signature  # type: ignore[attr-defined]
+    run.is_command = True  # type: ignore[attr-defined]
     # --help lists these. Numbers are read by `_checked`: Piccolo's refusal exits with 1.
     run.__annotations__ = {name: str if hint is int else hint for name, hint in hints.items()}
     return run

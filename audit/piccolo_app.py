@@ -2,9 +2,7 @@
 
 from pathlib import Path
 
-from piccolo.conf.apps import AppConfig
-
-from audit.commands import export, history, prune, seal, seals, verify
+from audit.app_config import AppConfig
 from audit.tables import AuditDailyCount, AuditLog, AuditSeal
 
 APP_CONFIG = AppConfig(
@@ -12,5 +10,5 @@ APP_CONFIG = AppConfig(
     migrations_folder_path=Path(__file__).parent / "piccolo_migrations",
     table_classes=[AuditLog, AuditSeal, AuditDailyCount],
     migration_dependencies=[],
-    commands=[seal, verify, seals, export, prune, history],
+    commands_in="audit.commands",
 )

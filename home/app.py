@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from audit.apps import App
-from home.services import Services
-from home.web.pages import Page
+
+if TYPE_CHECKING:
+    from home.services import Services
+    from home.web.pages import Page
 
 
 def pages(services: Services) -> list[Page]:
@@ -12,6 +16,7 @@ def pages(services: Services) -> list[Page]:
     from home.accounts.second_factor import SecondFactor
     from home.pages.overview import overview
     from home.pages.sign_in import SignInPages
+    from home.web.pages import Page
     from home.web.people import Who
 
     settings = services.settings

@@ -7,6 +7,7 @@ import secrets
 import signal
 import sys
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any, cast
 
 import asyncpg
@@ -136,6 +137,24 @@ async def reset(services: Services, force: bool = False) -> None:
         await run_backwards("all", auto_agree=True)
     await apply_migrations(services.db)
     print("dropped and rebuilt")
+
+
+@command
+async def new_app(name: str) -> None:
+    """Write a package with one of each thing that an app can bring: a table on the trail, a form,
+    operations of the API, a page, a panel, a job, a sync source, settings, a command and tests. It
+    is registered in piccolo_conf.py. Change it, and delete what you do not need.
+
+    :param name: of the package: small letters, digits and _
+
+    """
+    from home.new_app.writing import write_app
+
+    written = write_app(Path.cwd(), name)
+    for path in written.files:
+        print(f"wrote {path}")
+    print(f"added one line to {written.edited}")
+    print("next: piccolo home migrate; then docs/building.md says what is what")
 
 
 @command

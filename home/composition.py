@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
-from functools import partial
+from functools import cache, partial
 from typing import Any
 
 from starlette.applications import Starlette
@@ -22,7 +22,7 @@ from audit.jobs import JobStatus, Supervisor
 from home.backoffice.mounting import BackOffice
 from home.config.settings import ROOT, Settings
 from home.database.engine import Engine
-from home.monitoring.health import Report, health_routes
+from home.monitoring.health import SharedReport, health_routes
 from home.services import Services
 from home.web.error_responses import ErrorMiddleware, http_error
 from home.web.openapi import ERRORS, Operation, api_routes, openapi_routes
@@ -63,7 +63,7 @@ def create_app(settings: Settings, db: Engine, registry: AppRegistry) -> Starlet
     app.state.services, app.state.jobs = services, jobs
     app.state.navigation = partial(navigation, [page for _, page in pages])
     app.state.panels = lambda: [panel for _, panel in registry.all("panels", services)]
-    app.state.templates = templates_of(registry.brought)
+    app.state.templates = cache(partial(templates_of, registry.brought))
     return app
 
 
@@ -105,7 +105,7 @@ def _middleware(settings: Settings, db: Engine, registry: AppRegistry) -> list[M
             RequestContext,
             trusted_proxies=settings.trusted_proxies,
             production=settings.environment == "production",
-            direct={"/api/health": Report(db)},
+            direct={"/api/health": SharedReport(db)},
         ),
         Middleware(
             RequestFilter,

@@ -2,9 +2,7 @@
 
 from pathlib import Path
 
-from piccolo.conf.apps import AppConfig
-
-from sync_history.commands import cancel, list, prune, run, work
+from audit.app_config import AppConfig
 from sync_history.directory.tables import DirectoryChange, DirectoryFile, DirectoryPerson
 from sync_history.tables import SyncRun
 
@@ -13,5 +11,5 @@ APP_CONFIG = AppConfig(
     migrations_folder_path=Path(__file__).parent / "piccolo_migrations",
     table_classes=[SyncRun, DirectoryPerson, DirectoryFile, DirectoryChange],
     migration_dependencies=["home.piccolo_app"],
-    commands=[run, list, cancel, work, prune],
+    commands_in="sync_history.commands",
 )

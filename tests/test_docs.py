@@ -16,9 +16,10 @@ from piccolo.apps.migrations.piccolo_app import APP_CONFIG as MIGRATIONS
 import piccolo_conf
 from home.config.settings import load_settings
 from home.config.sources import TWINS, secret_names
+from tests import generated
 from tests.conftest import ROOT
 
-PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+PAGES = [*sorted(ROOT.glob("*.md")), *sorted((ROOT / "docs").glob("*.md"))]
 ENV_EXAMPLE = ROOT / ".env.example"
 SETTINGS = {name.upper() for name in type(piccolo_conf.SETTINGS).model_fields}
 TARGET = re.compile(r"\]\(([^)\s]+)\)|<(?:img|a)\b[^>]*?\b(?:src|href)=\"([^\"]+)\"")
@@ -98,13 +99,25 @@ def test_what_is_linked_to_is_there(folder: Path, target: str) -> None:
     assert (folder / target.partition("#")[0]).exists()
 
 
+@pytest.mark.parametrize("path", generated.pages(), ids=lambda path: path.name)
+def test_what_is_made_from_the_code_is_what_the_code_says(path: Path) -> None:
+    made = generated.pages()[path]
+    assert path.read_text(encoding="utf-8") == made, "run make docs"
+
+
+def test_the_index_leads_to_every_page() -> None:
+    index = (ROOT / "docs" / "index.md").read_text(encoding="utf-8")
+    names = {page.name for page in (ROOT / "docs").glob("*.md")} - {"index.md"}
+    assert {name for name in names if f"({name})" not in index} == set()
+
+
 def test_the_readme_shows_something_of_each_kind() -> None:
     """Else the tests above would prove nothing."""
     commands = snippets(r"\bpiccolo ([a-z_]+ [a-z_]+[^\n`]*)")
     assert "run" in snippets(r"\bmake ([a-z][a-z-]*)")
     assert "home migrate" in commands
     assert any("--everybody" in command for command in commands)
-    assert (ROOT, ".env.example") in LINKS
+    assert (ROOT / "docs", "../.env.example") in LINKS
 
 
 @pytest.fixture(scope="module")

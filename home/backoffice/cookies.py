@@ -3,18 +3,12 @@ Secure. Both are mended from outside."""
 
 from __future__ import annotations
 
-import re
+from collections.abc import Iterable
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from home.accounts.sessions import request_info
-from home.web.cookies import HOST_ONLY, PAIR, PLAIN, value_of
-from home.web.read_your_writes import COOKIE as POSITION
-
-# What piccolo-admin is given besides: its own token against CSRF, and where the person's last
-# change is.
-KEPT = {name: re.compile(PAIR.format(name=name)) for name in ("csrftoken", POSITION)}
-Headers = list[tuple[bytes, bytes]]
+from home.web.cookies import HOST_ONLY, KEPT, PLAIN, cookie_value
 
 
 class AdminCookies:
@@ -35,14 +29,16 @@ class AdminCookies:
             await send(message)
 
         # Over https its CSRF check wants a list of hosts; RequestFilter has compared them already.
-        headers = _with_cookies_made_anew(scope["headers"], device.token)
+        headers = _with_understood_cookies(scope["headers"], device.token)
         await self.app({**scope, "headers": headers, "scheme": "http"}, receive, mend)
 
 
-def _with_cookies_made_anew(headers: Headers, token: str) -> Headers:
-    """Return the headers with a Cookie header that holds what we understood, and nothing else."""
-    sent = "; ".join(value.decode("latin-1") for name, value in headers if name == b"cookie")
-    values = {name: value_of(pair, sent) for name, pair in KEPT.items()} | {PLAIN: token}
+def _with_understood_cookies(
+    headers: Iterable[tuple[bytes, bytes]], token: str
+) -> list[tuple[bytes, bytes]]:
+    """Return the headers with a Cookie header made anew, under the names piccolo-admin knows."""
+    cookies = "; ".join(value.decode("latin-1") for name, value in headers if name == b"cookie")
+    values = {name: cookie_value(cookies, name) for name in KEPT} | {PLAIN: token}
     made = "; ".join(f"{name}={value}" for name, value in values.items() if value)
     others = [(name, value) for name, value in headers if name != b"cookie"]
     return [*others, (b"cookie", made.encode())] if made else others

@@ -66,6 +66,7 @@ class BackOffice:
         from home.accounts.throttle import NoLimit
         from home.backoffice.cookies import AdminCookies
         from home.backoffice.csv_export import SCRIPT, CsvExport
+        from home.backoffice.input_check import InputCheck
         from home.backoffice.lists import ListsInTurn, bounded
         from home.tables import Session, User
         from home.web.read_your_writes import with_replica_lists
@@ -87,7 +88,8 @@ class BackOffice:
             sidebar_links=links | {"API": "/api/docs"},
         )
         admin.template = admin.template.replace("</head>", SCRIPT)
-        return AdminCookies(CsvExport(ListsInTurn(admin), self.services.db))
+        lists = ListsInTurn(InputCheck(admin, [each.table_class for each in tables]))
+        return AdminCookies(CsvExport(lists, self.services.db))
 
     def _forms(self) -> list[FormConfig]:
         sentences = self.registry.sentences()

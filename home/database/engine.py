@@ -140,7 +140,7 @@ class Engine(PostgresEngine):
     @asynccontextmanager
     async def connection(self) -> AsyncIterator[Any]:
         """Have the connection of the current transaction, or one for this block."""
-        with translated():  # it may end while nothing is asked of it
+        with translated((asyncpg.InterfaceError,)):  # it may end while nothing is asked of it
             if (transaction := self._open_transaction()) is not None:
                 yield transaction.connection
                 return

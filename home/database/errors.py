@@ -62,8 +62,12 @@ def is_lost_connection(error: BaseException) -> bool:
     return isinstance(error, CONNECTION_ERRORS)
 
 
+# Of a statement. Around a block of other code only InterfaceError is surely the driver's.
+DRIVER_ERRORS = (OSError, pg.PostgresError, pg.InterfaceError, pg.InternalClientError)
+
+
 @contextmanager
-def translated() -> Iterator[None]:
+def translated(kinds: tuple[type[Exception], ...] = DRIVER_ERRORS) -> Iterator[None]:
     """Raise DatabaseUnavailable in place of what the driver says of a connection that is gone.
 
     Around statements, and around what leaves a transaction or gives a connection back: asyncpg
@@ -73,7 +77,7 @@ def translated() -> Iterator[None]:
         yield
     except DatabaseUnavailable:
         raise
-    except (OSError, pg.PostgresError, pg.InterfaceError) as error:
+    except kinds as error:
         if not is_lost_connection(error):
             raise
         reason = reason_of(error)

@@ -20,15 +20,11 @@ DEADLINE_SECONDS = 0.45
 
 @dataclass
 class Verdict:
-    """What a probe found: `latency_ms` where connected, else `error`, a reason code.
-
-    `rendered` is what the callers that share the probe made of it once, for all of them.
-    """
+    """What a probe found: `latency_ms` where connected, else `error`, a reason code."""
 
     connected: bool
     latency_ms: float | None = None
     error: str | None = None
-    rendered: Any = None
 
 
 class Probe:

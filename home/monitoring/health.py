@@ -17,26 +17,27 @@ from home.database.engine import Engine
 from home.database.probe import Verdict
 from home.web.request_context import security_headers
 
-NO_STORE = {"cache-control": "no-store"}
 PROXY_HEADERS = ("x-forwarded-for", "x-real-ip", "forwarded")
 
 
-class Report:
-    """`/api/health` as it is asked most often: rendered once for all callers that share a probe.
+class SharedReport:
+    """`/api/health`, as it is asked most often: rendered once for all callers that share a probe.
 
     It stands before the middlewares, hence it has the headers of every answer in it.
     """
 
     def __init__(self, db: Engine) -> None:
-        self.db = db
-        production = db.settings.environment == "production"
-        self.headers = NO_STORE | security_headers(production)
+        self.probe = db.probe
+        self.headers = security_headers(db.settings.environment == "production")
+        self._verdict: Verdict | None = None
+        self._response = Response()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        verdict = await self.db.probe.verdict()
-        if verdict.rendered is None:
-            verdict.rendered = JSONResponse(_report(verdict), headers=self.headers)
-        await verdict.rendered(scope, receive, send)
+        verdict = await self.probe.verdict()
+        if verdict is not self._verdict:
+            self._verdict, self._response = verdict, _json(_report(verdict))
+            self._response.headers.update(self.headers)
+        await self._response(scope, receive, send)
 
 
 def _report(verdict: Verdict) -> dict[str, Any]:
@@ -86,11 +87,7 @@ def health_routes(db: Engine, jobs: Sequence[JobStatus]) -> list[Route]:
 
 
 def may_see_details(request: Request, db: Engine) -> bool:
-    """Return whether the caller is in METRICS_NETWORKS, and no proxy.
-
-    A proxy is known by TRUSTED_PROXIES, or by the header with which it says whom it speaks for: one
-    that is neither named nor says anything cannot be told from a scraper on its host.
-    """
+    """Callers in METRICS_NETWORKS, and not by way of a proxy."""
     if request.client is None:
         return False
     if any(header in request.headers for header in PROXY_HEADERS):
@@ -99,13 +96,11 @@ def may_see_details(request: Request, db: Engine) -> bool:
         address = ip_address(request.client.host)
     except ValueError:
         return False
-    if any(address in network for network in db.settings.trusted_proxies):
-        return False
     return any(address in network for network in db.settings.metrics_networks)
 
 
 def _json(content: dict[str, Any], status: int = 200) -> Response:
-    return JSONResponse(content, status, headers=NO_STORE)
+    return JSONResponse(content, status, headers={"cache-control": "no-store"})
 
 
 def _now() -> str:

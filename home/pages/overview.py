@@ -14,7 +14,6 @@ from audit.summary import DailyCounts, daily_counts, state
 from home.accounts.sessions import authenticate, request_info
 from home.database.engine import Engine
 from home.database.probe import Verdict
-from home.pages.charts import bars
 from home.services import Services
 from home.web.people import services_of
 from home.web.read_your_writes import allow_replica_reads
@@ -103,6 +102,8 @@ def changes(counts: DailyCounts) -> Panel:
 def _charted(
     title: str, counts: DailyCounts, series: dict[str, list[int]], figures: list[Figure]
 ) -> Panel:
+    from home.pages.charts import bars  # pygal takes longer to load than the server to start
+
     words = ", ".join(f"{name} {sum(values)}" for name, values in series.items()) or "nothing"
     return Panel(
         f"{title}, last {len(counts.days)} days",

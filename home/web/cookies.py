@@ -9,12 +9,16 @@ import re
 from starlette.responses import Response
 
 from home.accounts.sessions import request_info
+from home.web.read_your_writes import COOKIE as POSITION
 
 PLAIN, HOST_ONLY = "id", "__Host-id"
-# What is understood here must be what every parser behind us understands: no other white space
-# than browsers send, and in a value nothing that could be read in two ways.
-PAIR = r"(?:^|;[ \t]*){name}=([^;]*)"
-PAIRS = {name: re.compile(PAIR.format(name=name)) for name in (PLAIN, HOST_ONLY)}
+# What else piccolo-admin is given: its own token against CSRF, and where somebody's writes are.
+KEPT = ("csrftoken", POSITION)
+# No other white space than browsers send, and of a value no character that could be read in two
+# ways: what is understood here must be what every parser behind us understands.
+PAIRS = {
+    name: re.compile(rf"(?:^|;[ \t]*){name}=([^;]*)") for name in (PLAIN, HOST_ONLY, *KEPT)
+}  # the last one counts, as in Starlette
 VALUE = re.compile(r"[A-Za-z0-9_-]*")
 
 
@@ -25,12 +29,11 @@ def name_for(is_secure: bool) -> str:
 
 def session_token(cookies: str, is_secure: bool) -> str:
     """The session's token in a Cookie header; empty when there is none."""
-    return value_of(PAIRS[name_for(is_secure)], cookies)
+    return cookie_value(cookies, name_for(is_secure))
 
 
-def value_of(pair: re.Pattern[str], cookies: str) -> str:
-    """Return the last value that a cookie has, as Starlette does; empty when it has none."""
-    found = pair.findall(cookies)
+def cookie_value(cookies: str, name: str) -> str:
+    found = PAIRS[name].findall(cookies)
     return found[-1] if found and VALUE.fullmatch(found[-1]) else ""
 
 

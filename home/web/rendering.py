@@ -5,23 +5,27 @@ from __future__ import annotations
 import importlib.util
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any
 
-from jinja2 import BaseLoader, ChoiceLoader, Environment, FileSystemLoader, PrefixLoader
-from markupsafe import Markup
 from starlette.requests import Request
 from starlette.responses import Response
-from starlette.templating import Jinja2Templates
 
 from home.accounts.sessions import request_info
 from home.web.people import csrf_token
+
+if TYPE_CHECKING:
+    from markupsafe import Markup
+    from starlette.templating import Jinja2Templates
 
 OURS = Path(__file__).parent.parent / "pages" / "templates"
 NO_STORE = {"cache-control": "no-store"}
 
 
 def templates_of(packages: Iterable[str]) -> Jinja2Templates:
-    """Return the templates of the pages, with those of these packages."""
+    """Return the templates of the pages, with those of these packages; for the first page."""
+    from jinja2 import BaseLoader, ChoiceLoader, Environment, FileSystemLoader, PrefixLoader
+    from starlette.templating import Jinja2Templates
+
     loaders: dict[str, BaseLoader] = {}
     for package in packages:
         spec = importlib.util.find_spec(package)
@@ -45,11 +49,13 @@ def render(request: Request, name: str, status: int = 200, **shown: Any) -> Resp
     person = getattr(request.state, "person", None)
     entries = state.navigation(person)
     context = {"person": person, "navigation": entries, **shown}
-    templates = cast(Jinja2Templates, state.templates)
+    templates: Jinja2Templates = state.templates()
     return templates.TemplateResponse(request, name, context, status, NO_STORE)
 
 
 def csrf_field() -> Markup:
     """Return the hidden field that a form needs to change something for who is signed in."""
+    from markupsafe import Markup
+
     token = csrf_token(request_info.get().token)  # hexadecimal: nothing to escape
     return Markup(f'<input type="hidden" name="csrf_token" value="{token}">')  # noqa: S704

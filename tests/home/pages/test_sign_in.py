@@ -41,7 +41,7 @@ async def test_a_failure_is_told_and_gives_back_the_address_alone(
 ) -> None:
     answer = await client.post("/sign-in", data=ADA | {"password": "some-wrong-password"})
     assert answer.status_code == 401
-    assert "open no account" in answer.text
+    assert "Wrong e-mail address, password or code." in answer.text
     assert 'value="ada@example.com"' in answer.text
     assert "some-wrong-password" not in answer.text
 

@@ -1,0 +1,58 @@
+"""`/api/inventory`: what programs do with the inventory."""
+
+from typing import Annotated
+
+from pydantic import BaseModel, Field
+from starlette.requests import Request
+from starlette.responses import Response
+
+from home.services import Services
+from home.web.bodies import Body, answer, body_of
+from home.web.openapi import Operation
+from home.web.people import Who, person_of
+from inventory.tables import Item
+
+
+class NewItem(Body):
+    """What it is, and what it costs in cents."""
+
+    name: Annotated[str, Field(min_length=1, max_length=100)]
+    price: int = 0
+
+
+class ItemOut(BaseModel):
+    """One item."""
+
+    id: int
+    name: str
+    price: int
+
+
+class Items(BaseModel):
+    """All there are."""
+
+    items: list[ItemOut]
+
+
+def operations(services: Services) -> list[Operation]:
+    """Return what the API can do."""
+    path = "/api/inventory"
+    return [
+        Operation("GET", path, list_items, "All items.", answer=Items),
+        Operation("POST", path, add_item, "Add an item.", NewItem, ItemOut, 201, errors=(409,)),
+    ]
+
+
+async def list_items(request: Request) -> Response:
+    """Answer with all items; for everybody who is signed in."""
+    await person_of(request)
+    return answer({"items": await Item.select(Item.id, Item.name, Item.price).order_by(Item.id)})
+
+
+async def add_item(request: Request) -> Response:
+    """Add an item; for administrators."""
+    body = await body_of(request, NewItem)
+    await person_of(request, Who.ADMINISTRATORS)
+    item = Item(**body.model_dump())
+    await item.save()
+    return answer({"id": item.id, **body.model_dump()}, 201)

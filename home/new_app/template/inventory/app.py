@@ -1,0 +1,16 @@
+"""What the inventory brings to the application. Delete the lines that you do not need."""
+
+from audit.apps import App
+from inventory.settings import InventorySettings
+
+APP = App(
+    settings=InventorySettings,
+    sentences={"inventory_items_price_check": "A price is not negative."},
+    tables="inventory.admin:tables",
+    forms="inventory.admin:forms",
+    operations="inventory.api:operations",
+    pages="inventory.pages:pages",
+    panels="inventory.pages:panels",
+    jobs="inventory.jobs:jobs",
+    lifespan="inventory.jobs:lifespan",
+)

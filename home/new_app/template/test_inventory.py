@@ -1,0 +1,45 @@
+"""The inventory: each thing that it brings, used as people and programs use it."""
+
+import httpx
+import pytest
+
+from audit.tables import AuditLog
+from home.tables import User
+from inventory.tables import Item
+from tests.conftest import enter
+
+pytestmark = pytest.mark.any_version
+
+
+async def test_programs_add_items_and_the_trail_says_who(
+    client: httpx.AsyncClient, administrator: User
+) -> None:
+    await enter(client, "ada@example.com")
+    answer = await client.post("/api/inventory", json={"name": "Ladder", "price": 100})
+    assert answer.status_code == 201, answer.text
+    assert (await client.get("/api/inventory")).json()["items"] == [answer.json()]
+    [row] = await AuditLog.objects().where(AuditLog.resource == "inventory_items")
+    assert (row.action, row.actor) == ("inventory_items.insert", "ada@example.com")
+
+
+async def test_a_refusal_has_its_sentence(client: httpx.AsyncClient, administrator: User) -> None:
+    await enter(client, "ada@example.com")
+    answer = await client.post("/api/inventory", json={"name": "Hole", "price": -1})
+    assert answer.status_code == 409
+    assert answer.json()["error"]["message"] == "A price is not negative."
+
+
+async def test_members_borrow_on_the_page_and_add_nothing(
+    client: httpx.AsyncClient, member: User
+) -> None:
+    item = Item(name="Ladder")
+    await item.save()
+    await enter(client, "mel@example.com")
+    assert (await client.post("/api/inventory", json={"name": "x"})).status_code == 403
+    page = (await client.get("/inventory")).text
+    token = page.partition('name="csrf_token" value="')[2].partition('"')[0]
+    path = f"/inventory/{item.id}/borrow"
+    assert (await client.post(path, data={"csrf_token": "forged"})).status_code == 403
+    assert (await client.post(path, data={"csrf_token": token})).status_code == 303
+    assert "lent to mel@example.com" in (await client.get("/inventory")).text
+    assert (await client.post(path, data={"csrf_token": token})).status_code == 409
