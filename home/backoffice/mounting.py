@@ -65,7 +65,9 @@ class BackOffice:
         from home.accounts.second_factor import SecondFactor
         from home.accounts.throttle import NoLimit
         from home.backoffice.cookies import AdminCookies
+        from home.backoffice.csv_export import SCRIPT, CsvExport
         from home.backoffice.input_check import InputCheck
+        from home.backoffice.lists import ListsInTurn, bounded
         from home.tables import Session, User
         from home.web.read_your_writes import with_replica_lists
 
@@ -73,8 +75,8 @@ class BackOffice:
         production = settings.environment == "production"
         links = {page.title: page.path for page in self.pages if page.title is not None}
         tables = [_configured(each) for _, each in self.registry.all("tables", self.services)]
-        app: ASGIApp = create_admin(
-            tables=with_replica_lists(tables),
+        admin = create_admin(
+            tables=bounded(with_replica_lists(tables)),
             forms=self._forms(),
             auth_table=User,
             session_table=Session,
@@ -85,7 +87,9 @@ class BackOffice:
             site_name="Groundwork",
             sidebar_links=links | {"API": "/api/docs"},
         )
-        return AdminCookies(InputCheck(app, [each.table_class for each in tables]))
+        admin.template = admin.template.replace("</head>", SCRIPT)
+        lists = ListsInTurn(InputCheck(admin, [each.table_class for each in tables]))
+        return AdminCookies(CsvExport(lists, self.services.db))
 
     def _forms(self) -> list[FormConfig]:
         sentences = self.registry.sentences()
