@@ -11,6 +11,7 @@ from piccolo_admin.endpoints import FormConfig
 from pydantic import BaseModel, Field
 from starlette.requests import Request
 
+from audit.errors import Refused
 from home.accounts import authentication as accounts
 from home.accounts.second_factor import AuthenticatorSecret
 from home.services import Services
@@ -58,13 +59,13 @@ async def find(request: Request, email: str) -> User:
     """Who it is about, if whoever asks may decide about them.
 
     Raises:
-        ValueError: there is nobody, or it takes a superuser.
+        Refused: there is nobody, or it takes a superuser.
     """
     person = await User.objects().where(User.email == normalise_email(email)).first()
     if person is None:
-        raise ValueError("There is no account with this e-mail address.")
+        raise Refused("There is no account with this e-mail address.")
     if (person.is_admin or person.is_superuser) and not _is_superuser(request):
-        raise ValueError("Only superusers decide about administrators.")
+        raise Refused("Only superusers decide about administrators.")
     return person
 
 
@@ -97,10 +98,10 @@ async def revoke_sessions(request: Request, data: Person) -> str:
 
 async def remove_second_factor(request: Request, data: Person) -> str:
     if not _is_superuser(request):
-        raise ValueError("Only superusers take a second factor away.")
+        raise Refused("Only superusers take a second factor away.")
     person = await find(request, data.email)
     if not await AuthenticatorSecret.is_user_enrolled(person.id):
-        raise ValueError(f"{person.email} has no second factor.")
+        raise Refused(f"{person.email} has no second factor.")
     await AuthenticatorSecret.revoke(person.id)
     await accounts.revoke_sessions(person.id)
     return f"{person.email} signs in with the password alone now, and has been signed out."
@@ -108,10 +109,10 @@ async def remove_second_factor(request: Request, data: Person) -> str:
 
 async def give_password(request: Request, data: Person) -> str:
     if not _is_superuser(request):
-        raise ValueError("Only superusers give people another password.")
+        raise Refused("Only superusers give people another password.")
     person = await find(request, data.email)
     if person.id == request.user.user_id:
-        raise ValueError("Change your own password with the old one, in the menu at the top.")
+        raise Refused("Change your own password with the old one, in the menu at the top.")
     password = secrets.token_urlsafe(12)
     await User.update_password(person.id, password)
     return f"{person.email} has been signed out. New password, shown only now: {password}"
@@ -119,7 +120,7 @@ async def give_password(request: Request, data: Person) -> str:
 
 async def create_person(request: Request, data: NewPerson) -> str:
     if (data.is_admin or data.is_superuser) and not _is_superuser(request):
-        raise ValueError("Only superusers appoint administrators.")
+        raise Refused("Only superusers appoint administrators.")
     password = secrets.token_urlsafe(12)
     person = await User.create_user(
         data.email,
