@@ -179,7 +179,8 @@ def test_two_apps_of_ones_own_and_a_later_release_merge_without_a_conflict(tmp_p
             printf '\\n# a later release\\n' >> $file
         done
         sed -i '1i # A later release.' piccolo_conf.py
-        git commit -qam "A later release"; git checkout -q $ours; git merge -q --no-edit release > /dev/null
+        git commit -qam "A later release"; git checkout -q $ours
+        git merge -q --no-edit release > /dev/null
         git diff --name-only --diff-filter=U
     """
     newcomer.run("sh", "-ec", script)
