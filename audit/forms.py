@@ -11,6 +11,7 @@ from starlette.requests import Request
 
 from audit.apps import Services
 from audit.database import Database
+from audit.errors import Refused
 from audit.export import Export, Filters
 
 # The file is put together in memory.
@@ -33,7 +34,7 @@ async def export_trail(db: Database, data: ExportTrail) -> FileResponse:
     """Return the rows as CSV; the export is recorded.
 
     Raises:
-        ValueError: they are too many.
+        Refused: they are too many.
     """
     given = {name: value or None for name, value in data.model_dump().items()}
     times = {"since": _with_zone(data.since), "until": _with_zone(data.until)}
@@ -43,7 +44,7 @@ async def export_trail(db: Database, data: ExportTrail) -> FileResponse:
         contents.write(chunk)
         if export.rows > MOST_ROWS or contents.tell() > MOST_BYTES:
             most = f"more than {MOST_ROWS:,} rows or {MOST_BYTES // 2**20} MB"
-            raise ValueError(f"These are {most}. Choose fewer, or use piccolo audit export.")
+            raise Refused(f"These are {most}. Choose fewer, or use piccolo audit export.")
     await export.record()
     return FileResponse(contents, "audit_trail.csv", "text/csv")
 
