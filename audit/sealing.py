@@ -2,17 +2,42 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
+
 import structlog
 
 from audit.apps import Services
 from audit.database import Database
 from audit.digests import SealKeys
+from audit.errors import GroundworkError
 from audit.jobs import Job
-from audit.seals import Sealed, seal
+from audit.seals import DRAWN, Sealed, seal
 from audit.settings import AuditSettings
 from audit.summary import count_sealed
 
 log = structlog.get_logger("groundwork.audit")
+
+LATE = 3  # times AUDIT_SEAL_INTERVAL: rows that have waited for so long are not being sealed
+MAX_SECONDS = 10**12  # Python adds up no more
+# Moments are compared with the database's clock, by the database: some are beyond Python's.
+STANDING = f"""
+    SELECT last.id AS seal,
+           last.created_at > clock_timestamp() + interval '1 minute' AS seal_is_ahead,
+           last.last_id > drawn.id AS seal_covers_too_much,
+           (SELECT min(id) FROM audit_logs WHERE id > drawn.id) AS row_by_hand,
+           (SELECT created_at > clock_timestamp() + interval '1 minute' FROM audit_logs
+            WHERE id <= drawn.id ORDER BY id DESC LIMIT 1) AS row_is_ahead,
+           (SELECT CASE WHEN isfinite(created_at)
+                        THEN extract(epoch FROM clock_timestamp() - created_at)::bigint END
+            FROM audit_logs WHERE id > coalesce(last.last_id, 0) AND id <= drawn.id
+            ORDER BY id LIMIT 1) AS unsealed_seconds
+    FROM (SELECT ({DRAWN}) AS id) AS drawn
+    LEFT JOIN (SELECT * FROM audit_seals ORDER BY id DESC LIMIT 1) AS last ON true
+"""  # noqa: S608  constants only
+
+
+class NotSealed(GroundworkError):
+    """The trail is not being sealed as it should be."""
 
 
 def jobs(services: Services) -> list[Job]:
@@ -26,6 +51,8 @@ def jobs(services: Services) -> list[Job]:
         await count_sealed(services.db)
         if done.seals:
             log.info("trail_sealed", seals=done.seals, rows=done.rows)
+        if found := await concerns(services.db, interval):
+            raise NotSealed("; ".join(found))
 
     return [Job("seal the trail", run, min(interval, 60))] if interval else []
 
@@ -44,3 +71,29 @@ async def seal_when_due(
     if await db.fetchval(fresh, interval):
         return Sealed()
     return await seal(db, keys, patience=patience)
+
+
+async def concerns(db: Database, interval: float) -> list[str]:
+    """Return what keeps the trail from being sealed, or what is strange about it, in sentences.
+
+    Args:
+        interval: AUDIT_SEAL_INTERVAL in seconds; 0 means that nobody seals by himself.
+    """
+    row = await db.fetchrow(STANDING)
+    assert row is not None  # whatever is joined
+    found = []
+    if row["seal_covers_too_much"]:
+        found.append(f"seal {row['seal']} covers ids that no row ever had: it was forged")
+    if row["seal_is_ahead"]:
+        found.append(f"seal {row['seal']} is from the future: a clock was ahead, or it was forged")
+    if row["row_by_hand"] is not None:
+        found.append(
+            f"row {row['row_by_hand']} has an id that was never drawn: it was inserted by hand, "
+            "and neither it nor later ones of that kind are sealed"
+        )
+    if row["row_is_ahead"]:
+        found.append("the newest row is from the future: a clock is ahead")
+    if interval and (row["unsealed_seconds"] or 0) > LATE * interval:
+        age = timedelta(seconds=min(row["unsealed_seconds"], MAX_SECONDS))
+        found.append(f"rows have waited for a seal for {age}")
+    return found

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import random
 from typing import Any
 
@@ -12,8 +13,9 @@ import pytest
 from audit.context import Actor, acting_as
 from audit.record import record
 from audit.tables import AuditLog
-from audit.triggers import CannotAttach, attach, detach
+from audit.triggers import CannotAttach, attach, detach, not_covered
 from home.database.engine import Engine
+from home.database.schema import differences
 from home.tables import User, UserPreference
 
 ADA = Actor("ada@example.com", None, "203.0.113.7", "request-1", True)
@@ -87,16 +89,113 @@ async def test_keys_of_several_columns_and_odd_names(db: Engine) -> None:
     await db.run_ddl('create table "odd ""name" (b int, "a b" text, primary key ("a b", b))')
     await attach('odd "name')()
     await db.run_ddl("""insert into "odd ""name" values (7, 'x')""")
-    assert [row["resource_id"] for row in await trail('odd "name')] == ["x,7"]
+    assert [row["resource_id"] for row in await trail('odd "name')] == ['["x", 7]']
     await detach('odd "name')()
     await db.run_ddl("""delete from "odd ""name" """)
     assert len(await trail('odd "name')) == 1
 
 
-async def test_tables_that_cannot_be_told_apart_are_refused(db: Engine) -> None:
-    await db.run_ddl("create table heap (n int)")
-    with pytest.raises(CannotAttach, match="primary key"):
-        await attach("heap")()
+async def test_no_two_rows_have_the_same_name(db: Engine) -> None:
+    await db.run_ddl("create table pairs (a text, b text, primary key (a, b))")
+    await db.run_ddl("create table names (name text primary key)")
+    await attach("pairs")()
+    await attach("names")()
+    long = "x" * 300
+    pairs = [("a,b", "c"), ("a", "b,c"), ('a"', ""), ("a", '"'), (long, "a"), (long, "b")]
+    for pair in pairs:
+        await db.fetch("insert into pairs values ($1, $2)", *pair)
+    for name in (long + "a", long + "b", "short"):
+        await db.fetch("insert into names values ($1)", name)
+        await db.fetch("delete from names where name = $1", name)
+    found = [row["resource_id"] for row in await trail("pairs")]
+    assert len(set(found)) == len(pairs)
+    assert [json.loads(each) for each in found[:4]] == [list(pair) for pair in pairs[:4]]
+    found = [row["resource_id"] for row in await trail("names")]
+    assert (found[0], found[2], found[4]) == (found[1], found[3], found[5])
+    assert (len(set(found)), found[4], len(found[0])) == (3, "short", 255)
+
+
+async def test_a_table_of_another_schema_is_called_by_it(db: Engine) -> None:
+    await db.execute("create schema archive; create table archive.things (id int primary key)")
+    await things(db)
+    await attach("things", schema="archive")()
+    await db.execute("insert into archive.things values (1); insert into things values (2)")
+    await db.execute("update archive.things set id = 3; truncate archive.things")
+    found = [(row["action"], row["resource_id"]) for row in await trail("archive.things")]
+    assert found == [
+        ("archive.things.insert", "1"),
+        ("archive.things.update", "1"),
+        ("archive.things.truncate", None),
+    ]
+    assert [row["resource_id"] for row in await trail("things")] == ["2"]
+    async with db.connection() as connection:
+        assert await not_covered(connection) == []
+    await detach("things", schema="archive")()
+    await db.run_ddl("insert into archive.things values (4)")
+    assert len(await trail("archive.things")) == 3
+
+
+@pytest.mark.parametrize(
+    ("table", "reason"),
+    [
+        ("heap", "has no primary key"),
+        ("events", "is partitioned"),
+        ("events_2026", "is a partition of another table"),
+        ("parent", "has tables that inherit from it"),
+        ("child", "inherits from one"),
+        ("seen", "is partitioned, or no table"),
+        ("n" * 63, "has a name of more than 90"),
+    ],
+)
+async def test_tables_that_would_not_be_covered_are_refused(
+    db: Engine, table: str, reason: str
+) -> None:
+    schema = "s" * 63
+    await db.execute(f"""
+        create table heap (n int);
+        create table events (id int primary key) partition by range (id);
+        create table events_2026 partition of events for values from (1) to (9);
+        create table parent (id int primary key);
+        create table child (primary key (id)) inherits (parent);
+        create view seen as select * from parent;
+        create schema {schema};
+        create table {schema}.{"n" * 63} (id int primary key)
+    """)
+    with pytest.raises(CannotAttach, match=reason):
+        await attach(table, schema=schema if table.startswith("nn") else None)()
+
+
+@pytest.mark.parametrize(
+    ("change", "line"),
+    [
+        ("alter table things disable trigger audit_row", "is disabled: audit_row"),
+        ("alter table things enable replica trigger audit_insert", "disabled: audit_insert"),
+        (
+            "drop trigger audit_truncate on things",
+            "is disabled: audit_truncate",
+        ),
+        ("create table more () inherits (things)", "has tables that inherit from it"),
+        ("alter table things drop constraint things_pkey", "has no primary key"),
+        (
+            "alter table things drop constraint things_pkey, add primary key (seen)",
+            "has another primary key now",
+        ),
+        ("alter table things rename id to number", "has another primary key now"),
+        ("alter table things rename sécret to hidden", "has no column sécret any more"),
+    ],
+)
+async def test_what_is_not_covered_any_more_is_named(db: Engine, change: str, line: str) -> None:
+    await db.run_ddl("create table things (id int primary key, name text, sécret text, seen int)")
+    await attach("things", mask=["sécret"])()
+    async with db.connection() as connection:
+        assert await not_covered(connection) == []
+    await db.execute(change)
+    [found] = [each for each in await differences(db) if "audit trail" in each]
+    assert found.startswith("table things: is on the audit trail, but it ")
+    assert line in found
+
+
+async def test_columns_that_are_not_there_are_refused(db: Engine) -> None:
     with pytest.raises(CannotAttach, match="passwort"):
         await attach("users", mask=["passwort"])()
 
