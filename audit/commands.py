@@ -27,6 +27,7 @@ from audit.verify import verify as verify_all
 UNSEALED = """
     SELECT count(*) FROM audit_logs WHERE id > (SELECT coalesce(max(last_id), 0) FROM audit_seals)
 """
+IDS = "SELECT least(max(id)::numeric - min(id) + 1, 1e15)::bigint FROM audit_logs"
 SEALED = "SELECT coalesce(sum(row_count), 0)::bigint FROM audit_seals WHERE pruned_at IS NULL"
 
 
@@ -136,7 +137,7 @@ async def export(
         user_id=_number("user", user),
     )
     with new_file(output) as out:
-        ids = await services.db.fetchval("SELECT max(id) - min(id) + 1 FROM audit_logs")
+        ids = await services.db.fetchval(IDS)
         with progress("exporting", ids) as advance:
             running = Export(services.db, filters, cast(Format, format), advance)
             try:

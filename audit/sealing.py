@@ -11,7 +11,7 @@ from audit.database import Database
 from audit.digests import SealKeys
 from audit.errors import GroundworkError
 from audit.jobs import Job
-from audit.seals import DRAWN, Sealed, seal
+from audit.seals import DRAWN, Sealed, last_seal, seal
 from audit.settings import AuditSettings
 from audit.summary import count_sealed
 
@@ -21,9 +21,10 @@ LATE = 3  # times AUDIT_SEAL_INTERVAL: rows that have waited for so long are not
 MAX_SECONDS = 10**12  # Python adds up no more
 # Moments are compared with the database's clock, by the database: some are beyond Python's.
 STANDING = f"""
+    WITH drawn AS MATERIALIZED ({DRAWN}),
+         last AS MATERIALIZED (SELECT * FROM audit_seals ORDER BY id DESC LIMIT 1)
     SELECT last.id AS seal,
            last.created_at > clock_timestamp() + interval '1 minute' AS seal_is_ahead,
-           last.last_id > drawn.id AS seal_covers_too_much,
            (SELECT min(id) FROM audit_logs WHERE id > drawn.id) AS row_by_hand,
            (SELECT created_at > clock_timestamp() + interval '1 minute' FROM audit_logs
             WHERE id <= drawn.id ORDER BY id DESC LIMIT 1) AS row_is_ahead,
@@ -31,9 +32,13 @@ STANDING = f"""
                         THEN extract(epoch FROM clock_timestamp() - created_at)::bigint END
             FROM audit_logs WHERE id > coalesce(last.last_id, 0) AND id <= drawn.id
             ORDER BY id LIMIT 1) AS unsealed_seconds
-    FROM (SELECT ({DRAWN}) AS id) AS drawn
-    LEFT JOIN (SELECT * FROM audit_seals ORDER BY id DESC LIMIT 1) AS last ON true
+    FROM drawn LEFT JOIN last ON true
 """  # noqa: S608  constants only
+
+
+IS_FRESH = """
+    SELECT $1::timestamptz BETWEEN now() - make_interval(secs => $2) AND now() + interval '1 minute'
+"""
 
 
 class NotSealed(GroundworkError):
@@ -47,12 +52,14 @@ def jobs(services: Services) -> list[Job]:
     keys = SealKeys.of(settings)
 
     async def run() -> None:
+        found = await concerns(services.db)  # another seal would cover up what the last one is
         done = await seal_when_due(services.db, keys, interval)
         await count_sealed(services.db)
         if done.seals:
             log.info("trail_sealed", seals=done.seals, rows=done.rows)
-        if found := await concerns(services.db, interval):
-            raise NotSealed("; ".join(found))
+        found += await concerns(services.db, interval)
+        if found:
+            raise NotSealed("; ".join(dict.fromkeys(found)))
 
     return [Job("seal the trail", run, min(interval, 60))] if interval else []
 
@@ -63,27 +70,25 @@ async def seal_when_due(
     """Seal if the last seal is older than so many seconds, whichever process made it.
 
     One from the future says nothing: the clock was ahead, or somebody forged it.
+
+    Raises:
+        As `seal`, also where it is not due yet.
     """
-    fresh = """
-        SELECT created_at BETWEEN now() - make_interval(secs => $1) AND now() + interval '1 minute'
-        FROM audit_seals ORDER BY id DESC LIMIT 1
-    """
-    if await db.fetchval(fresh, interval):
+    last = await last_seal(db, keys)
+    if last is not None and await db.fetchval(IS_FRESH, last["created_at"], interval):
         return Sealed()
     return await seal(db, keys, patience=patience)
 
 
-async def concerns(db: Database, interval: float) -> list[str]:
+async def concerns(db: Database, interval: float = 0) -> list[str]:
     """Return what keeps the trail from being sealed, or what is strange about it, in sentences.
 
     Args:
-        interval: AUDIT_SEAL_INTERVAL in seconds; 0 means that nobody seals by himself.
+        interval: AUDIT_SEAL_INTERVAL in seconds; with 0 nobody looks how long rows have waited.
     """
     row = await db.fetchrow(STANDING)
     assert row is not None  # whatever is joined
     found = []
-    if row["seal_covers_too_much"]:
-        found.append(f"seal {row['seal']} covers ids that no row ever had: it was forged")
     if row["seal_is_ahead"]:
         found.append(f"seal {row['seal']} is from the future: a clock was ahead, or it was forged")
     if row["row_by_hand"] is not None:

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 import asyncpg
 
-from audit.database import Connection, Database, Record
+from audit.database import Connection, Database, Queries, Record
 from audit.digests import CONTENT, Leaf, Seal, SealKeys, pack, rows_digest
 from audit.errors import GroundworkError
 from audit.paging import INLINE_BYTES, trail_pages, transaction
@@ -26,6 +26,7 @@ LOWEST_ID = -(2**63)
 
 ROW = ("id", *CONTENT)
 ROWS = "id BETWEEN $1 AND $2 ORDER BY id LIMIT $3"
+HAD_KEY = "SELECT EXISTS (SELECT FROM audit_seals WHERE key_id IS NOT NULL)"
 LAST_SEAL = "SELECT * FROM audit_seals ORDER BY id DESC LIMIT 1"
 INSERT = """
     INSERT INTO audit_seals (id, first_id, last_id, row_count, rows_digest, key_id,
@@ -34,7 +35,7 @@ INSERT = """
 """
 # The highest id that was ever drawn. Rows beyond it were put there by hand.
 DRAWN = """
-    SELECT coalesce(max(last_value), 0) FROM pg_sequences
+    SELECT coalesce(max(last_value), 0) AS id FROM pg_sequences
     WHERE schemaname = current_schema() AND sequencename = 'audit_logs_id_seq'
 """
 HIGHEST_ID = f"SELECT coalesce(max(id), 0) FROM audit_logs WHERE id <= ({DRAWN})"  # noqa: S608
@@ -147,9 +148,7 @@ async def _who_delays(db: Database, pids: Sequence[int | None]) -> str:
 async def _seal_next(connection: Connection, keys: SealKeys, bound: int) -> Seal | None:
     """Make one more seal; return None when nothing is left up to the bound."""
     await connection.execute("SELECT pg_advisory_xact_lock($1)", SEALING_LOCK)
-    last = await connection.fetchrow(LAST_SEAL)
-    if last is not None:
-        await _check_last(connection, last, keys)
+    last = await last_seal(connection, keys)
     start = last["last_id"] + 1 if last else LOWEST_ID
     if start > bound:
         return None
@@ -174,17 +173,31 @@ async def _seal_next(connection: Connection, keys: SealKeys, bound: int) -> Seal
     return made
 
 
-async def _check_last(connection: Connection, row: Record, keys: SealKeys) -> None:
-    """Refuse to build on a seal that would hide rows, or that this application did not make."""
+async def last_seal(queries: Queries, keys: SealKeys) -> Record | None:
+    """Return the last seal, if there is one.
+
+    Raises:
+        OtherKey: it was made with a key that is not among these.
+        LastSealForged: it would hide rows, or was not made here: nothing may be built on it.
+    """
+    row = await queries.fetchrow(LAST_SEAL)
+    if row is None:
+        return None
     if row["key_id"] not in keys:
         raise OtherKey(row["id"], row["key_id"])
-    look = "nothing was sealed on top of it; see piccolo audit verify"
+    problem = None
     if Seal.of(row).sign(keys) != row["digest"]:
-        raise LastSealForged(f"seal {row['id']}, the last one, was altered or forged: {look}")
-    if row["last_id"] > await connection.fetchval(DRAWN):
+        problem = "was altered or forged"
+    elif row["key_id"] is None and await queries.fetchval(HAD_KEY):
+        problem = "has no key, as others before it had: it was forged"
+    elif row["last_id"] > await queries.fetchval(DRAWN):
+        problem = "covers ids that no row ever had: it was forged"
+    if problem is not None:
         raise LastSealForged(
-            f"seal {row['id']}, the last one, covers ids that no row ever had: {look}"
+            f"seal {row['id']}, the last one, {problem}. Nothing is sealed on top of it; "
+            "see piccolo audit verify"
         )
+    return row
 
 
 async def leaves_of(page: Sequence[Record]) -> list[Leaf]:
