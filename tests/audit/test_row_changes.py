@@ -232,9 +232,54 @@ async def test_a_bulk_update_has_a_record_for_each_row(db: Engine) -> None:
     assert ("things.update", "ada@example.com", 5000) in found
 
 
+# How an insert can be written; {0} is the plain one.
+SPELLINGS = [
+    "{0}",
+    "  \n\t{0}",
+    "-- a comment\n{0}",
+    "/* a comment /* in a comment */ */ {0}",
+    "/* select */ -- select\n /**/ {0};",
+    "with one as ({0} returning id) select id from one",
+    "with recursive n as (select 1) {0}",
+    "do $$ begin {0}; end $$",
+    "do $_$ begin perform put({id}, '{name}'); end $_$",
+    "call put_by_procedure({id}, '{name}')",
+    "select put({id}, '{name}')",
+    "-- select 1\nselect /* nothing */ put\n({id}, '{name}')",
+    "select \"put\"({id}, '{name}')",
+    "select public.put({id}, '{name}') where true",
+    "values (put({id}, '{name}'))",
+    "select * from (values (1)) as one, lateral put({id}, '{name}')",
+    "select count(put({id}, '{name}')) from generate_series(1, 1)",
+    "select case when true then put({id}, '{name}') end",
+    "explain analyze {0}",
+    "merge into things using (values ({id}, '{name}')) as new (id, name) on things.id = new.id"
+    " when not matched then insert (id, name) values (new.id, new.name)",
+]
+FUNCTIONS = """
+    create function put(id_ int, name_ text) returns int language sql as
+        'insert into things (id, name) values (id_, name_) returning id';
+    create procedure put_by_procedure(id_ int, name_ text) language sql as
+        'insert into things (id, name) values (id_, name_)';
+"""
+
+
+@pytest.mark.parametrize("how", ["fetch", "fetchrow", "fetchval", "execute"])
+async def test_every_spelling_names_the_person(db: Engine, how: str) -> None:
+    await things(db)
+    await db.execute(FUNCTIONS)
+    with acting_as(ADA):
+        for number, spelling in enumerate(SPELLINGS):
+            plain = f"insert into things (id, name) values ({number}, 'x')"
+            await getattr(db, how)(spelling.format(plain, id=number, name="x"))
+    found = [(row["resource_id"], row["actor"]) for row in await trail("things")]
+    assert found == [(str(number), ADA.name) for number in range(len(SPELLINGS))]
+
+
 async def test_actors_do_not_mix(db: Engine) -> None:
     """Hunted at random: fifty writers, nested, gathered, cancelled, failing, on few connections."""
     await things(db)
+    await db.execute(FUNCTIONS)
     seed = random.randrange(10**9)
     dice = random.Random(seed)
     ids = iter(range(10**6))
@@ -242,9 +287,31 @@ async def test_actors_do_not_mix(db: Engine) -> None:
     async def write(name: str, task_dice: random.Random) -> None:
         number = next(ids)
         sql = f"insert into things (id, name) values ({number}, '{name}')"
-        kind = task_dice.choice(["plain", "transaction", "nested", "fails", "inside", "savepoint"])
+        kinds = [
+            "plain",
+            "several",
+            "copy",
+            "transaction",
+            "nested",
+            "fails",
+            "inside",
+            "savepoint",
+        ]
+        kind = task_dice.choice([*kinds, *["spelled"] * 8])
         if kind == "plain":
             await db.fetch(sql)
+        elif kind == "spelled":
+            spelling = task_dice.choice(SPELLINGS)
+            await getattr(db, task_dice.choice(["fetch", "fetchrow", "fetchval", "execute"]))(
+                spelling.format(sql, id=number, name=name)
+            )
+        elif kind == "several":
+            await db.execute(f"select 1; /* and */ {sql}; select 2")
+        elif kind == "copy":
+            async with db.connection() as connection:
+                await connection.copy_records_to_table(
+                    "things", records=[(number, name)], columns=["id", "name"]
+                )
         elif kind == "inside":
             async with db.transaction():
                 with acting_as(Actor(f"{name}-inside")):
