@@ -62,7 +62,9 @@ class BackOffice:
         from home.accounts.throttle import NoLimit
         from home.backoffice.answers import answer_errors, leave_out
         from home.backoffice.cookies import AdminCookies
+        from home.backoffice.csv_export import SCRIPT, CsvExport
         from home.backoffice.input_check import InputCheck
+        from home.backoffice.lists import ListsInTurn, bounded
         from home.backoffice.own_functions import for_administrators, with_surfacing
         from home.backoffice.query_check import with_checks
         from home.tables import Session, User
@@ -74,21 +76,23 @@ class BackOffice:
         tables = [_configured(each) for _, each in self.registry.all("tables", self.services)]
         sentences = self.registry.sentences()
         forms = [each for _, each in self.registry.all("forms", self.services)]
-        app = create_admin(
-            tables=with_surfacing(with_checks(with_replica_lists(tables))),
+        admin = create_admin(
+            tables=bounded(with_surfacing(with_checks(with_replica_lists(tables)))),
             forms=[for_administrators(form, sentences) for form in forms],
             auth_table=User,
             session_table=Session,
             auto_include_related=False,
             rate_limit_provider=NoLimit(),  # home.accounts.throttle limits sign-ins
-            mfa_providers=[SecondFactor.of(settings).provider()],
+            mfa_providers=[SecondFactor.of(self.services).provider()],
             production=production,
             site_name="Groundwork",
             sidebar_links=links | {"API": "/api/docs"},
         )
-        answer_errors(app, sentences)
-        leave_out(app, "/mfa-setup")  # home.pages.sign_in has one
-        return AdminCookies(InputCheck(app))
+        admin.template = admin.template.replace("</head>", SCRIPT)
+        answer_errors(admin, sentences)
+        leave_out(admin, "/mfa-setup")  # home.pages.sign_in has one
+        lists = ListsInTurn(InputCheck(admin))
+        return AdminCookies(CsvExport(lists, self.services.db))
 
 
 def _configured(table: Any) -> TableConfig:
