@@ -24,7 +24,7 @@ from home.tables import Session, User, UserPreference
 from home.web.people import CSRF_HEADER, csrf_token
 from sync_history.directory.tables import DirectoryPerson
 from sync_history.tables import SyncRun
-from tests.conftest import PASSWORD, client_with, sign_in
+from tests.conftest import PASSWORD, client_with
 
 pytestmark = pytest.mark.any_version
 
@@ -208,8 +208,7 @@ async def rows(people: Cast, db: Engine) -> dict[str, Any]:
         first_id=1, last_id=1, row_count=1, rows_digest="0" * 64, leaves=b"", algorithm="sha256",
         digest="0" * 64,
     )  # fmt: skip
-    directory = DirectoryPerson(user_id=other.id)
-    for row in (preference, secret, run, seal, directory):
+    for row in (preference, secret, run, seal, DirectoryPerson(user_id=other.id)):
         await row.save()
     session = await Session.create_session(other.id)
     log = await AuditLog.objects().first()
@@ -217,13 +216,16 @@ async def rows(people: Cast, db: Engine) -> dict[str, Any]:
     return {
         "users": victim.id, "user_preferences": preference.id, "sync_history": run.id,
         "authenticator_secrets": secret.id, "audit_logs": log.id, "audit_seals": seal.id,
-        "sessions": session.sid, "directory_people": directory._meta.primary_key,
+        "sessions": session.sid, "directory_people": other.id,
     }  # fmt: skip
 
 
 # What is sent, where `{}` would not tell a stranger from somebody who mistyped.
 FORMS_SENT = {"/sign-in": {"email": "mel@example.com", "password": PASSWORD}}
-BODIES = {"/admin/api/tables/users/{row_id:str}/": {"display_name": "Vic"}}
+BODIES = {
+    "/admin/api/tables/users/{row_id:str}/": {"display_name": "Vic"},
+    "/api/me/password": {"old": PASSWORD, "new": PASSWORD},
+}
 
 
 def address(path: str, rows: Mapping[str, Any]) -> str:
@@ -277,10 +279,13 @@ PREFIXES = [
 
 @pytest.fixture
 async def enrolled(url: str, administrator: User) -> AsyncIterator[httpx.AsyncClient]:
-    """Ada in the back office, where somebody took a factor into her account since."""
+    """Ada in the back office, with a second factor."""
     async with client_with(mfa_key=SecretStr("k" * 32)) as client:
-        await sign_in(client, administrator.email)
         await AuthenticatorSecret(user_id=administrator.id, secret="x", recovery_codes=[]).save()
+        await client.get("/admin/public/meta/")
+        client.headers["X-CSRFToken"] = client.cookies["csrftoken"]
+        client.cookies["id"] = (await Session.create_session(administrator.id)).token
+        assert (await client.get("/admin/api/user/")).status_code == 200
         yield client
 
 
