@@ -12,7 +12,7 @@ import structlog
 
 from audit.context import acting_as, current_actor
 from audit.errors import DatabaseUnavailable
-from home.config.logs import Redactor
+from home.config.redaction import Redactor
 from home.database.engine import Engine
 from home.services import Services
 from sync_history import runs

@@ -13,6 +13,7 @@ from piccolo_admin.endpoints import FormConfig
 from pydantic import BaseModel, Field
 from starlette.requests import Request
 
+from audit.errors import Refused
 from home.accounts import second_factor, sessions
 from home.database.engine import Engine
 from home.services import Services
@@ -60,13 +61,13 @@ async def find(request: Request, email: str) -> User:
     """Return who it is about, if whoever asks may decide about them.
 
     Raises:
-        ValueError: there is nobody, or it takes a superuser.
+        Refused: there is nobody, or it takes a superuser.
     """
     person = await User.objects().where(User.email == normalise_email(email)).first()
     if person is None:
-        raise ValueError("There is no account with this e-mail address.")
+        raise Refused("There is no account with this e-mail address.")
     if (person.is_admin or person.is_superuser) and not _is_superuser(request):
-        raise ValueError("Only superusers decide about administrators.")
+        raise Refused("Only superusers decide about administrators.")
     return person
 
 
@@ -101,20 +102,20 @@ async def revoke_sessions(db: Engine, request: Request, data: Person) -> str:
 async def remove_second_factor(db: Engine, request: Request, data: Person) -> str:
     """Take a second factor away; the database ends the sessions with it."""
     if not _is_superuser(request):
-        raise ValueError("Only superusers take a second factor away.")
+        raise Refused("Only superusers take a second factor away.")
     person = await find(request, data.email)
     if not await second_factor.remove(db, person.id):
-        raise ValueError(f"{person.email} has no second factor.")
+        raise Refused(f"{person.email} has no second factor.")
     return f"{person.email} signs in with the password alone now, and has been signed out."
 
 
 async def give_password(request: Request, data: Person) -> str:
     """Store a new password, which ends the sessions, and tell it once."""
     if not _is_superuser(request):
-        raise ValueError("Only superusers give people another password.")
+        raise Refused("Only superusers give people another password.")
     person = await find(request, data.email)
     if person.id == request.user.user_id:
-        raise ValueError("Change your own password with the old one, in the menu at the top.")
+        raise Refused("Change your own password with the old one, in the menu at the top.")
     password = secrets.token_urlsafe(12)
     await User.update_password(person.id, password)
     return f"{person.email} has been signed out. New password, shown only now: {password}"
@@ -123,7 +124,7 @@ async def give_password(request: Request, data: Person) -> str:
 async def create_person(request: Request, data: NewPerson) -> str:
     """Store an approved account, and tell its first password once."""
     if (data.is_admin or data.is_superuser) and not _is_superuser(request):
-        raise ValueError("Only superusers appoint administrators.")
+        raise Refused("Only superusers appoint administrators.")
     password = secrets.token_urlsafe(12)
     person = await User.create_user(
         data.email,

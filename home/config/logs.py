@@ -2,76 +2,21 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import logging.config
-import math
 import re
 import sys
-from collections.abc import Iterable, Mapping
-from urllib.parse import quote, quote_plus
+from collections.abc import Iterable
 
 import structlog
 from structlog.typing import EventDict, Processor, WrappedLogger
 
 from audit.context import current_actor
+from home.config.redaction import Redactor
 
-# Up to the last @ of a URL: a password that was not encoded may hold / or @.
-CREDENTIALS_IN_URL = re.compile(
-    r"""(?<=://) ( [^\s"'<>/@:]* : [^\s"'<>]* | [^\s"'<>/@:]+ ) (?=@)
-      | (?<=password=) [^\s"'<>&]+""",
-    re.VERBOSE | re.IGNORECASE,
-)
 # Line ends, escape sequences and direction marks of the outside world must not forge lines.
 CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069]")
 CONTROL_BUT_LINES = re.compile(r"(?![\n\t])" + CONTROL.pattern)
-
-
-class Redactor:
-    """A structlog processor that blots out secrets wherever they turn up.
-
-    Args:
-        secrets: exact values; each is also found percent-encoded, and as Python and JSON quote it.
-    """
-
-    def __init__(self, secrets: Iterable[str]) -> None:
-        forms = {form for secret in secrets if len(secret) > 3 for form in _forms(secret)}
-        longest_first = sorted(forms, key=len, reverse=True)
-        pattern = "|".join(map(re.escape, longest_first))
-        any_case = re.sub("%[0-9A-F]{2}", lambda match: f"(?i:{match.group()})", pattern)
-        self.known = re.compile(any_case) if forms else None
-
-    def __call__(self, logger: WrappedLogger, method: str, event: EventDict) -> EventDict:
-        # What begins with an underscore is structlog's own, and not shown.
-        return {k: v if k.startswith("_") else self.clean(v) for k, v in event.items()}
-
-    def clean(self, value: object) -> object:
-        """The value as it may be shown."""
-        if value is None or isinstance(value, int):
-            return value
-        if isinstance(value, float) and math.isfinite(value):  # JSON has no nan
-            return value
-        if isinstance(value, Mapping):
-            return {str(self.clean(key)): self.clean(inner) for key, inner in value.items()}
-        if isinstance(value, list | tuple | set | frozenset):
-            return [self.clean(inner) for inner in value]
-        if isinstance(value, bytes):
-            value = value.decode(errors="backslashreplace")
-        text = value if isinstance(value, str) else repr(value)
-        if self.known is not None:
-            text = self.known.sub("***", text)
-        return CREDENTIALS_IN_URL.sub("***", text)
-
-
-def _forms(secret: str) -> set[str]:
-    encoded = {quote(secret), quote(secret, ""), quote_plus(secret)}
-    quoted = (
-        repr(secret),
-        ascii(secret),
-        json.dumps(secret),
-        json.dumps(secret, ensure_ascii=False),
-    )
-    return {secret, *encoded, *(text[1:-1] for text in quoted)}
 
 
 def _escape_control(logger: WrappedLogger, method: str, event: EventDict) -> EventDict:

@@ -61,7 +61,7 @@ class SignInPages:
             "/sign-in": self.sign_in,
             "/register": self.register,
             "/second-factor": self.second_factor,
-            "/admin/api/mfa-setup/": self.to_second_factor,
+            "/admin/api/mfa-setup/{rest:path}": self.to_second_factor,
         }
         return [
             Page(path, view, Who.ANYBODY, methods=("GET", "POST")) for path, view in views.items()

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import csv
+import io
+
 import pytest
 from playwright.async_api import Page, expect
 
@@ -54,3 +57,32 @@ async def test_changing_someones_name(page: Page, url: str, administrator: User)
     assert user is not None
     assert user.display_name == "Ada Lovelace"
     assert await User.login("ada@example.com", PASSWORD) == administrator.id
+
+
+async def exported(page: Page) -> list[str]:
+    """Return the display names in the CSV of the list that is shown."""
+    async with page.expect_download() as download:
+        await page.get_by_text("Export CSV").first.click()
+    saved = await (await download.value).path()
+    assert (await download.value).suggested_filename == "users.csv"
+    lines = csv.DictReader(io.StringIO(saved.read_text(encoding="utf-8")))
+    return [line["display_name"] for line in lines]
+
+
+async def test_lists_as_csv_hold_no_formulas(page: Page, url: str, administrator: User) -> None:
+    formula = '=HYPERLINK("https://evil.example","look")'
+    await User.create_user("eve@example.com", PASSWORD, display_name=formula)
+    await User.create_user("zoe@example.com", PASSWORD, display_name="Zoe")
+    with running(url) as live:
+        await sign_in(page, live.address, "ada@example.com")
+        await page.goto(f"{live.address}/admin/#/users")
+        await expect(page.get_by_role("cell", name="zoe@example.com")).to_be_visible()
+        assert await exported(page) == ["", f"'{formula}", "Zoe"]
+        await page.get_by_text("Show filters").click()
+        await page.locator("[name=email]").fill("eve@")
+        await page.get_by_role("button", name="Apply").click()
+        await expect(page.get_by_role("cell", name="zoe@example.com")).not_to_be_visible()
+        assert await exported(page) == [f"'{formula}"]
+        await page.goto(f"{live.address}/admin/#/users?email=zoe@")
+        await expect(page.get_by_role("cell", name="zoe@example.com")).to_be_visible()
+        assert await exported(page) == ["Zoe"]

@@ -5,12 +5,13 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+import timeit
 from typing import Any
 from urllib.parse import quote, quote_plus
 
 import pytest
 
-from home.config.logs import Redactor
+from home.config.redaction import MAX_CHARACTERS, MAX_ITEMS, Redactor
 from tests.conftest import ROOT
 
 pytestmark = pytest.mark.any_version
@@ -103,6 +104,62 @@ def test_a_secret_is_redacted_wherever_it_hides(value: object) -> None:
 )
 def test_credentials_in_any_url_are_redacted(text: str, expected: str) -> None:
     assert Redactor([])(None, "info", {"event": text}) == {"event": expected}
+
+
+@pytest.mark.parametrize(
+    "unit", ["://x:", "://x:y@", "://@", "://x/", "password=", "a" * 99 + "://"]
+)
+def test_twice_the_text_is_twice_the_work(unit: str) -> None:
+    def least_seconds(characters: int) -> float:
+        text = unit * (characters // len(unit))
+        return min(timeit.repeat(lambda: Redactor([]).clean(text, 10**6), number=3, repeat=9))
+
+    assert least_seconds(60_000) / least_seconds(30_000) < 3
+
+
+@pytest.mark.parametrize(
+    ("length", "expected"),
+    [
+        (100, 100),
+        (MAX_CHARACTERS, MAX_CHARACTERS),
+        (MAX_CHARACTERS + 1, MAX_CHARACTERS + 1),
+        (10**6, MAX_CHARACTERS + 1),
+    ],
+)
+def test_long_texts_are_cut(length: int, expected: int) -> None:
+    for value in ("x" * length, b"x" * length, "ü" * length, ("ü" * length).encode()):
+        for shown in (Redactor([]).clean(value), Redactor([CANARY]).clean(value)):
+            assert isinstance(shown, str)
+            assert len(shown) == expected
+            assert shown.endswith("…") == (length > MAX_CHARACTERS)
+
+
+def test_long_lists_are_cut() -> None:
+    for value in (list(range(500)), dict.fromkeys(range(500)), set(range(500))):
+        shown = Redactor([]).clean(value)
+        assert isinstance(shown, list | dict)
+        assert len(shown) == MAX_ITEMS + 1
+        assert "…" in shown
+
+
+@pytest.mark.parametrize(
+    ("secret", "tail"),
+    [
+        (CANARY, " and so on" * 200),
+        ("abcd" * 30, ""),
+        ("postgresql://ada:" + "c4n4ry" * 3 + "@db", "/x" * 2000),
+        ("postgresql://ada:" + "c4n4ry" * 3000, "@db"),
+        ("password=" + "c4n4ry" * 3, " and so on" * 200),
+    ],
+)
+def test_no_part_of_a_secret_is_left_where_a_text_is_cut(secret: str, tail: str) -> None:
+    redactor = Redactor([CANARY, "abcd" * 30])
+    for before in range(MAX_CHARACTERS - 150, MAX_CHARACTERS + 50):
+        for start in ("", f"{CANARY} " * 100):  # which gets shorter
+            text = f"{start.ljust(before - 1, '-')} {secret}{tail}"
+            shown = str(redactor.clean(text))
+            for part in ("c4n4", "4n4ry", "bcda", "dabc"):
+                assert part not in shown, (before, shown[-100:])
 
 
 def test_what_is_no_secret_is_left_as_it_is() -> None:
