@@ -77,7 +77,7 @@ class BackOffice:
         sentences = self.registry.sentences()
         forms = [each for _, each in self.registry.all("forms", self.services)]
         admin = create_admin(
-            tables=bounded(with_surfacing(with_checks(with_replica_lists(tables)))),
+            tables=with_surfacing(with_checks(bounded(with_replica_lists(tables)))),
             forms=[for_administrators(form, sentences) for form in forms],
             auth_table=User,
             session_table=Session,
