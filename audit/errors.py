@@ -1,6 +1,7 @@
 """The one tree of exceptions. The first line of a docstring is the message people see.
 
 GroundworkError
+├── Refused                    somebody may not do this, or not in this way: 422
 ├── DatabaseUnavailable        no answer from the database: 503, try again
 │   └── PoolTimeout            all connections stayed in use: 503, try again
 └── ...                        each module adds what can go wrong in it
@@ -29,6 +30,12 @@ class GroundworkError(Exception):
     def retry_after(self) -> int | None:
         """Seconds after which it is worth trying again."""
         return None
+
+
+class Refused(GroundworkError):
+    """This is refused."""
+
+    status, code = 422, "refused"
 
 
 class DatabaseUnavailable(GroundworkError, ConnectionError):

@@ -10,6 +10,7 @@ from pydantic import BaseModel, Field
 from starlette.requests import Request
 
 from audit.apps import Services
+from audit.errors import Refused
 from audit.export import Export, Filters
 
 MOST_ROWS = 100_000  # the file is put together in memory
@@ -36,7 +37,7 @@ async def export_trail(request: Request, data: ExportTrail) -> FileResponse:
         contents.write(chunk)
         if export.rows > MOST_ROWS:
             most = f"more than {MOST_ROWS:,} rows"
-            raise ValueError(f"These are {most}. Choose fewer, or use piccolo audit export.")
+            raise Refused(f"These are {most}. Choose fewer, or use piccolo audit export.")
     await export.record()
     return FileResponse(contents, "audit_trail.csv", "text/csv")
 

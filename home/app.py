@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from audit.apps import App
 
 if TYPE_CHECKING:
+    from audit.jobs import Job
     from home.services import Services
     from home.web.pages import Page
 
@@ -20,8 +21,15 @@ def pages(services: Services) -> list[Page]:
     from home.web.people import Who
 
     settings = services.settings
-    sign_in = SignInPages(SecondFactor.of(settings), settings.registration)
+    sign_in = SignInPages(services.db, SecondFactor.of(services), settings.registration)
     return [Page("/", overview, Who.ANYBODY, "Overview"), *sign_in.pages()]
+
+
+def jobs(services: Services) -> list[Job]:
+    """Return what is done about sessions and sign-ins beside the requests."""
+    from home.accounts import sessions, throttle
+
+    return [*sessions.jobs(services), *throttle.jobs(services)]
 
 
 APP = App(
@@ -29,6 +37,7 @@ APP = App(
         "users_email_unique": "There is already an account with this e-mail address.",
         "users_email_check": "This is not a valid e-mail address.",
         "users_no_self_approval": "Nobody approves their own account.",
+        "users_superuser_is_admin": "A superuser is an administrator, too.",
         "users_last_superuser": "The last active superuser stays: appoint another one first.",
     },
     tables="home.backoffice.tables:tables",
@@ -36,5 +45,5 @@ APP = App(
     operations="home.api.accounts:operations",
     pages=pages,
     panels="home.pages.overview:panels",
-    jobs="home.accounts.authentication:jobs",
+    jobs=jobs,
 )

@@ -14,8 +14,8 @@ import asyncpg
 from piccolo.apps.migrations.commands.backwards import run_backwards
 
 from audit.cli import CommandError, WrongOption, command
-from home.accounts import authentication as accounts
-from home.accounts import passwords
+from home.accounts import passwords, sessions
+from home.accounts.registration import is_taken
 from home.accounts.seeds import SEED_PASSWORD, seed_people
 from home.database import schema
 from home.database.migrations import migrate as apply_migrations
@@ -23,7 +23,7 @@ from home.services import Services
 from home.tables import User, normalise_email
 
 FIRST_EMAIL = "admin@example.com"
-NO_ADDRESS = "this is not an e-mail address"
+NO_ADDRESS = "this is not a valid e-mail address"
 INPUT_ENDED = "the input ended; nothing was changed"
 
 
@@ -158,13 +158,13 @@ async def new_app(name: str) -> None:
 
 
 @command
-async def purge_sessions() -> None:
+async def purge_sessions(services: Services) -> None:
     """Remove sessions that are over. The application does so every ten minutes by itself."""
-    print(f"removed {await accounts.purge_sessions()} sessions")
+    print(f"removed {await sessions.purge(services.db)} sessions")
 
 
 @command
-async def revoke_sessions(email: str = "", everybody: bool = False) -> None:
+async def revoke_sessions(services: Services, email: str = "", everybody: bool = False) -> None:
     """End all sessions of a person, or of everybody: who was signed in has to sign in again.
 
     :param email: whose sessions
@@ -174,7 +174,7 @@ async def revoke_sessions(email: str = "", everybody: bool = False) -> None:
     if bool(email) == everybody:
         raise WrongOption("give either --email=... or --everybody")
     user_id = await _find(email) if email else None
-    print(f"ended {await accounts.revoke_sessions(user_id)} sessions")
+    print(f"ended {await sessions.end_all(services.db, user_id)} sessions")
 
 
 async def _find(email: str) -> int:
@@ -190,7 +190,9 @@ async def _create(email: str, password: str, **columns: Any) -> None:
         await User.create_user(email, password, **approval, **columns)
     except passwords.PasswordRefused as error:
         raise CommandError(str(error)) from None
-    except asyncpg.UniqueViolationError:
+    except asyncpg.UniqueViolationError as error:
+        if not is_taken(error):
+            raise
         raise EmailTaken("there is already an account with this e-mail address") from None
     except (asyncpg.CheckViolationError, asyncpg.DataError):
         raise CommandError(NO_ADDRESS) from None

@@ -25,7 +25,7 @@ from home.database.engine import Engine
 from home.monitoring.health import SharedReport, health_routes
 from home.services import Services
 from home.web.error_responses import ErrorMiddleware, http_error
-from home.web.openapi import ERRORS, Operation, api_routes, openapi_routes
+from home.web.openapi import ERRORS, Error, Operation, Problem, api_routes, openapi_routes
 from home.web.pages import Page, navigation
 from home.web.read_your_writes import RememberWrites
 from home.web.rendering import templates_of
@@ -70,7 +70,9 @@ def create_app(settings: Settings, db: Engine, registry: AppRegistry) -> Starlet
 def _check(operations: list[tuple[str, Operation]], pages: list[tuple[str, Page]]) -> None:
     """Refuse what would fail at the first request, or hide something."""
     taken: dict[tuple[str, str], str] = {}
-    models: dict[str, tuple[str, Any]] = {}
+    models: dict[str, tuple[str, Any]] = {
+        model.__name__: ("home", model) for model in (Error, Problem)
+    }
     for name, operation in operations:
         for status in operation.errors:
             if status not in ERRORS:

@@ -21,9 +21,20 @@ from piccolo.constraints import Check, Unique
 from piccolo.table import Table
 from piccolo_api.session_auth.tables import SessionsBase
 
-from audit.context import identify
-from audit.record import record
-from home.accounts import passwords, sessions, throttle
+from home.accounts import passwords, sessions
+from home.accounts.credentials import SignInFailed, verify_password
+from home.accounts.credentials import normalise_email as normalise_email
+from home.database.engine import Engine
+
+STORE_HASH = """
+    UPDATE users SET password_hash = {}
+    WHERE id = {} AND ({}::integer IS NULL OR credentials_version = {}) RETURNING id
+"""
+
+
+def engine_of(table: type[Table]) -> Engine:
+    """Return the engine of a table."""
+    return cast(Engine, table._meta.db)
 
 
 class User(BaseUser, tablename="users"):
@@ -89,10 +100,20 @@ class User(BaseUser, tablename="users"):
             asyncpg.UniqueViolationError: the address is taken.
             asyncpg.CheckViolationError: it is no e-mail address.
         """
+        # Superusers are administrators, too.
         is_admin = bool(extra_params.get("is_admin") or extra_params.get("is_superuser"))
         passwords.check(password, is_admin=is_admin)
         password_hash = await passwords.hash_password(password)
-        user = cls(email=normalise_email(username), password_hash=password_hash, **extra_params)
+        return await cls.store(username, password_hash, **{**extra_params, "is_admin": is_admin})
+
+    @classmethod
+    async def store(cls, email: str, password_hash: str, **columns: Any) -> User:
+        """Store a new account whose password has been hashed.
+
+        Raises:
+            As `create_user`.
+        """
+        user = cls(email=normalise_email(email), password_hash=password_hash, **columns)
         await user.save()
         return user
 
@@ -100,54 +121,39 @@ class User(BaseUser, tablename="users"):
     async def update_password(cls, user: str | int, password: str) -> None:
         """Store a new password for an e-mail address or an id.
 
+        Where `login` verified the old one in this request, it must still be that one.
+
         Raises:
             PasswordRefused: the password breaks a rule.
+            sessions.SignInRefused: the account changed meanwhile.
         """
         who = cls.email == normalise_email(user) if isinstance(user, str) else cls.id == user
-        stored = await cls.select(cls.is_admin, cls.is_superuser).where(who).first()
+        stored = await cls.select(cls.id, cls.is_admin).where(who).first()
         if stored is None:
             return
-        passwords.check(password, is_admin=stored["is_admin"] or stored["is_superuser"])
+        passwords.check(password, is_admin=stored["is_admin"])
         password_hash = await passwords.hash_password(password)
-        await cls.update({cls.password_hash: password_hash}).where(who)
+        verified = sessions.take_verified(stored["id"])
+        version = verified.version if verified else None
+        if not await cls.raw(STORE_HASH, password_hash, stored["id"], version, version):
+            raise sessions.SignInRefused
 
     @classmethod
     async def login(cls, username: str, password: str) -> int | None:
-        """The id of the account these open, or None: unknown, wrong, unapproved or disabled.
+        """Return the id of the account these open, or None: unknown or wrong.
 
-        All take the same time: the hash is computed whatever was found. Failures are counted
-        before the next attempt has its turn, so that many at once gain nothing.
+        `Session.create_session` and `update_password`, later in this request, do nothing once the
+        account has changed.
 
         Raises:
-            throttle.Throttled: this account or this address has failed too often.
+            As `home.accounts.credentials.verify_password`, but for SignInFailed.
         """
-        email, stored = normalise_email(username), None
-        async with passwords.hashing_slot():
-            await throttle.check(cls._meta.db, email)
-            if len(password) <= passwords.MAX_LENGTH and len(email) <= 255 and "\x00" not in email:
-                stored = await (
-                    cls.select(cls.id, cls.password_hash)
-                    .where(cls.email == email, cls.is_approved.eq(True), cls.is_disabled.eq(False))
-                    .first()
-                )
-            password = password[: passwords.MAX_LENGTH]
-            password_hash = stored["password_hash"] if stored else ""
-            if not await passwords.verify(password, password_hash):
-                await record("sign_in.failed", throttle.RESOURCE, throttle.account_key(email))
-                return None
-        assert stored is not None  # nothing fits an empty hash
-        identify(email, stored["id"])
-        if passwords.needs_rehash(password_hash):
-            better_hash = await passwords.hash_password(password)
-            async with cls._meta.db.transaction():
-                await cls.raw("SELECT set_config('groundwork.rehash', 'on', true)")
-                await cls.update({cls.password_hash: better_hash}).where(cls.id == stored["id"])
-        return cast(int, stored["id"])
-
-
-def normalise_email(text: str) -> str:
-    """As stored: without surrounding white space, in lower case."""
-    return text.strip().lower()
+        try:
+            account = await verify_password(engine_of(cls), username, password)
+        except SignInFailed:
+            return None
+        sessions.verified_account.set(account)
+        return account.user_id
 
 
 class UserPreference(Table, tablename="user_preferences"):
@@ -194,23 +200,24 @@ class Session(SessionsBase, tablename="sessions"):
 
         How long it lasts follows from who it is, see `home.accounts.sessions`; dates are not used.
         """
-        token, row = await sessions.create(cls._meta.db, user_id)
+        db = engine_of(cls)
+        begun = await sessions.create(db, await sessions.account_of(db, user_id))
         session = cls(
-            sid=sessions.digest(token),
+            sid=sessions.digest(begun.token),
             user_id=user_id,
-            expire=row["expire"],
-            max_expire=row["max_expire"],
+            expire=begun.expire,
+            max_expire=begun.max_expire,
         )
-        session.token = token
+        session.token = begun.token
         return session
 
     @classmethod
     async def get_user_id(cls, token: str, increase_expiry: timedelta | None = None) -> int | None:
-        """Whose session a token opens, or None."""
-        person = await sessions.authenticate(cls._meta.db, token)
+        """Return whose session a token opens, or None."""
+        person = await sessions.authenticate(engine_of(cls), token)
         return person.id if person else None
 
     @classmethod
     async def remove_session(cls, token: str) -> None:
         """End the session that a token opens."""
-        await cls.delete().where(cls.sid == sessions.digest(token))
+        await sessions.end_by_token(engine_of(cls), token)

@@ -50,7 +50,7 @@ def decide_outcome(run: Run, error: BaseException | None, earlier: Sequence[int]
     if error is not None:
         text = str(error) if isinstance(error, SyncFailed) and str(error) else in_words(error)
         return Outcome(Status.FAILED, run.shown(text), "It failed.")
-    if failed and not done:
+    if failed and not done and not run.dry_run:
         first = run.failures[0]
         text = f"All {failed} items failed. The first, {first['item']}: {first['error']}"
         return Outcome(Status.FAILED, run.shown(text), "It failed.")

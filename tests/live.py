@@ -23,9 +23,12 @@ class Live:
 
     Args:
         prefix: of the command, such as `unshare`.
+        folder: of the checkout.
     """
 
-    def __init__(self, url: str, prefix: Sequence[str] = (), **env: str) -> None:
+    def __init__(
+        self, url: str, prefix: Sequence[str] = (), folder: Path = ROOT, /, **env: str
+    ) -> None:
         self.port = int(env.get("LISTEN_PORT", free_port()))
         self.address = f"http://127.0.0.1:{self.port}"
         variables = {"DATABASE_URL": url, "LISTEN_PORT": str(self.port), **env}
@@ -33,7 +36,7 @@ class Live:
         self._output = tempfile.TemporaryFile()  # noqa: SIM115  closed by end() and kill()
         self.process = subprocess.Popen(
             [*prefix, sys.executable, "main.py"],
-            cwd=ROOT,
+            cwd=folder,
             env={**os.environ, **variables},
             stdout=self._output,
             stderr=subprocess.STDOUT,
@@ -69,8 +72,8 @@ class Live:
 
 
 @contextmanager
-def running(url: str, **env: str) -> Iterator[Live]:
-    live = Live(url, **env)
+def running(url: str, folder: Path = ROOT, /, **env: str) -> Iterator[Live]:
+    live = Live(url, (), folder, **env)
     try:
         live.wait_until_it_serves()
         yield live

@@ -15,11 +15,11 @@ from contextlib import suppress
 from functools import lru_cache
 from typing import TypeVar
 
-import anyio
 from argon2 import PasswordHasher
 from argon2.exceptions import InvalidHashError, VerificationError
 
 from audit.errors import GroundworkError
+from home.accounts.hashing_queue import HashingQueue, Purpose
 
 Result = TypeVar("Result")
 
@@ -28,6 +28,9 @@ HASHER = PasswordHasher(time_cost=2, memory_cost=19_456, parallelism=1)
 MIN_LENGTH, MIN_LENGTH_ADMIN, MAX_LENGTH = 8, 15, 128
 # Two at most; one core, if there is another, stays for everything else.
 HASHES_AT_ONCE = max(1, min(2, (os.cpu_count() or 1) - 1))
+# Some 20 to 30 ms each: fifty at once are served. Together with a statement that the database does
+# not answer (DB_COMMAND_TIMEOUT_MS), nobody waits for more than seven seconds.
+WAITING_AT_MOST, WAIT_SECONDS = 50, 1.75
 STOCK = "pbkdf2_sha256$"  # Piccolo's own hashes, of accounts that come from elsewhere
 MOST_STOCK_ITERATIONS = 10_000_000
 
@@ -55,33 +58,39 @@ def check(password: str, *, is_admin: bool) -> None:
         raise PasswordRefused("This password is among the first that are tried: choose another.")
 
 
-async def hash_password(password: str) -> str:
-    """The argon2id hash in PHC string format."""
-    async with hashing_slot():
+async def hash_password(password: str, purpose: Purpose = Purpose.SIGN_IN) -> str:
+    """Return the argon2id hash in PHC string format.
+
+    Raises:
+        Busy: too many others are hashing.
+    """
+    async with hashing_queue().slot(purpose):
         return await _in_thread(HASHER.hash, _composed(password))
 
 
-async def verify(password: str, stored: str) -> bool:
-    """Whether the password fits; takes as long when `stored` is empty or unusable.
+async def fits(password: str, stored: str) -> bool:
+    """Return whether it is the password of a hash; takes as long for one that is empty or unusable.
 
-    For callers that have a `turn`.
+    Raises:
+        Busy: too many others are hashing.
     """
-    return await _in_thread(_verify, _composed(password), stored)
+    async with hashing_queue().slot(Purpose.SIGN_IN):
+        return await _in_thread(_verify, _composed(password), stored)
 
 
 def needs_rehash(stored: str) -> bool:
-    """Whether the hash was made with other parameters than today's, or by Piccolo's stock table."""
+    """Return whether the hash was made with other parameters than today's, or by Piccolo itself."""
     return stored.startswith(STOCK) or HASHER.check_needs_rehash(stored)
 
 
 @lru_cache(maxsize=1)
-def hashing_slot() -> anyio.CapacityLimiter:
-    """A place among the few that hash at the same time; used as a context manager."""
-    return anyio.CapacityLimiter(HASHES_AT_ONCE)
+def hashing_queue() -> HashingQueue:
+    """Return the queue of all who hash in this process."""
+    return HashingQueue(HASHES_AT_ONCE, WAITING_AT_MOST, WAIT_SECONDS)
 
 
 def _composed(password: str) -> str:
-    """The same for the same characters, however a keyboard puts them together (NFC)."""
+    """Return the same for the same characters, however a keyboard puts them together (NFC)."""
     return unicodedata.normalize("NFC", password)
 
 
@@ -94,7 +103,7 @@ def _verify(password: str, stored: str) -> bool:
 
 
 def _verify_stock(password: str, stored: str) -> bool:
-    """`pbkdf2_sha256$<iterations>$<salt>$<hash in hex>`, as piccolo.apps.user makes them."""
+    """Verify `pbkdf2_sha256$<iterations>$<salt>$<hash in hex>`, as piccolo.apps.user makes them."""
     with suppress(ValueError):
         _, iterations, salt, expected = stored.split("$")
         rounds = min(int(iterations), MOST_STOCK_ITERATIONS)
@@ -125,7 +134,7 @@ def _threads() -> ThreadPoolExecutor:
 
 
 def _step_back() -> None:
-    """Let everything else go first: a flood of sign-ins must not slow down who is in (P7)."""
+    """Let everything else go first: a flood of sign-ins must not slow down who is in."""
     if sys.platform == "linux":  # where threads have priorities of their own
         with suppress(OSError):
             os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), 15)

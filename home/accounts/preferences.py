@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from audit.context import Actor, actor_json, current_actor
+from audit.database import Database
 from audit.errors import GroundworkError
 
 MAX_BYTES = 64 * 1024
@@ -24,7 +25,7 @@ NOTHING = "SELECT $1::text AS text, md5($1::text) AS etag"
 REPLACE_OWN = """
     WITH found AS (
         SELECT id, ($1::jsonb || jsonb_build_object('actor', email, 'user_id', id))::text AS actor
-        FROM signed_in WHERE sid = $2 AND NOT is_stale
+        FROM signed_in WHERE sid = $2 AND NOT needs_touch
     ), me AS MATERIALIZED (
         SELECT id, set_config('groundwork.actor', actor, true) FROM found
     )
@@ -67,12 +68,16 @@ class Preferences:
     etag: str
 
 
-async def read(db: Any, user_id: int) -> Preferences:
-    """What is stored, or an empty object."""
-    return Preferences(*(await db.fetchrow(READ, user_id) or await db.fetchrow(NOTHING, EMPTY)))
+async def read(db: Database, user_id: int) -> Preferences:
+    """Return what is stored, or an empty object."""
+    row = await db.fetchrow(READ, user_id) or await db.fetchrow(NOTHING, EMPTY)
+    assert row is not None
+    return Preferences(row["text"], row["etag"])
 
 
-async def replace_own(db: Any, sid: str, content: Any, etag: str | None) -> Preferences | None:
+async def replace_own(
+    db: Database, sid: str, content: dict[str, Any], etag: str | None
+) -> Preferences | None:
     """Replace the preferences of whoever has this session, in one statement.
 
     Returns:
@@ -80,10 +85,12 @@ async def replace_own(db: Any, sid: str, content: Any, etag: str | None) -> Pref
     """
     text, actor = _rendered(content), current_actor() or Actor("anonymous")
     row = await db.fetchrow(REPLACE_OWN, actor_json(actor), sid, text, etag)
-    return Preferences(*row) if row else None
+    return Preferences(row["text"], row["etag"]) if row else None
 
 
-async def replace(db: Any, user_id: int, content: dict[str, Any], etag: str | None) -> Preferences:
+async def replace(
+    db: Database, user_id: int, content: dict[str, Any], etag: str | None
+) -> Preferences:
     """Store another object.
 
     Args:
@@ -97,10 +104,10 @@ async def replace(db: Any, user_id: int, content: dict[str, Any], etag: str | No
     row = await db.fetchrow(UPSERT, actor and actor_json(actor), user_id, text, etag)
     if row is None:
         raise Changed
-    return Preferences(*row)
+    return Preferences(row["text"], row["etag"])
 
 
-async def merge(db: Any, user_id: int, patch: dict[str, Any], etag: str | None) -> Preferences:
+async def merge(db: Database, user_id: int, patch: dict[str, Any], etag: str | None) -> Preferences:
     """Apply a JSON merge patch (RFC 7396).
 
     Raises:

@@ -22,7 +22,7 @@ PEOPLE: list[dict[str, Any]] = [
 
 
 async def seed_people() -> int:
-    """Add who is missing; returns how many were."""
+    """Add who is missing; return how many were."""
     emails = [person["username"] for person in PEOPLE]
     present = await User.select(User.email).where(User.email.is_in(emails)).output(as_list=True)
     missing = [person for person in PEOPLE if person["username"] not in present]

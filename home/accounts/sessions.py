@@ -1,4 +1,4 @@
-"""Who is asking? One statement answers, for the API and the back office alike.
+"""Sessions: they begin, say who is asking, and end.
 
 Times are the database's: several processes, and programs that share the table, have one clock.
 """
@@ -10,18 +10,25 @@ import json
 import secrets
 from contextlib import suppress
 from contextvars import ContextVar
+from datetime import datetime
 from typing import Any, NamedTuple
 
 import asyncpg
 
-from audit.context import current_actor, identify
+from audit.context import Actor, acting_as, current_actor, identify
+from audit.database import Database
 from audit.errors import GroundworkError
+from audit.jobs import Job
 from audit.record import record
+from home.database.engine import Engine
+from home.services import Services
 
 SESSIONS_PER_PERSON = 10
+PURGE_AT_ONCE = 1_000
+PURGE_SECONDS = 600
 
 AUTHENTICATE = """
-    SELECT id, email, display_name, organization, is_admin, is_superuser, sid, is_stale
+    SELECT id, email, display_name, organization, is_admin, is_superuser, sid, needs_touch
     FROM signed_in WHERE sid = $1
 """
 # At most once a minute, also when many requests come at once. A session ends after 30 minutes
@@ -36,6 +43,14 @@ TOUCH = """
     WHERE s.sid = $1 AND u.id = s.user_id
       AND (s.last_seen_at IS NULL OR s.last_seen_at < now() - interval '1 minute')
 """
+ACCOUNT = "SELECT id, email, credentials_version FROM users WHERE id = $1"
+# Holds the person's row until the session is stored: a password change, or whatever else ends
+# sessions, comes before it, and then this finds nothing, or after it, and then ends the session.
+CLAIM = """
+    UPDATE users SET last_login_at = now()
+    WHERE id = $1 AND credentials_version = $2 AND is_approved AND NOT is_disabled
+    RETURNING email
+"""
 # The session of the browser that signs in anew ends, and the oldest ones where there are too many.
 CREATE = """
     WITH ended AS (
@@ -49,22 +64,41 @@ CREATE = """
            now() + make_interval(mins => CASE WHEN u.is_admin THEN 15 ELSE 30 END),
            now() + make_interval(hours => CASE WHEN u.is_admin THEN 8 ELSE 12 END),
            now()
-    FROM users u WHERE u.id = $2 AND u.is_approved AND NOT u.is_disabled
+    FROM users u WHERE u.id = $2
     RETURNING expire, max_expire
 """
-SIGNED_IN = "UPDATE users SET last_login_at = now() WHERE id = $1 RETURNING email"
 MUST_SET_UP = """
-    SELECT is_admin OR is_superuser FROM users
+    SELECT is_admin FROM users
     WHERE id = $1 AND NOT EXISTS (SELECT FROM authenticator_secrets WHERE user_id = $1)
+"""
+LIST = """
+    SELECT sid, sess, created_at, last_seen_at, expire
+    FROM sessions WHERE user_id = $1 AND expire > now() ORDER BY last_seen_at DESC NULLS LAST
+"""
+END_BY_DIGEST = "DELETE FROM sessions WHERE sid = $1 RETURNING sid"
+END_ONE = "DELETE FROM sessions WHERE user_id = $1 AND sid = $2 RETURNING sid"
+END_OTHERS = "DELETE FROM sessions WHERE user_id = $1 AND sid <> $2 RETURNING sid"
+END_ALL = "DELETE FROM sessions WHERE user_id = $1 OR $1::integer IS NULL RETURNING sid"
+PURGE = """
+    DELETE FROM sessions WHERE sid IN (
+        SELECT sid FROM sessions WHERE expire < now() OR max_expire < now()
+        ORDER BY expire LIMIT $1 FOR UPDATE SKIP LOCKED
+    ) RETURNING sid
 """
 
 
 class RequestInfo(NamedTuple):
-    """What a request tells of the device it comes from."""
+    """What a request tells of the device it comes from.
+
+    Args:
+        token: of its session.
+        device: the cookie of a device that somebody signed in on, see home.accounts.devices.
+    """
 
     user_agent: str = ""
     token: str = ""
     is_secure: bool = False
+    device: str = ""
 
 
 request_info: ContextVar[RequestInfo] = ContextVar("request_info")
@@ -82,10 +116,44 @@ class SignedIn(NamedTuple):
     sid: str
 
 
-class SignInRefused(GroundworkError):
-    """Wrong e-mail address or password.
+class VerifiedAccount(NamedTuple):
+    """An account whose password was right a moment ago.
 
-    Or the account was disabled, or lost its approval, at this very moment.
+    Args:
+        version: `credentials_version` at that moment; under another one this means nothing.
+        device: the id of the device, if somebody signed in on it before.
+        device_cookie: what the device is given, to be recognised next time.
+    """
+
+    user_id: int
+    email: str
+    version: int
+    device: str | None = None
+    device_cookie: str = ""
+
+
+# For piccolo-api, which hands on the id alone between `User.login` and what follows from it.
+verified_account: ContextVar[VerifiedAccount | None] = ContextVar("verified_account", default=None)
+
+
+class NewSession(NamedTuple):
+    """A session that has just begun.
+
+    Args:
+        token: for the cookie; stored nowhere.
+        expire: when it ends without use.
+        max_expire: when it ends in any case.
+    """
+
+    token: str
+    expire: datetime
+    max_expire: datetime
+
+
+class SignInRefused(GroundworkError):
+    """Your account has changed while you signed in. Sign in again.
+
+    Its password, address, rights or second factor are other ones, or it was disabled.
     """
 
     status, code = 401, "unauthorized"
@@ -101,44 +169,109 @@ class SecondFactorMissing(GroundworkError):
 
 
 def digest(token: str) -> str:
-    """What the table knows of a token: SHA-256, in hex."""
+    """Return what the table knows of a token: SHA-256, in hex."""
     return hashlib.sha256(token.encode("utf-8", "surrogatepass")).hexdigest()
 
 
-async def authenticate(db: Any, token: str) -> SignedIn | None:
-    """Whose session a token opens; from here on, what happens is that person's doing."""
+async def authenticate(db: Database, token: str) -> SignedIn | None:
+    """Return whose session a token opens; from here on, what happens is that person's doing."""
     row = await db.fetchrow(AUTHENTICATE, digest(token))
     if row is None:
         return None
-    if row["is_stale"]:
+    if row["needs_touch"]:
         with suppress(asyncpg.InsufficientResourcesError):  # reading goes on with a full disk
             await db.fetchrow(TOUCH, row["sid"])
-    found = SignedIn(*list(row.values())[:-1])
+    found = SignedIn(*(row[name] for name in SignedIn._fields))
     identify(found.email, found.id)
     return found
 
 
-async def create(db: Any, user_id: int) -> tuple[str, Any]:
-    """Begin a session.
+def take_verified(user_id: int) -> VerifiedAccount | None:
+    """Return what `User.login` verified in this request, if it was this account; for one use."""
+    verified = verified_account.get()
+    verified_account.set(None)
+    return verified if verified is not None and verified.user_id == user_id else None
 
-    Returns:
-        The token, which is stored nowhere, and the row's `expire` and `max_expire`.
+
+async def account_of(db: Database, user_id: int) -> VerifiedAccount:
+    """Return what `User.login` verified in this request, or else the account as it is now.
 
     Raises:
-        SignInRefused: the account may not sign in.
+        SignInRefused: there is no such account.
+    """
+    if (verified := verified_account.get()) is not None and verified.user_id == user_id:
+        return verified
+    row = await db.fetchrow(ACCOUNT, user_id)
+    if row is None:
+        raise SignInRefused
+    return VerifiedAccount(row["id"], row["email"], row["credentials_version"])
+
+
+async def create(db: Engine, account: VerifiedAccount) -> NewSession:
+    """Begin a session.
+
+    Raises:
+        SignInRefused: the account may not sign in, or is not any more what was verified.
         SecondFactorMissing: not before there is one.
     """
-    if db.settings.mfa_required and any(row[0] for row in await db.fetch(MUST_SET_UP, user_id)):
-        raise SecondFactorMissing
+    verified_account.set(None)
     token = secrets.token_urlsafe(32)  # 256 bits
-    device, actor = request_info.get(RequestInfo()), current_actor()
-    sess = {"user_agent": device.user_agent[:500], "ip_address": actor and actor.ip_address}
-    old = digest(device.token) if device.token else ""
-    arguments = (digest(token), user_id, json.dumps(sess), old, SESSIONS_PER_PERSON)
+    request, actor = request_info.get(RequestInfo()), current_actor()
+    sess = {"user_agent": request.user_agent[:500], "ip_address": actor and actor.ip_address}
+    old = digest(request.token) if request.token else ""
     async with db.transaction():
-        rows = await db.fetch(CREATE, *arguments)
-        if not rows:
+        email = await db.fetchval(CLAIM, account.user_id, account.version)
+        if email is None:
             raise SignInRefused
-        [person] = await db.fetch(SIGNED_IN, user_id)
-        await record("sign_in.succeeded", "sign_in", person["email"])
-    return token, rows[0]
+        if db.settings.mfa_required and await db.fetchval(MUST_SET_UP, account.user_id):
+            raise SecondFactorMissing
+        row = await db.fetchrow(
+            CREATE, digest(token), account.user_id, json.dumps(sess), old, SESSIONS_PER_PERSON
+        )
+        assert row is not None  # the claim holds the account
+        details = {"device": account.device} if account.device else None
+        await record("sign_in.succeeded", "sign_in", email, details)
+    return NewSession(token, row["expire"], row["max_expire"])
+
+
+async def end_by_token(db: Database, token: str) -> bool:
+    """End the session that a token opens; return whether it was one."""
+    return await db.fetchval(END_BY_DIGEST, digest(token)) is not None
+
+
+async def list_of(db: Database, user_id: int) -> list[dict[str, Any]]:
+    """Return a person's sessions, the one used last first."""
+    return [dict(row) for row in await db.fetch(LIST, user_id)]
+
+
+async def end_one(db: Database, user_id: int, sid: str) -> bool:
+    """End one of a person's sessions; return False when it is none of theirs."""
+    return await db.fetchval(END_ONE, user_id, sid) is not None
+
+
+async def end_others(db: Database, user_id: int, sid: str) -> int:
+    """End all of a person's sessions but one; return how many."""
+    return len(await db.fetch(END_OTHERS, user_id, sid))
+
+
+async def end_all(db: Database, user_id: int | None) -> int:
+    """End all sessions of a person, or everybody's; return how many."""
+    return len(await db.fetch(END_ALL, user_id))
+
+
+async def purge(db: Database) -> int:
+    """Remove sessions that are over, a thousand at a time; return how many."""
+    total = 0
+    while removed := len(await db.fetch(PURGE, PURGE_AT_ONCE)):
+        total += removed
+    return total
+
+
+def jobs(services: Services) -> list[Job]:
+    """Return the job that purges sessions every ten minutes."""
+
+    async def run() -> None:
+        with acting_as(Actor("system:purge")):
+            await purge(services.db)
+
+    return [Job("purge sessions", run, PURGE_SECONDS)]

@@ -1,32 +1,44 @@
-"""How long the next sign-in has to wait, read from the audit trail: it survives restarts and counts
+"""How long the next attempt has to wait, read from the audit trail: it survives restarts and counts
 for all processes. Successes never count, and end the count of an account's failures."""
 
 from __future__ import annotations
 
 import math
-from typing import Any
+from collections import Counter
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from ipaddress import IPv4Address, IPv6Network, ip_address
+from typing import Any, NamedTuple
 
 from piccolo_api.rate_limiting.middleware import RateLimitProvider
 
-from audit.context import current_actor, storable
+from audit.context import Actor, acting_as, current_actor, storable
+from audit.database import Database
 from audit.errors import GroundworkError
+from audit.jobs import Job
 from audit.record import record
+from home.services import Services
 
 RESOURCE = "sign_in"
+REPORT_SECONDS = 60
+REGISTRATIONS = 20  # of one address in an hour
 
 # An account: from 5 failures on 1 s, doubling up to 15 minutes. An address: 20 in 5 minutes.
+# A device that signed in to the account before has a count of its own, and strangers have theirs.
 WAIT = """
     WITH account AS (
         SELECT count(*) AS failures, max(created_at) AS last FROM audit_logs
         WHERE resource = 'sign_in' AND resource_id = $1 AND action = 'sign_in.failed'
+          AND details ->> 'device' IS NOT DISTINCT FROM $3::text
           AND created_at > now() - interval '1 day'
           AND id > coalesce((
               SELECT max(id) FROM audit_logs
               WHERE resource = 'sign_in' AND resource_id = $1 AND action = 'sign_in.succeeded'
+                AND details ->> 'device' IS NOT DISTINCT FROM $3::text
           ), 0)
     ), address AS (
         SELECT count(*) AS failures, min(created_at) AS first FROM audit_logs
-        WHERE action = 'sign_in.failed' AND ip_address = $2
+        WHERE action = 'sign_in.failed' AND details ->> 'network' = $2 AND $3::text IS NULL
           AND created_at > now() - interval '5 minutes'
     )
     SELECT extract(epoch FROM greatest(
@@ -38,13 +50,28 @@ WAIT = """
     ))::float
     FROM account, address
 """
-TOLD = """
+WAS_REPORTED = """
     SELECT EXISTS (
         SELECT FROM audit_logs
         WHERE resource = 'sign_in' AND resource_id = $1 AND action = 'sign_in.throttled'
           AND created_at > now() - interval '1 minute'
+    ) OR EXISTS (
+        SELECT FROM audit_logs
+        WHERE action = 'sign_in.throttled' AND details ->> 'network' = $2
+          AND created_at > now() - interval '1 minute'
     )
 """
+REGISTRATION_WAIT = """
+    SELECT extract(epoch FROM min(created_at) - now() + interval '1 hour')::float FROM audit_logs
+    WHERE action = 'register.requested' AND details ->> 'network' = $1
+      AND created_at > now() - interval '1 hour'
+    HAVING count(*) >= $2
+"""
+# One at a time of those with the same key, until the end of the transaction. What follows is a
+# statement of its own, which sees what the one before has stored.
+TURN = "SELECT pg_advisory_xact_lock(hashtextextended($1, 0))"
+
+refused: Counter[str] = Counter()  # attempts by address that no record tells of yet, here
 
 
 class Throttled(GroundworkError):
@@ -52,8 +79,8 @@ class Throttled(GroundworkError):
 
     status, code = 429, "too_many_attempts"
 
-    def __init__(self, retry_after: int) -> None:
-        super().__init__(f"Too many failed sign-ins. Try again in {retry_after} seconds.")
+    def __init__(self, retry_after: int, what: str = "failed sign-ins") -> None:
+        super().__init__(f"Too many {what}. Try again in {retry_after} seconds.")
         self._retry_after = retry_after
 
     @property
@@ -67,23 +94,126 @@ class NoLimit(RateLimitProvider):
     def increment(self, identifier: str) -> None: ...
 
 
-async def check(db: Any, email: str) -> None:
+class Attempt(NamedTuple):
+    """Somebody tries to sign in.
+
+    Args:
+        account: what the trail calls an account that may not exist.
+        network: where it comes from, see `network_of`.
+        device: the id of a device that signed in to this account before.
+    """
+
+    account: str
+    network: str | None
+    device: str | None
+
+    def details(self, **more: str) -> dict[str, str]:
+        """Return what the record of a failure has to say, to be counted."""
+        known = {"network": self.network, "device": self.device}
+        return {name: value for name, value in known.items() if value is not None} | more
+
+
+def attempt_at(email: str, device: str | None = None) -> Attempt:
+    """Return the attempt that the current request is."""
+    return Attempt(str(storable(email))[:255], network_of(_address()), device)
+
+
+def network_of(address: str | None) -> str | None:
+    """Return what counts as one address: of IPv6 the network of a site (/64, RFC 4291)."""
+    try:
+        found = ip_address(address or "")
+    except ValueError:
+        return address
+    if isinstance(found, IPv4Address):
+        return str(found)
+    return str(found.ipv4_mapped or IPv6Network((int(found), 64), strict=False))
+
+
+async def check(db: Database, attempt: Attempt) -> None:
     """Refuse where the account or the address has failed too often.
 
     Raises:
         Throttled: it was recorded, once a minute at most: a flood does not fill the trail.
     """
-    key, actor = account_key(email), current_actor()
     async with db.connection() as connection:
-        wait = await connection.fetchval(WAIT, key, actor and actor.ip_address)
+        wait = await connection.fetchval(WAIT, *attempt)
+    if wait > 0:
+        await _refuse(db, attempt, wait)
+
+
+@asynccontextmanager
+async def turn(db: Database, attempt: Attempt) -> AsyncIterator[None]:
+    """Decide about an attempt, in a transaction: one after the other for each account.
+
+    What was found out before, side by side with other attempts, counts only here: many guesses at
+    once are no more than many guesses one after the other.
+
+    Raises:
+        Throttled: meanwhile others have failed too often.
+    """
+    async with db.transaction():
+        await db.execute(TURN, f"sign_in {attempt.account}")
+        wait = await db.fetchval(WAIT, *attempt)
         if wait <= 0:
+            yield
             return
-        told = await connection.fetchval(TOLD, key)
-    if not told:
-        await record("sign_in.throttled", RESOURCE, key)
+    await _refuse(db, attempt, wait)
+
+
+async def _refuse(db: Database, attempt: Attempt, wait: float) -> None:
+    await _report(db, attempt)
     raise Throttled(math.ceil(wait))
 
 
-def account_key(email: str) -> str:
-    """What the trail calls an account that may not exist."""
-    return str(storable(email))[:255]
+async def _report(db: Database, attempt: Attempt) -> None:
+    """Record it at most once a minute for an account, and for an address, and count the others."""
+    network = attempt.network or "unknown"
+    refused[network] += 1
+    about = (attempt.account, network)
+    if await db.fetchval(WAS_REPORTED, *about):
+        return
+    async with db.transaction():
+        for key in sorted({f"throttled {each}" for each in about}):
+            await db.execute(TURN, key)
+        if not await db.fetchval(WAS_REPORTED, *about):
+            details: dict[str, Any] = {"network": network, "attempts": refused.pop(network, 1)}
+            await record("sign_in.throttled", RESOURCE, attempt.account, details)
+
+
+async def report_refused() -> None:
+    """Record how many attempts were refused in this process that no record tells of yet."""
+    if refused:
+        details = {"attempts": refused.total(), "addresses": len(refused)}
+        refused.clear()
+        await record("sign_in.throttled", RESOURCE, None, details)
+
+
+async def count_registration(db: Database, email: str) -> None:
+    """Record that somebody asks for an account.
+
+    Raises:
+        Throttled: too many requests came from this address; nothing was recorded.
+    """
+    attempt = attempt_at(email)
+    async with db.transaction():
+        await db.execute(TURN, f"register {attempt.network}")
+        wait = await db.fetchval(REGISTRATION_WAIT, attempt.network, REGISTRATIONS)
+        if wait is None:
+            await record("register.requested", "users", attempt.account, attempt.details())
+            return
+    raise Throttled(math.ceil(wait), "requests for an account from this address")
+
+
+def jobs(services: Services) -> list[Job]:
+    """Return the job that records how many attempts were refused."""
+
+    async def run() -> None:
+        with acting_as(Actor("system:throttle")):
+            await report_refused()
+
+    return [Job("report refused sign-ins", run, REPORT_SECONDS)]
+
+
+def _address() -> str | None:
+    actor = current_actor()
+    return actor.ip_address if actor else None

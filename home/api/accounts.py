@@ -10,8 +10,8 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
 
-from home.accounts import authentication as accounts
-from home.accounts import preferences, sessions
+from home.accounts import authentication, preferences, registration, sessions
+from home.accounts.authentication import Cookies
 from home.accounts.second_factor import SecondFactor
 from home.accounts.sessions import SignedIn, request_info
 from home.api.models import (
@@ -31,18 +31,15 @@ from home.database.engine import Engine
 from home.services import Services
 from home.tables import User
 from home.web.bodies import NO_STORE, answer, body_of
-from home.web.cookies import set_session_cookie
-from home.web.error_responses import error_response
+from home.web.cookies import set_device_cookie, set_session_cookie
 from home.web.openapi import Operation
 from home.web.people import checked_token, csrf_token, person_of
-
-SIGN_IN_FAILED = "Wrong e-mail address or password."
 
 
 def operations(services: Services) -> list[Operation]:
     """Return what people can do with their own account."""
     settings = services.settings
-    return Api(services.db, SecondFactor.of(settings), settings.registration).operations()
+    return Api(services.db, SecondFactor.of(services), settings.registration).operations()
 
 
 class Api:
@@ -54,7 +51,7 @@ class Api:
         self.registration = registration
 
     def operations(self) -> list[Operation]:
-        """What the API can do."""
+        """Return what people can do with their own account."""
         return [*self._of_accounts(), *self._of_preferences(), *self._of_sessions()]
 
     def _of_accounts(self) -> list[Operation]:
@@ -76,7 +73,7 @@ class Api:
             anybody(
                 "POST", "/api/register", self.register,
                 "Ask for an account. It waits for approval; whether it existed, nobody is told.",
-                Register, Message, 202, errors=(409,),
+                Register, Message, 202, errors=(409, 429),
             ),
         ]  # fmt: skip
 
@@ -125,11 +122,9 @@ class Api:
     async def change_password(self, request: Request) -> Response:
         body = await body_of(request, ChangePassword)
         person = await person_of(request)
-        try:
-            token = await accounts.change_password(person, body.old, body.new)
-        except accounts.SignInFailed:
-            raise HTTPException(403, "The current password is wrong.") from None
-        return _with_session(token)
+        return _with_session(
+            await authentication.change_password(self.db, person, body.old, body.new)
+        )
 
     async def preferences(self, request: Request) -> Response:
         person = await person_of(request)
@@ -151,32 +146,29 @@ class Api:
 
     async def sessions(self, request: Request) -> Response:
         person = await person_of(request)
-        rows = await accounts.own_sessions(person.id)
+        rows = await sessions.list_of(self.db, person.id)
         return answer({"sessions": [_session(row, person) for row in rows]})
 
     async def end_session(self, request: Request) -> Response:
         person = await person_of(request)
-        if not await accounts.end_session(person.id, request.path_params["sid"]):
+        if not await sessions.end_one(self.db, person.id, request.path_params["sid"]):
             raise HTTPException(404, "You have no such session.")
         return Response(status_code=204)
 
     async def end_other_sessions(self, request: Request) -> Response:
         person = await person_of(request)
-        return answer({"ended": await accounts.end_other_sessions(person.id, person.sid)})
+        ended = await sessions.end_others(self.db, person.id, person.sid)
+        return answer({"ended": ended})
 
     async def sign_in(self, request: Request) -> Response:
         body = await body_of(request, SignIn)
-        try:
-            token = await accounts.sign_in(self.factor, body.email, body.password, body.code)
-        except accounts.SignInFailed:
-            raise HTTPException(401, SIGN_IN_FAILED) from None
-        except accounts.CodeNeeded:
-            return error_response(401, "code_needed", "Send the code of your second factor, too.")
-        return _with_session(token)
+        return _with_session(
+            await authentication.sign_in(self.db, self.factor, body.email, body.password, body.code)
+        )
 
     async def sign_out(self, request: Request) -> Response:
         await person_of(request)
-        await accounts.sign_out(request_info.get().token)
+        await authentication.sign_out(self.db, request_info.get().token)
         response = Response(status_code=204)
         set_session_cookie(response, "")
         return response
@@ -185,14 +177,15 @@ class Api:
         if not self.registration:
             raise HTTPException(403, "Ask an administrator for an account.")
         body = await body_of(request, Register)
-        await accounts.register(**body.model_dump())
+        await registration.register(self.db, **body.model_dump())
         message = "If the address is new, an administrator has been asked to let you in."
         return answer({"message": message}, 202)
 
 
-def _with_session(token: str) -> Response:
-    response = answer({"csrf_token": csrf_token(token)})
-    set_session_cookie(response, token)
+def _with_session(cookies: Cookies) -> Response:
+    response = answer({"csrf_token": csrf_token(cookies.session)})
+    set_session_cookie(response, cookies.session)
+    set_device_cookie(response, cookies.device)
     return response
 
 
@@ -219,7 +212,7 @@ def _session(row: dict[str, Any], person: SignedIn) -> dict[str, Any]:
 
 
 def _if_match(request: Request) -> str | None:
-    """RFC 9110, section 13.1.1: the version that the caller knows; `*` is any."""
+    """Return the version that the caller knows; RFC 9110, section 13.1.1: `*` is any."""
     given = request.headers.get("if-match", "*").strip()
     return None if given == "*" else given.removeprefix("W/").strip('"')
 

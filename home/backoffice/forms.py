@@ -5,14 +5,17 @@ answers with a sentence; what the database refuses has a sentence, too.
 from __future__ import annotations
 
 import secrets
+from datetime import UTC, datetime
+from functools import partial
 from typing import Any
 
 from piccolo_admin.endpoints import FormConfig
 from pydantic import BaseModel, Field
 from starlette.requests import Request
 
-from home.accounts import authentication as accounts
-from home.accounts.second_factor import AuthenticatorSecret
+from audit.errors import Refused
+from home.accounts import second_factor, sessions
+from home.database.engine import Engine
 from home.services import Services
 from home.tables import User, normalise_email
 
@@ -55,21 +58,21 @@ class NewPerson(Person):
 
 
 async def find(request: Request, email: str) -> User:
-    """Who it is about, if whoever asks may decide about them.
+    """Return who it is about, if whoever asks may decide about them.
 
     Raises:
-        ValueError: there is nobody, or it takes a superuser.
+        Refused: there is nobody, or it takes a superuser.
     """
     person = await User.objects().where(User.email == normalise_email(email)).first()
     if person is None:
-        raise ValueError("There is no account with this e-mail address.")
+        raise Refused("There is no account with this e-mail address.")
     if (person.is_admin or person.is_superuser) and not _is_superuser(request):
-        raise ValueError("Only superusers decide about administrators.")
+        raise Refused("Only superusers decide about administrators.")
     return person
 
 
 def decision(name: str) -> FormConfig:
-    """The form of one of DECISIONS."""
+    """Return the form of one of DECISIONS."""
     columns, outcome, description = DECISIONS[name]
 
     async def decide(request: Request, data: Person) -> str:
@@ -89,58 +92,61 @@ def decision(name: str) -> FormConfig:
     )
 
 
-async def revoke_sessions(request: Request, data: Person) -> str:
+async def revoke_sessions(db: Engine, request: Request, data: Person) -> str:
+    """End all sessions of a person."""
     person = await find(request, data.email)
-    ended = await accounts.revoke_sessions(person.id)
-    return f"SessionsEnded {ended} session{'' if ended == 1 else 's'} of {person.email}."
+    ended = await sessions.end_all(db, person.id)
+    return f"Ended {ended} session{'' if ended == 1 else 's'} of {person.email}."
 
 
-async def remove_second_factor(request: Request, data: Person) -> str:
+async def remove_second_factor(db: Engine, request: Request, data: Person) -> str:
+    """Take a second factor away; the database ends the sessions with it."""
     if not _is_superuser(request):
-        raise ValueError("Only superusers take a second factor away.")
+        raise Refused("Only superusers take a second factor away.")
     person = await find(request, data.email)
-    if not await AuthenticatorSecret.is_user_enrolled(person.id):
-        raise ValueError(f"{person.email} has no second factor.")
-    await AuthenticatorSecret.revoke(person.id)
-    await accounts.revoke_sessions(person.id)
+    if not await second_factor.remove(db, person.id):
+        raise Refused(f"{person.email} has no second factor.")
     return f"{person.email} signs in with the password alone now, and has been signed out."
 
 
 async def give_password(request: Request, data: Person) -> str:
+    """Store a new password, which ends the sessions, and tell it once."""
     if not _is_superuser(request):
-        raise ValueError("Only superusers give people another password.")
+        raise Refused("Only superusers give people another password.")
     person = await find(request, data.email)
     if person.id == request.user.user_id:
-        raise ValueError("Change your own password with the old one, in the menu at the top.")
+        raise Refused("Change your own password with the old one, in the menu at the top.")
     password = secrets.token_urlsafe(12)
     await User.update_password(person.id, password)
     return f"{person.email} has been signed out. New password, shown only now: {password}"
 
 
 async def create_person(request: Request, data: NewPerson) -> str:
+    """Store an approved account, and tell its first password once."""
     if (data.is_admin or data.is_superuser) and not _is_superuser(request):
-        raise ValueError("Only superusers appoint administrators.")
+        raise Refused("Only superusers appoint administrators.")
     password = secrets.token_urlsafe(12)
     person = await User.create_user(
         data.email,
         password,
         display_name=data.display_name or None,
-        is_admin=data.is_admin or data.is_superuser,
+        is_admin=data.is_admin,
         is_superuser=data.is_superuser,
+        is_approved=True,
+        approved_by=request.user.user_id,
+        approved_at=datetime.now(UTC),
     )
-    # A change of its own, so that the table's rules note who approved, and when.
-    await User.update({User.is_approved: True}).where(User.id == person.id)
     return f"Created {person.email}. First password, shown only now: {password}"
 
 
 def forms(services: Services) -> list[FormConfig]:
-    """Forms about people."""
+    """Return the forms about people."""
     return [
         *[decision(name) for name in DECISIONS],
         FormConfig(
             name="Revoke sessions",
             pydantic_model=Person,
-            endpoint=revoke_sessions,
+            endpoint=partial(revoke_sessions, services.db),
             description="Signs somebody out on all their devices. They can sign in again.",
             form_group=GROUP,
         ),
@@ -162,7 +168,7 @@ def forms(services: Services) -> list[FormConfig]:
         FormConfig(
             name="Remove a second factor",
             pydantic_model=Person,
-            endpoint=remove_second_factor,
+            endpoint=partial(remove_second_factor, services.db),
             description="For somebody who lost phone and recovery codes. Make sure it is them.",
             form_group=GROUP,
         ),

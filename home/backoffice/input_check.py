@@ -1,29 +1,28 @@
-"""What comes in for piccolo-admin, checked: it takes the types of what it is sent for granted."""
+"""Bodies that come in for piccolo-admin, checked: it takes their types for granted."""
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Iterable, Mapping
+import math
 from typing import Any
-from urllib.parse import parse_qsl
 
-from piccolo.columns import Array
-from piccolo.table import Table
 from pydantic_core import from_json
+from starlette.datastructures import Headers
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from home.web.error_responses import error_response
+from home.backoffice.answers import shown
 
 LARGEST = 2**63 - 1  # of the integers that PostgreSQL has
-LONGEST = 8 * 1024  # bytes of a query
 WITH_BODY = ("POST", "PUT", "PATCH")
-# What needs no body, and what each field of the others has to be.
-WITHOUT_BODY = ("/api/logout/", "/public/logout/")
+SIGN_OUT = "/public/logout"  # needs no body
+UPLOAD = "/api/media"  # is a form with a file; all others are JSON
+FORMS = ("multipart/form-data", "application/x-www-form-urlencoded")
+# Fields that have to be texts; whatever is below the path of the sign-in is the sign-in, too.
 TEXTS = {
-    "/public/login/": ("username", "password", "mfa_code"),
-    "/api/change-password/": ("current_password", "new_password", "confirm_password"),
+    "/public/login": ("username", "password", "mfa_code", "mfa_provider_name"),
+    "/api/change-password": ("current_password", "new_password", "confirm_new_password"),
 }
-TABLES = "/api/tables/"
 
 
 class Unusable(Exception):
@@ -31,67 +30,26 @@ class Unusable(Exception):
 
 
 class InputCheck:
-    """Middleware around piccolo-admin: refuses with 422 what it would fail on.
+    """Middleware around piccolo-admin: refuses bodies that it would fail on."""
 
-    Args:
-        tables: that it shows.
-    """
-
-    def __init__(self, app: ASGIApp, tables: Iterable[type[Table]]) -> None:
+    def __init__(self, app: ASGIApp) -> None:
         self.app = app
-        self.tables = {table._meta.tablename: table for table in tables}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http":
+        path = scope["path"].removeprefix(scope.get("root_path", "")).rstrip("/")
+        if scope["type"] != "http" or scope["method"] not in WITH_BODY or path == SIGN_OUT:
             await self.app(scope, receive, send)
             return
-        path = scope["path"].removeprefix(scope.get("root_path", ""))
+        body = await Request(scope, receive).body()  # how long it may be has been seen to before
         try:
-            self._check_query(path, scope["query_string"])
-            if scope["method"] in WITH_BODY and path not in WITHOUT_BODY:
-                body = await _read(receive)
-                _check_body(path, body)
-                receive = _again(body, receive)
+            if path == UPLOAD:
+                await _check_upload(scope, body)
+            else:
+                _check_json(path, Headers(scope=scope).get("content-type", ""), body)
         except Unusable as error:
-            response = error_response(422, "invalid", str(error))
-            await response(scope, receive, send)
+            await shown(scope["path"], 422, "invalid", str(error))(scope, receive, send)
             return
-        await self.app(scope, receive, send)
-
-    def _check_query(self, path: str, query: bytes) -> None:
-        if not path.startswith(TABLES):
-            return
-        if len(query) > LONGEST:
-            raise Unusable("The query is too long.")
-        if (table := self.tables.get(path.removeprefix(TABLES).partition("/")[0])) is None:
-            return  # which piccolo-admin answers with 404
-        given = parse_qsl(query.decode("latin-1"), keep_blank_values=True)
-        columns = {column._meta.name: column for column in table._meta.columns}
-        for name, times in Counter(name.removesuffix("[]") for name, _ in given).items():
-            if times > 1 and not isinstance(columns.get(name), Array):
-                raise Unusable(f"{name} is given more than once.")
-        for name, value in given:
-            if name.endswith("[]") and not isinstance(columns.get(name[:-2]), Array):
-                raise Unusable(f"{name} is not a list.")
-            if name == "__order":
-                _check_order(value, columns)
-
-
-def _check_order(value: str, columns: Mapping[str, Any]) -> None:
-    for part in value.split(","):
-        column = columns.get(part.removeprefix("-"))
-        if column is None or column._meta.secret:
-            raise Unusable("__order names no column that can be seen.")
-
-
-async def _read(receive: Receive) -> bytes:
-    """Return the body; how long it may be, and take, has been seen to before."""
-    parts: list[bytes] = []
-    while True:
-        message = await receive()
-        parts.append(message.get("body", b""))
-        if not message.get("more_body", False):
-            return b"".join(parts)
+        await self.app(scope, _again(body, receive), send)
 
 
 def _again(body: bytes, receive: Receive) -> Receive:
@@ -104,12 +62,26 @@ def _again(body: bytes, receive: Receive) -> Receive:
     return receive_again
 
 
-def _check_body(path: str, body: bytes) -> None:
+async def _check_upload(scope: Scope, body: bytes) -> None:
+    try:
+        async with Request(scope, _again(body, _nothing)).form():
+            pass
+    except HTTPException as error:  # which Starlette makes of its parser's
+        raise Unusable("Send a form with a file.") from error
+
+
+async def _nothing() -> Message:
+    return {"type": "http.disconnect"}
+
+
+def _check_json(path: str, content_type: str, body: bytes) -> None:
     """Refuse what is not a JSON object, and numbers that no column holds.
 
     Raises:
         Unusable: with what is wrong.
     """
+    if content_type.partition(";")[0].strip().lower() in FORMS:
+        raise Unusable("Send JSON, with Content-Type: application/json.")
     try:
         content = from_json(body, allow_inf_nan=False)
     except ValueError:  # not UTF-8, not JSON, too deep, half of a surrogate pair
@@ -118,15 +90,21 @@ def _check_body(path: str, body: bytes) -> None:
         raise Unusable("Send a JSON object.")
     if not _fits(content):
         raise Unusable("A number is too large.")
-    for name in TEXTS.get(path, ()):
-        if not isinstance(content.get(name, ""), str):
-            raise Unusable(f"{name} has to be a text.")
+    for prefix, names in TEXTS.items():
+        for name in names if path.startswith(prefix) else ():
+            if not isinstance(content.get(name, ""), str):
+                raise Unusable(f"{name} has to be a text.")
 
 
 def _fits(value: Any) -> bool:
-    """Return whether all integers are such as PostgreSQL has; the parser bounds the depth."""
-    if isinstance(value, dict):
-        return all(map(_fits, value.values()))
-    if isinstance(value, list):
-        return all(map(_fits, value))
-    return not isinstance(value, int) or abs(value) <= LARGEST
+    """Return whether PostgreSQL has such numbers; the parser bounds how deep they are."""
+    match value:
+        case dict():
+            return all(map(_fits, value.values()))
+        case list():
+            return all(map(_fits, value))
+        case float():
+            return math.isfinite(value)
+        case int():
+            return abs(value) <= LARGEST
+    return True

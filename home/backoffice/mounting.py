@@ -3,25 +3,20 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine, Mapping, Sequence
-from functools import wraps
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-import asyncpg
 from starlette.responses import RedirectResponse
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from audit.apps import AppRegistry
-from audit.errors import DatabaseUnavailable, GroundworkError
+from audit.errors import DatabaseUnavailable
 from home.accounts.sessions import authenticate, request_info
 from home.services import Services
 from home.web.pages import Page
-from home.web.people import Who
 
 if TYPE_CHECKING:
-    from piccolo_admin.endpoints import FormConfig, TableConfig
-
-Endpoint = Callable[..., Coroutine[Any, Any, Any]]
+    from piccolo_admin.endpoints import TableConfig
 
 
 class BackOffice:
@@ -64,10 +59,13 @@ class BackOffice:
 
         from home.accounts.second_factor import SecondFactor
         from home.accounts.throttle import NoLimit
+        from home.backoffice.answers import answer_errors, leave_out
         from home.backoffice.cookies import AdminCookies
         from home.backoffice.csv_export import SCRIPT, CsvExport
         from home.backoffice.input_check import InputCheck
         from home.backoffice.lists import ListsInTurn, bounded
+        from home.backoffice.own_functions import for_administrators, with_surfacing
+        from home.backoffice.query_check import with_checks
         from home.tables import Session, User
         from home.web.read_your_writes import with_replica_lists
 
@@ -75,29 +73,25 @@ class BackOffice:
         production = settings.environment == "production"
         links = {page.title: page.path for page in self.pages if page.title is not None}
         tables = [_configured(each) for _, each in self.registry.all("tables", self.services)]
+        sentences = self.registry.sentences()
+        forms = [each for _, each in self.registry.all("forms", self.services)]
         admin = create_admin(
-            tables=bounded(with_replica_lists(tables)),
-            forms=self._forms(),
+            tables=bounded(with_surfacing(with_checks(with_replica_lists(tables)))),
+            forms=[for_administrators(form, sentences) for form in forms],
             auth_table=User,
             session_table=Session,
             auto_include_related=False,
             rate_limit_provider=NoLimit(),  # home.accounts.throttle limits sign-ins
-            mfa_providers=[SecondFactor.of(settings).provider()],
+            mfa_providers=[SecondFactor.of(self.services).provider()],
             production=production,
             site_name="Groundwork",
             sidebar_links=links | {"API": "/api/docs"},
         )
         admin.template = admin.template.replace("</head>", SCRIPT)
-        lists = ListsInTurn(InputCheck(admin, [each.table_class for each in tables]))
+        answer_errors(admin, sentences)
+        leave_out(admin, "/mfa-setup")  # home.pages.sign_in has one
+        lists = ListsInTurn(InputCheck(admin))
         return AdminCookies(CsvExport(lists, self.services.db))
-
-    def _forms(self) -> list[FormConfig]:
-        sentences = self.registry.sentences()
-        forms: list[FormConfig] = []
-        for _, form in self.registry.all("forms", self.services):
-            form.endpoint = _for_administrators(form.endpoint, sentences)
-            forms.append(form)
-        return forms
 
 
 def _configured(table: Any) -> TableConfig:
@@ -105,27 +99,3 @@ def _configured(table: Any) -> TableConfig:
     from piccolo_admin.endpoints import TableConfig
 
     return table if isinstance(table, TableConfig) else TableConfig(table)
-
-
-def _for_administrators(endpoint: Endpoint, sentences: Mapping[str, str]) -> Endpoint:
-    """Return a form's endpoint that checks who asks, and says what was refused.
-
-    piccolo-admin's forms have no check of their own, and show the message of a ValueError.
-    """
-
-    @wraps(endpoint)
-    async def checked(request: Any, data: Any) -> Any:
-        if not Who.ADMINISTRATORS.includes(request.user.user):
-            raise ValueError("Forms are for administrators only.")
-        try:
-            return await endpoint(request, data)
-        except DatabaseUnavailable:
-            raise
-        except GroundworkError as error:
-            raise ValueError(str(error)) from error
-        except asyncpg.IntegrityConstraintViolationError as error:
-            if (sentence := sentences.get(error.constraint_name or "")) is None:
-                raise
-            raise ValueError(sentence) from error
-
-    return checked

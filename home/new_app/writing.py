@@ -123,7 +123,7 @@ def _make_migration(root: Path, name: str) -> None:
     """Let Piccolo make the migration, in a process that knows the new app; then add the trail."""
     program = "import sys; from piccolo.main import main; sys.exit(main())"
     what = f"{name.capitalize()}: its table, on the trail."
-    done = subprocess.run(
+    done = subprocess.run(  # noqa: S603  our own interpreter, and a name that was checked
         [sys.executable, "-c", program, "migrations", "new", name, "--auto", f"--desc={what}"],
         cwd=root,
         env={**os.environ, "PYTHONWARNINGS": "ignore"},

@@ -834,7 +834,7 @@ async def forwards():
         attach(
             "users",
             mask=["password_hash"],
-            ignore=["updated_at", "last_login_at", "last_access_at"],
+            ignore=["updated_at", "last_login_at", "last_access_at", "credentials_version"],
         ),
         attach("user_preferences", ignore=["updated_at"]),
         attach("sessions", ignore=["expire", "max_expire", "last_seen_at"]),

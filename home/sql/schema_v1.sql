@@ -17,9 +17,9 @@ CREATE INDEX idx_users_is_approved ON users (is_approved);
 -- For the purge, and for ending a person's sessions.
 CREATE INDEX idx_sessions_expire ON sessions (expire);
 CREATE INDEX idx_sessions_user_id ON sessions (user_id);
--- For throttling by address.
-CREATE INDEX idx_audit_logs_sign_in_failed ON audit_logs (ip_address, created_at)
-    WHERE action = 'sign_in.failed';
+-- For throttling by address: `network` is an IPv4 address or the first half of an IPv6 one.
+CREATE INDEX idx_audit_logs_network ON audit_logs ((details ->> 'network'), created_at)
+    WHERE action IN ('sign_in.failed', 'sign_in.throttled', 'register.requested');
 
 -- For programs that expect a role; follows is_admin by itself.
 ALTER TABLE users ADD COLUMN role varchar(50)
@@ -39,7 +39,7 @@ CREATE TRIGGER touch_updated_at BEFORE UPDATE ON user_preferences
 -- Who is signed in: the one place that says which sessions are good.
 CREATE VIEW signed_in AS
 SELECT s.sid, u.id, u.email, u.display_name, u.organization, u.is_admin, u.is_superuser,
-       s.last_seen_at IS NULL OR s.last_seen_at < now() - interval '1 minute' AS is_stale
+       s.last_seen_at IS NULL OR s.last_seen_at < now() - interval '1 minute' AS needs_touch
 FROM sessions s JOIN users u ON u.id = s.user_id
 WHERE s.expire > now() AND (s.max_expire IS NULL OR s.max_expire > now())
   AND u.is_approved AND NOT u.is_disabled;

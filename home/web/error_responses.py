@@ -89,7 +89,7 @@ def answer_for(error: Exception, path: str, sentences: Mapping[str, str]) -> Res
             return _refusal(error, "The database is unavailable. Try again in a moment.")
         case asyncpg.InsufficientResourcesError():
             return answer_for(DatabaseUnavailable(reason_of(error)), path, sentences)
-        case GroundworkError() if error.status < 500:
+        case GroundworkError() if error.status < 500 or error.retry_after is not None:
             return _refusal(error, str(error))
         case asyncpg.IntegrityConstraintViolationError():
             sentence = sentences.get(error.constraint_name or "", "Conflicts with other data.")

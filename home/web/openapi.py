@@ -6,7 +6,7 @@ An operation is declared once; its route and its description cannot drift apart.
 from __future__ import annotations
 
 import re
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from typing import Any
@@ -21,6 +21,7 @@ from home.web.people import CSRF_HEADER
 from home.web.rendering import render
 
 REF = "#/components/schemas/{model}"
+Refs = Mapping[type[BaseModel], dict[str, Any]]  # how each model is referred to
 ABOUT = "People and their own things. Bodies and answers are JSON."
 ERRORS = {
     400: "The request is no HTTP request that can be understood.",
@@ -88,28 +89,31 @@ class Operation:
             found |= {412}
         return sorted(found)
 
-    def described(self) -> dict[str, Any]:
+    def described(self, refs: Refs) -> dict[str, Any]:
         """The Operation Object of OpenAPI."""
         described: dict[str, Any] = {
             "summary": self.summary,
             "operationId": self.handler.__name__,
             "parameters": self._parameters(),
-            "responses": {str(self.status): self._success()}
+            "responses": {str(self.status): self._success(refs)}
             | {
-                str(status): {"description": ERRORS[status], **_json(Error)}
+                str(status): {"description": ERRORS[status], **_json(refs[Error])}
                 for status in self.statuses()
             },
             "security": [{"session": []}] if self.signed_in else [],
         }
         if self.body is not None:
-            described["requestBody"] = {"required": not self.is_body_optional, **_json(self.body)}
+            described["requestBody"] = {
+                "required": not self.is_body_optional,
+                **_json(refs[self.body]),
+            }
         return described
 
-    def _success(self) -> dict[str, Any]:
+    def _success(self, refs: Refs) -> dict[str, Any]:
         found: dict[str, Any] = {"description": self.summary}
         if self.etag:
             found["headers"] = {"etag": {"schema": {"type": "string"}}}
-        return found | (_json(self.answer) if self.answer else {})
+        return found | (_json(refs[self.answer]) if self.answer else {})
 
     def _parameters(self) -> list[dict[str, Any]]:
         text = {"type": "string"}
@@ -122,8 +126,7 @@ class Operation:
         return found
 
 
-def _json(model: type[BaseModel]) -> dict[str, Any]:
-    schema = {"$ref": REF.format(model=model.__name__)}
+def _json(schema: dict[str, Any]) -> dict[str, Any]:
     return {"content": {"application/json": {"schema": schema}}}
 
 
@@ -131,14 +134,15 @@ def document(operations: Sequence[Operation]) -> dict[str, Any]:
     """The OpenAPI 3.1 document."""
     models = {Error, *(o.body for o in operations), *(o.answer for o in operations)} - {None}
     ordered = sorted(models, key=lambda model: model.__name__)  # type: ignore[union-attr]
-    _, schemas = models_json_schema(
+    found, schemas = models_json_schema(
         [(model, "validation") for model in ordered],  # type: ignore[misc]
         ref_template=REF,
     )
+    refs: Refs = {model: schema for (model, _), schema in found.items()}  # type: ignore[misc]
     paths: dict[str, Any] = {}
     for operation in operations:
         path = re.sub(r":\w+}", "}", operation.path)
-        paths.setdefault(path, {})[operation.method.lower()] = operation.described()
+        paths.setdefault(path, {})[operation.method.lower()] = operation.described(refs)
     cookie = {"type": "apiKey", "in": "cookie", "name": "id"}
     return {
         "openapi": "3.1.0",

@@ -59,5 +59,10 @@ class Page:
 
 
 def navigation(pages: Sequence[Page], person: SignedIn | None) -> list[Page]:
-    """Return the pages with a title that a person may see, in the order of the apps."""
+    """Return the pages with a title that a person may see, in the order of the apps.
+
+    Who is not signed in has nowhere to go but to sign in.
+    """
+    if person is None:
+        return []
     return [page for page in pages if page.title is not None and page.who.includes(person)]

@@ -14,7 +14,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from audit.context import Actor, current
 from home.accounts.sessions import RequestInfo, request_info
-from home.web.cookies import session_token
+from home.web.cookies import device_cookie, session_token
 
 GIVEN_ID = re.compile(r"[A-Za-z0-9._-]{1,100}")
 Networks = Sequence[IPv4Network | IPv6Network]
@@ -102,7 +102,8 @@ class RequestContext:
         user_agent = headers.get(b"user-agent", b"").decode("latin-1")
         cookies = headers.get(b"cookie", b"").decode("latin-1")
         is_secure = self.production or is_https(scope, headers, self.trusted_proxies)
-        request_info.set(RequestInfo(user_agent, session_token(cookies, is_secure), is_secure))
+        token, device = session_token(cookies, is_secure), device_cookie(cookies, is_secure)
+        request_info.set(RequestInfo(user_agent, token, is_secure, device))
         context = current.set(actor)
         try:
             await self.app(scope, receive, with_id)

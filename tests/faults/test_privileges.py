@@ -18,7 +18,7 @@ from audit.prune import prune
 from audit.seals import seal
 from audit.tables import AuditLog
 from audit.verify import verify
-from home.accounts import authentication as accounts
+from home.accounts import sessions
 from tests.conftest import PASSWORD, ROOT, browser, create_app, point_at, run_piccolo, sign_in
 from tests.postgres import Server
 
@@ -89,7 +89,7 @@ async def test_the_application_does_its_work(urls: tuple[str, str]) -> None:
         keys = SealKeys(None)
         assert (await seal(keys)).rows > 5
         assert (await verify(keys)).problem is None
-        assert await accounts.purge_sessions() == 0
+        assert await sessions.purge(piccolo_conf.DB) == 0
         assert await AuditLog.count() > 5
         tomorrow = datetime.now(UTC) + timedelta(days=1)
         with pytest.raises(asyncpg.InsufficientPrivilegeError):

@@ -25,6 +25,7 @@ import asyncpg
 import pytest
 
 import piccolo_conf
+from home.accounts.credentials import AccountDisabled
 from home.accounts.seeds import PEOPLE, SEED_PASSWORD
 from home.tables import Session, User
 from tests.conftest import PASSWORD, ROOT, point_at, run_piccolo
@@ -155,7 +156,7 @@ async def test_rights_are_given_by_flags(url: str, administrator: User) -> None:
 
 async def test_what_breaks_a_rule_is_refused_in_one_line(url: str, administrator: User) -> None:
     mel = "--email=mel@example.com"
-    password, address = "Choose a password of 8", "This is not an e-mail address"
+    password, address = "Choose a password of 8", "This is not a valid e-mail address"
     cases = [
         ((mel,), "short", password),
         ((mel,), "\x1b" * 20, "Choose a password without control characters"),
@@ -266,7 +267,8 @@ async def test_seeding_again_adds_nothing(url: str) -> None:
         assert (done.returncode, done.stdout, done.stderr) == (0, said, "")
         assert await emails() == expected
     assert await User.login("mel@example.com", SEED_PASSWORD) is not None
-    assert await User.login("dan@example.com", SEED_PASSWORD) is None
+    with pytest.raises(AccountDisabled):
+        await User.login("dan@example.com", SEED_PASSWORD)
 
 
 @pytest.fixture

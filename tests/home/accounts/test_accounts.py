@@ -7,6 +7,7 @@ import hashlib
 import os
 import sys
 import threading
+from contextlib import AsyncExitStack
 from typing import Any
 
 import asyncpg
@@ -15,13 +16,17 @@ import pytest
 from argon2 import PasswordHasher, extract_parameters
 from piccolo.apps.user.tables import BaseUser
 
+from audit.record import record
 from audit.tables import AuditLog
 from home.accounts import passwords
+from home.accounts.hashing_queue import Purpose
 from home.database.engine import Engine
 from home.tables import Session, User
 from tests.conftest import PASSWORD, sign_in
 
 pytestmark = pytest.mark.any_version
+
+MEL = {"email": "mel@example.com", "password": PASSWORD}
 
 
 async def test_signing_in_stores_a_digest_and_never_the_token(
@@ -67,13 +72,18 @@ async def test_wrong_credentials_are_refused(
     assert (await sign_in(client, email, password)).status_code == 401
 
 
-@pytest.mark.parametrize("column", ["is_approved", "is_disabled"])
-async def test_unapproved_and_disabled_people_stay_out(
-    client: httpx.AsyncClient, administrator: User, column: str
+@pytest.mark.parametrize(
+    ("column", "code"), [("is_approved", "awaiting_approval"), ("is_disabled", "account_disabled")]
+)
+async def test_unapproved_and_disabled_people_stay_out_and_are_told_why(
+    client: httpx.AsyncClient, administrator: User, column: str, code: str
 ) -> None:
     await User.create_user("bea@example.com", PASSWORD, is_superuser=True, is_approved=True)
     await User.update({column: column == "is_disabled"}).where(User.id == administrator.id)
-    assert (await sign_in(client, "ada@example.com")).status_code == 401
+    answer = await sign_in(client, "ada@example.com")
+    assert (answer.status_code, answer.json()["error"]["code"]) == (403, code)
+    wrong = await sign_in(client, "ada@example.com", "another wrong password")
+    assert wrong.status_code == 401
     assert not await Session.exists()
 
 
@@ -243,13 +253,42 @@ async def test_the_same_characters_are_the_same_password(db: object) -> None:
 
 
 async def test_many_guesses_at_once_gain_nothing(client: httpx.AsyncClient, member: User) -> None:
-    body = {"email": "mel@example.com", "password": "a wrong password"}
-    answers = await asyncio.gather(*[client.post("/api/sign-in", json=body) for _ in range(30)])
-    guessed = sum(answer.status_code == 401 for answer in answers)
-    assert guessed <= 5 + passwords.HASHES_AT_ONCE
+    wrong = {"email": "mel@example.com", "password": "a wrong password"}
+    answers = await asyncio.gather(*[client.post("/api/sign-in", json=wrong) for _ in range(30)])
+    assert {answer.status_code for answer in answers} <= {401, 429, 503}
+    [row] = await User.raw(COUNTED)
+    assert row["failures"] >= 5
+    assert row["too_early"] == 0, "as if one came after the other"
 
 
-async def test_whoever_is_refused_hears_the_same_after_the_same_work(
+async def test_what_others_failed_while_a_password_was_hashed_counts(
+    client: httpx.AsyncClient, member: User
+) -> None:
+    async with AsyncExitStack() as stack:
+        for _ in range(passwords.HASHES_AT_ONCE):
+            await stack.enter_async_context(passwords.hashing_queue().slot(Purpose.SIGN_IN))
+        attempt = asyncio.create_task(client.post("/api/sign-in", json=MEL))
+        while not passwords.hashing_queue().waiting:  # it was checked, and waits for its turn
+            await asyncio.sleep(0.01)
+        for _ in range(10):
+            await record("sign_in.failed", "sign_in", "mel@example.com")
+    assert (await attempt).status_code == 429
+    assert not await Session.exists()
+
+
+# Failures after the fifth, that came before the wait of the one before was over.
+COUNTED = """
+    SELECT count(*) AS failures, count(*) FILTER (
+        WHERE number > 5 AND created_at - before < 2 ^ (number - 6) * interval '1 second'
+    ) AS too_early
+    FROM (
+        SELECT created_at, row_number() OVER w AS number, lag(created_at) OVER w AS before
+        FROM audit_logs WHERE action = 'sign_in.failed' WINDOW w AS (ORDER BY id)
+    ) AS failed
+"""
+
+
+async def test_only_the_right_password_tells_something_after_the_same_work(
     client: httpx.AsyncClient, member: User, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     await User.create_user("waits@example.com", PASSWORD)
@@ -260,23 +299,29 @@ async def test_whoever_is_refused_hears_the_same_after_the_same_work(
         work.append(extract_parameters(stored))
         return verify(self, stored, password)
 
-    monkeypatch.setattr(PasswordHasher, "verify", counted)
-    answers: list[Any] = []
-    for name, password in (
-        ("mel", "a wrong password"),
-        ("nobody", PASSWORD),
-        ("waits", PASSWORD),
-        ("out", PASSWORD),
-    ):
+    async def answer_to(name: str, password: str) -> tuple[Any, ...]:
         body = {"email": f"{name}@example.com", "password": password}
         answer = await client.post("/api/sign-in", json=body)
         del answer.headers["x-request-id"]
-        answers.append((answer.status_code, dict(answer.headers), answer.json()))
-        assert len(work) == len(answers), name
+        return answer.status_code, dict(answer.headers), answer.json()
+
+    monkeypatch.setattr(PasswordHasher, "verify", counted)
+    wrong = "a wrong password"
+    attempts = [("mel", wrong), ("nobody", PASSWORD), ("waits", wrong), ("out", wrong)]
+    answers = [await answer_to(*attempt) for attempt in attempts]
     assert answers == [answers[0]] * 4
     assert answers[0][0] == 401
-    assert work == [work[0]] * 4
-    assert await AuditLog.count().where(AuditLog.action == "sign_in.failed") == 4
+    statements = len(await AuditLog.select())
+    told = [await answer_to(name, PASSWORD) for name in ("waits", "out")]
+    assert [(each[0], each[2]["error"]["code"]) for each in told] == [
+        (403, "awaiting_approval"),
+        (403, "account_disabled"),
+    ]
+    assert len(await AuditLog.select()) == statements + 2
+    assert work == [work[0]] * 6
+    failed = await AuditLog.select().where(AuditLog.action == "sign_in.failed")
+    assert len(failed) == 6
+    assert not await Session.exists()
 
 
 async def test_how_passwords_are_hashed(member: User) -> None:
@@ -284,7 +329,7 @@ async def test_how_passwords_are_hashed(member: User) -> None:
     assert stored["password_hash"].startswith("$argon2id$v=19$m=19456,t=2,p=1$")
     cores = os.cpu_count() or 1
     # One core is left for the rest.
-    assert passwords.hashing_slot().total_tokens == {1: 1, 2: 1}.get(cores, 2)
+    assert passwords.hashing_queue().size == {1: 1, 2: 1}.get(cores, 2)
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="only there threads have priorities")
@@ -294,3 +339,38 @@ async def test_threads_that_hash_let_everything_else_go_first() -> None:
 
     threads = passwords._threads()
     assert await asyncio.get_running_loop().run_in_executor(threads, priority) > priority()
+
+
+async def test_too_many_at_once_are_told_to_come_back(
+    client: httpx.AsyncClient, member: User, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    queue = passwords.hashing_queue()
+    monkeypatch.setattr(queue, "longest", 0)
+    forms = {"/sign-in": MEL, "/register": {"email": "n@x.com", "password": PASSWORD}}
+    async with AsyncExitStack() as stack:
+        for _ in range(queue.size):
+            await stack.enter_async_context(queue.slot(Purpose.SIGN_IN))
+        for path, form in forms.items():
+            for answer in (
+                await client.post(f"/api{path}", json=form),
+                await client.post(path, data=form),
+            ):
+                assert (answer.status_code, answer.headers["retry-after"]) == (503, "5")
+                assert "Try again in a few seconds" in answer.text
+    assert not await AuditLog.exists().where(AuditLog.action == "sign_in.failed")
+    assert (await client.post("/api/sign-in", json=MEL)).status_code == 200
+
+
+async def test_a_hash_that_was_replaced_meanwhile_is_not_stored_again(member: User) -> None:
+    stock = BaseUser.hash_password(PASSWORD, iterations=1_000)
+    await User.update({User.password_hash: stock}).where(User.id == member.id)
+    async with AsyncExitStack() as stack:
+        for _ in range(passwords.HASHES_AT_ONCE):
+            await stack.enter_async_context(passwords.hashing_queue().slot(Purpose.SIGN_IN))
+        attempt = asyncio.create_task(User.login("mel@example.com", PASSWORD))
+        while not passwords.hashing_queue().waiting:
+            await asyncio.sleep(0.01)
+        await User.update({User.password_hash: "another"}).where(User.id == member.id)
+    await attempt
+    [row] = await User.select(User.password_hash)
+    assert row["password_hash"] == "another"

@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import asyncio
+import json
 
 import asyncpg
 import httpx
 import pytest
 from argon2 import PasswordHasher
+from starlette.applications import Starlette
 
 from audit.context import Actor, acting_as
 from audit.record import record
 from audit.tables import AuditLog
+from home.accounts import throttle
 from home.database.engine import Engine
 from home.tables import Session, User
-from tests.conftest import PASSWORD, sign_in
+from tests.conftest import PASSWORD, browser, sign_in
 
 
 async def test_nobody_approves_themselves(db: Engine, administrator: User) -> None:
@@ -76,20 +79,88 @@ async def test_two_superusers_cannot_remove_each_other_at_once(
     "change",
     [
         "password_hash = 'another'",
+        "email = 'cyra@example.com'",
         "is_disabled = true",
         "is_approved = false",
         "is_admin = false",
-        "is_superuser = false",
+        "is_superuser = true",
     ],
 )
-async def test_lost_trust_ends_sessions(db: Engine, administrator: User, change: str) -> None:
-    rights = {"is_admin": True, "is_superuser": True, "is_approved": True}
+async def test_another_password_address_or_right_ends_sessions(
+    db: Engine, administrator: User, change: str
+) -> None:
+    rights = {"is_admin": True, "is_approved": True}
     person = await User.create_user("cy@example.com", "a password of cy's", **rights)
     session = await Session.create_session(person.id)
     await db.run_ddl(f"UPDATE users SET display_name = 'Cy' WHERE id = {person.id}")
     assert await Session.get_user_id(session.token) == person.id
     await db.run_ddl(f"UPDATE users SET {change} WHERE id = {person.id}")
     assert await Session.count() == 0
+
+
+@pytest.mark.parametrize("right", ["is_admin", "is_superuser"])
+async def test_whoever_is_promoted_has_to_sign_in_again(
+    db: Engine, member: User, right: str
+) -> None:
+    session = await Session.create_session(member.id)
+    also = ", is_admin = true" if right == "is_superuser" else ""
+    await db.execute(f"UPDATE users SET {right} = true{also} WHERE id = $1", member.id)
+    assert await Session.get_user_id(session.token) is None
+
+
+async def test_another_second_factor_ends_sessions(db: Engine, member: User) -> None:
+    await Session.create_session(member.id)
+    for change in (
+        "INSERT INTO authenticator_secrets (user_id, secret, recovery_codes)"
+        " VALUES ($1, 'x', '{}')",
+        "UPDATE authenticator_secrets SET secret = 'y' WHERE user_id = $1",
+        "DELETE FROM authenticator_secrets WHERE user_id = $1",
+    ):
+        await Session.create_session(member.id)
+        await db.execute(change, member.id)
+        assert await Session.count() == 0, change
+
+
+async def test_superusers_are_administrators(db: Engine, administrator: User) -> None:
+    with pytest.raises(asyncpg.CheckViolationError) as refused:
+        await db.execute("UPDATE users SET is_admin = false")
+    assert refused.value.constraint_name == "users_superuser_is_admin"
+    await User.create_user("bea@example.com", "a password of bea's", is_superuser=True)
+    bea = await User.objects().where(User.email == "bea@example.com").first()
+    assert bea is not None
+    assert bea.is_admin
+
+
+async def test_the_only_superuser_cannot_give_the_back_office_away(
+    client: httpx.AsyncClient, administrator: User
+) -> None:
+    await sign_in(client, administrator.email)
+    path = f"/admin/api/tables/users/{administrator.id}/"
+    for change in ({"is_admin": False}, {"is_admin": False, "is_superuser": False}):
+        answer = await client.patch(path, json=change)
+        assert answer.status_code in (409, 422), answer.text
+        assert "superuser" in answer.text
+    assert (await client.get("/admin/api/tables/")).status_code == 200
+
+
+async def test_an_approver_that_is_given_stays(db: Engine, administrator: User) -> None:
+    new = await User.create_user("new@example.com", PASSWORD)
+    approve = "UPDATE users SET is_approved = true, approved_by = $1 WHERE id = $2"
+    with pytest.raises(asyncpg.CheckViolationError) as refused:
+        await db.execute(approve, new.id, new.id)
+    assert refused.value.constraint_name == "users_no_self_approval"
+    await db.execute(approve, administrator.id, new.id)
+    stored = "SELECT approved_by, approved_at IS NOT NULL AS has_time FROM users WHERE id = $1"
+    row = await db.fetchrow(stored, new.id)
+    assert row is not None
+    assert tuple(row) == (administrator.id, True)
+    bea = await User.create_user("bea@example.com", PASSWORD, is_admin=True, is_approved=True)
+    await db.execute("UPDATE users SET is_approved = false WHERE id = $1", new.id)
+    with acting_as(Actor(bea.email, bea.id)):  # whoever is known to act is who approves
+        await db.execute(approve, administrator.id, new.id)
+    row = await db.fetchrow(stored, new.id)
+    assert row is not None
+    assert row["approved_by"] == bea.id
 
 
 async def test_a_better_hash_is_no_other_password(db: Engine, member: User) -> None:
@@ -161,3 +232,126 @@ async def test_the_fifth_failure_makes_an_account_wait_and_no_wait_is_longer_tha
     await db.fetch(failed, "nobody@example.com", 40)
     throttled = await attempt(client, "nobody@example.com", PASSWORD)
     assert 3_600 < int(throttled.headers["retry-after"]) <= 4_500
+
+
+async def test_attempts_at_one_account_are_decided_one_after_the_other(db: Engine) -> None:
+    attempt = throttle.attempt_at("mel@example.com")
+
+    async def fail() -> None:
+        async with throttle.turn(db, attempt):
+            await asyncio.sleep(0.02)  # others would read the same number of failures
+            await record("sign_in.failed", "sign_in", attempt.account, attempt.details())
+
+    results = await asyncio.gather(*[fail() for _ in range(8)], return_exceptions=True)
+    assert [type(result) for result in results].count(throttle.Throttled) == 3
+
+
+async def test_a_stranger_does_not_lock_the_owner_out(app: Starlette, member: User) -> None:
+    async with browser(app) as mel, browser(app, "203.0.113.9") as stranger:
+        assert (await attempt(mel, member.email, PASSWORD)).status_code == 200
+        for _ in range(5):
+            assert (await attempt(stranger, member.email, "a guess")).status_code == 401
+        for _ in range(15):  # the address of both is full, too
+            await record("sign_in.failed", "sign_in", "x@example.com", {"network": "127.0.0.1"})
+            await record("sign_in.failed", "sign_in", member.email, {"network": "127.0.0.1"})
+        assert (await attempt(stranger, member.email, PASSWORD)).status_code == 429
+        assert (await attempt(mel, member.email, PASSWORD)).status_code == 200
+        assert (await attempt(stranger, member.email, PASSWORD)).status_code == 429
+        for _ in range(5):
+            assert (await attempt(mel, member.email, "a typo")).status_code == 401
+        assert (await attempt(mel, member.email, PASSWORD)).status_code == 429
+
+
+async def test_a_device_is_known_to_one_account_under_one_password(
+    app: Starlette, member: User
+) -> None:
+    await User.create_user("pat@example.com", PASSWORD, is_approved=True)
+    async with browser(app) as mel:
+        answer = await attempt(mel, member.email, PASSWORD)
+        [cookie] = [c for c in answer.headers.get_list("set-cookie") if c.startswith("device=")]
+        assert "HttpOnly" in cookie
+        assert "Domain" not in cookie
+        for _ in range(10):
+            for email in ("pat@example.com", member.email):
+                await record("sign_in.failed", "sign_in", email)
+        assert (await attempt(mel, "pat@example.com", PASSWORD)).status_code == 429
+        known = mel.cookies["device"]
+        mel.cookies.set("device", known[:-1] + ("A" if known[-1] != "A" else "E"))
+        assert (await attempt(mel, member.email, PASSWORD)).status_code == 429
+        mel.cookies.clear()
+        mel.cookies.set("device", known)
+        assert (await attempt(mel, member.email, PASSWORD)).status_code == 200
+        await User.update_password(member.id, "another password")
+        assert (await attempt(mel, member.email, "another password")).status_code == 429
+
+
+@pytest.mark.parametrize(
+    ("address", "network"),
+    [
+        ("203.0.113.9", "203.0.113.9"),
+        ("::ffff:203.0.113.9", "203.0.113.9"),
+        ("2001:db8:1:2:3:4:5:6", "2001:db8:1:2::/64"),
+        ("fe80::1%eth0", "fe80::/64"),
+        (None, None),
+        ("unix", "unix"),
+    ],
+)
+def test_what_counts_as_one_address(address: str | None, network: str | None) -> None:
+    assert throttle.network_of(address) == network
+
+
+async def test_a_site_with_many_ipv6_addresses_is_one(app: Starlette, member: User) -> None:
+    for number in range(20):
+        async with browser(app, f"2001:db8::{number + 1:x}") as guest:
+            assert (await attempt(guest, f"p{number}@x.com", "a guess")).status_code == 401
+    async with browser(app, "2001:db8::ffff:1") as guest:
+        assert (await attempt(guest, member.email, PASSWORD)).status_code == 429
+    async with browser(app, "2001:db8:0:1::1") as neighbour:
+        assert (await attempt(neighbour, member.email, PASSWORD)).status_code == 200
+
+
+async def test_a_flood_is_recorded_once_a_minute_with_its_size(
+    client: httpx.AsyncClient, member: User, db: Engine
+) -> None:
+    throttle.refused.clear()
+    for _ in range(20):
+        await record("sign_in.failed", "sign_in", "x@example.com", {"network": "127.0.0.1"})
+    assert (await attempt(client, member.email, PASSWORD)).status_code == 429
+    emails = [f"p{number}@example.com" for number in range(29)]
+    answers = await asyncio.gather(*[attempt(client, email, PASSWORD) for email in emails])
+    assert {answer.status_code for answer in answers} == {429}
+    rows = "SELECT details FROM audit_logs WHERE action = 'sign_in.throttled' ORDER BY id"
+    [first] = [json.loads(row["details"]) for row in await db.fetch(rows)]
+    assert first["network"] == "127.0.0.1"
+    await throttle.report_refused()
+    await throttle.report_refused()
+    _, rest = [json.loads(row["details"]) for row in await db.fetch(rows)]
+    assert first["attempts"] + rest["attempts"] == 30
+    assert rest["addresses"] == 1
+
+
+async def test_requests_for_an_account_are_limited_for_each_address(
+    app: Starlette, member: User
+) -> None:
+    async def ask(client: httpx.AsyncClient, number: int) -> httpx.Response:
+        body = {"email": f"p{number}@example.com", "password": "a fine password"}
+        return await client.post("/api/register", json=body)
+
+    async with browser(app) as client, browser(app, "203.0.113.9") as neighbour:
+        answers = await asyncio.gather(*[ask(client, number) for number in range(40)])
+        refused = [answer for answer in answers if answer.status_code == 429]
+        assert len(refused) == 40 - throttle.REGISTRATIONS
+        assert 3_500 < int(refused[0].headers["retry-after"]) <= 3_600
+        page = await client.post("/register", data={"email": "x@y", "password": "a fine password"})
+        assert (page.status_code, "Try again in" in page.text) == (429, True)
+        assert (await ask(neighbour, 99)).status_code == 202
+
+
+async def test_no_other_conflict_reads_as_an_address_that_is_taken(
+    client: httpx.AsyncClient, member: User, db: Engine
+) -> None:
+    await db.execute("SELECT setval(pg_get_serial_sequence('users', 'id'), $1, false)", member.id)
+    body = {"email": "new@example.com", "password": "a fine password"}
+    answer = await client.post("/api/register", json=body)
+    assert answer.status_code == 409, "nothing was stored"
+    assert not await AuditLog.exists().where(AuditLog.action == "register.repeated")

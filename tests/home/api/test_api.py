@@ -203,7 +203,7 @@ async def test_registering_tells_nobody_who_has_an_account(
     answer = await client.post(
         "/api/sign-in", json={"email": "new@example.com", "password": "a fine password"}
     )
-    assert answer.status_code == 401
+    assert (answer.status_code, answer.json()["error"]["code"]) == (403, "awaiting_approval")
 
 
 @pytest.mark.parametrize(

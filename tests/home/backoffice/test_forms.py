@@ -11,6 +11,7 @@ import pytest
 from audit.record import record
 from audit.tables import AuditLog
 from home.accounts.second_factor import AuthenticatorSecret
+from home.database.engine import Engine
 from home.tables import Session, User
 from tests.conftest import PASSWORD, sign_in
 
@@ -198,3 +199,37 @@ async def test_editing_does_not_decide(ada: httpx.AsyncClient, member: User) -> 
     same = await ada.patch(path, json={"is_disabled": False, "display_name": "M"})
     assert same.status_code == 200
     assert await state_of(member.email) == (True, False)
+
+
+FAIL = """
+    CREATE FUNCTION fail() RETURNS trigger LANGUAGE plpgsql AS $$
+    BEGIN RAISE EXCEPTION 'no' USING ERRCODE = 'check_violation'; END $$;
+"""
+
+
+async def test_a_person_is_created_whole_or_not_at_all(
+    ada: httpx.AsyncClient, administrator: User, db: Engine
+) -> None:
+    await db.run_ddl(FAIL)
+    await db.run_ddl("CREATE TRIGGER fail BEFORE UPDATE ON users EXECUTE FUNCTION fail()")
+    assert (await send(ada, "create-a-person", email="new@example.com"))[0] == 200
+    new = await User.objects().where(User.email == "new@example.com").first()
+    assert new is not None
+    assert (new.is_approved, new.approved_by) == (True, administrator.id)
+    assert new.approved_at is not None
+
+
+async def test_a_second_factor_goes_with_the_sessions_or_stays(
+    ada: httpx.AsyncClient, member: User, db: Engine
+) -> None:
+    await AuthenticatorSecret(user_id=member.id, secret="x", recovery_codes=[]).save()
+    session = await Session.create_session(member.id)
+    await db.run_ddl(FAIL)
+    await db.run_ddl(
+        "CREATE TRIGGER fail BEFORE DELETE ON sessions FOR EACH ROW EXECUTE FUNCTION fail()"
+    )
+    assert (await send(ada, "remove-a-second-factor", email=member.email))[0] >= 400
+    assert await AuthenticatorSecret.is_user_enrolled(member.id)
+    await db.run_ddl("DROP TRIGGER fail ON sessions")
+    assert (await send(ada, "remove-a-second-factor", email=member.email))[0] == 200
+    assert await Session.get_user_id(session.token) is None

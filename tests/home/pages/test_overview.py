@@ -17,10 +17,10 @@ pytestmark = pytest.mark.any_version
 async def test_strangers_and_members_see_the_way_in(
     client: httpx.AsyncClient, member: User
 ) -> None:
-    for _ in range(2):
+    for way_in in ("/sign-in", "/api/me"):
         page = await client.get("/")
         assert page.status_code == 200
-        assert "Sign in" in page.text
+        assert f'href="{way_in}"' in page.text
         assert "awaiting approval" not in page.text
         await client.post(
             "/api/sign-in", json={"email": member.email, "password": "correct horse battery"}

@@ -61,7 +61,13 @@ async def test_asking_for_an_account(client: httpx.AsyncClient, administrator: U
     eve = await User.objects().where(User.email == "eve@example.com").first()
     assert eve is not None
     assert (eve.is_approved, eve.display_name) == (False, "Eve")
-    assert (await client.post("/sign-in", data=EVE)).status_code == 401
+    waits = await client.post("/sign-in", data=EVE)
+    assert (waits.status_code, "waits for approval" in waits.text) == (403, True)
+    wrong = await client.post("/sign-in", data=EVE | {"password": "another long phrase"})
+    assert (wrong.status_code, "approval" in wrong.text) == (401, False)
+    await User.update({User.is_disabled: True}).where(User.id == eve.id)
+    disabled = await client.post("/sign-in", data=EVE)
+    assert (disabled.status_code, "is disabled" in disabled.text) == (403, True)
     assert not await Session.exists()
 
 

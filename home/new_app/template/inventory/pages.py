@@ -12,6 +12,8 @@ from home.web.rendering import render
 from inventory.settings import InventorySettings
 from inventory.tables import Item
 
+FIGURES = "SELECT count(*) AS items, count(borrowed_by) AS lent FROM inventory_items"
+
 
 def pages(services: Services) -> list[Page]:
     """Return the pages; the one with a title is in the navigation."""
@@ -32,9 +34,8 @@ async def show_items(request: Request) -> Response:
     items = await Item.select(
         Item.id, Item.name, Item.price, Item.borrowed_by.email.as_alias("borrower")
     ).order_by(Item.name)
-    return render(
-        request, "inventory/items.html", items=items, days=settings.inventory_loan_days
-    )
+    days = settings.inventory_loan_days
+    return render(request, "inventory/items.html", items=items, days=days)
 
 
 async def borrow(request: Request) -> Response:
@@ -52,9 +53,6 @@ async def borrow(request: Request) -> Response:
 
 async def items_panel(db: Engine) -> Panel:
     """Count the items, and those that are lent."""
-    row = await db.fetchrow("SELECT count(*) AS items, count(borrowed_by) AS lent FROM inventory_items")
-    assert row is not None
-    return Panel(
-        "Inventory",
-        [Figure("items", str(row["items"]), "/inventory"), Figure("lent", str(row["lent"]))],
-    )
+    [row] = await db.fetch(FIGURES)
+    figures = [Figure("items", str(row["items"]), "/inventory"), Figure("lent", str(row["lent"]))]
+    return Panel("Inventory", figures)

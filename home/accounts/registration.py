@@ -1,0 +1,38 @@
+"""Asking for an account."""
+
+from __future__ import annotations
+
+import asyncpg
+
+from audit.database import Database
+from audit.record import record
+from home.accounts import passwords, throttle
+from home.accounts.credentials import normalise_email
+from home.accounts.hashing_queue import Purpose
+from home.tables import User
+
+
+def is_taken(error: asyncpg.UniqueViolationError) -> bool:
+    """Return whether it says that an address has an account, rather than something else."""
+    return str(error.constraint_name) == "users_email_unique"
+
+
+async def register(db: Database, email: str, password: str, **columns: str | None) -> None:
+    """Ask for an account: it waits for approval. Whether the address is taken, nobody is told.
+
+    Raises:
+        PasswordRefused: the password breaks a rule.
+        asyncpg.CheckViolationError: this is no e-mail address.
+        throttle.Throttled: too many requests came from this address.
+        hashing_queue.Busy: too many others are signing in.
+    """
+    passwords.check(password, is_admin=False)
+    email = normalise_email(email)
+    await throttle.count_registration(db, email)
+    password_hash = await passwords.hash_password(password, Purpose.REGISTRATION)
+    try:
+        await User.store(email, password_hash, **columns)
+    except asyncpg.UniqueViolationError as error:
+        if not is_taken(error):
+            raise
+        await record("register.repeated", "users", throttle.attempt_at(email).account)
