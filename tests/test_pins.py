@@ -16,6 +16,7 @@ from piccolo_admin.endpoints import AdminRouter, superuser_validators
 from piccolo_api.session_auth.endpoints import SessionLoginEndpoint
 from piccolo_api.session_auth.middleware import SessionsAuthBackend
 from piccolo_api.session_auth.tables import SessionsBase
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
 
 @pytest.mark.parametrize(
@@ -40,6 +41,15 @@ def test_the_pinned_versions_are_installed(package: str, pinned: str) -> None:
         (SessionsAuthBackend.authenticate, "self.session_table.get_user_id(", "get_user_id"),
         (SessionsAuthBackend.authenticate, "piccolo_user.active", "User.active"),
         (superuser_validators, "user.superuser", "User.superuser"),
+        (AdminRouter.get_root, "HTMLResponse(self.template)", "BackOffice: our script on its page"),
+        (HttpToolsProtocol.data_received, "self.parser.feed_data(data)", "BoundedProtocol"),
+        (HttpToolsProtocol.on_message_begin, "self.scope = {", "BoundedProtocol.owes"),
+        (HttpToolsProtocol.on_headers_complete, "scope=self.scope,", "BoundedProtocol.owes"),
+        (HttpToolsProtocol.on_headers_complete, "self.pipeline.appendleft(", "MAX_PIPELINED"),
+        (HttpToolsProtocol.on_message_complete, "self.cycle.more_body = False", "owes"),
+        (HttpToolsProtocol.on_response_complete, "self.timeout_keep_alive_task =", "its override"),
+        (RequestResponseCycle.send, "if self.disconnected:", "BoundedProtocol._refuse"),
+        (RequestResponseCycle.receive, "if self.disconnected or", "BoundedProtocol._refuse"),
         (AdminRouter.__init__, "exception_handlers={500: log_error}", "ErrorMiddleware"),
     ],
 )
