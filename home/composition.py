@@ -102,12 +102,13 @@ def _routes(operations: Sequence[Operation], pages: Sequence[Page]) -> list[Base
 
 
 def _middleware(settings: Settings, db: Engine, registry: AppRegistry) -> list[Middleware]:
+    production = settings.environment == "production"
     return [
         Middleware(
             RequestContext,
             trusted_proxies=settings.trusted_proxies,
-            production=settings.environment == "production",
-            direct={"/api/health": SharedReport(db)},
+            production=production,
+            direct={"/api/health": SharedReport(db, production)},
         ),
         Middleware(
             RequestFilter,

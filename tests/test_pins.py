@@ -18,6 +18,7 @@ from piccolo_api.crud.validators import apply_validators
 from piccolo_api.session_auth.endpoints import SessionLoginEndpoint
 from piccolo_api.session_auth.middleware import SessionsAuthBackend
 from piccolo_api.session_auth.tables import SessionsBase
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
 
 @pytest.mark.parametrize(
@@ -52,6 +53,15 @@ def test_the_pinned_versions_are_installed(package: str, pinned: str) -> None:
         (PiccoloCRUD._parse_params, 'key.rstrip("[]")', "check_query"),
         (PiccoloCRUD._split_params, 'value.split(",")', "check_query"),
         (PiccoloCRUD._apply_filters, "self.pydantic_model_filters(**fields)", "check_query"),
+        (AdminRouter.get_root, "HTMLResponse(self.template)", "BackOffice: our script on its page"),
+        (HttpToolsProtocol.data_received, "self.parser.feed_data(data)", "BoundedProtocol"),
+        (HttpToolsProtocol.on_message_begin, "self.scope = {", "BoundedProtocol.owes"),
+        (HttpToolsProtocol.on_headers_complete, "scope=self.scope,", "BoundedProtocol.owes"),
+        (HttpToolsProtocol.on_headers_complete, "self.pipeline.appendleft(", "MAX_PIPELINED"),
+        (HttpToolsProtocol.on_message_complete, "self.cycle.more_body = False", "owes"),
+        (HttpToolsProtocol.on_response_complete, "self.timeout_keep_alive_task =", "its override"),
+        (RequestResponseCycle.send, "if self.disconnected:", "BoundedProtocol._refuse"),
+        (RequestResponseCycle.receive, "if self.disconnected or", "BoundedProtocol._refuse"),
     ],
 )
 def test_an_internal_is_as_we_know_it(function: Any, text: str, needed_by: str) -> None:
