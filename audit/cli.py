@@ -77,7 +77,7 @@ def command(function: Callable[..., Coroutine[Any, Any, None]]) -> Callable[...,
 
 
 def moment(option: str, text: str) -> datetime:
-    """A date, or a date and time, of ISO 8601; without an offset it is UTC.
+    """Return a date, or a date and time, of ISO 8601; without an offset it is UTC.
 
     Raises:
         WrongOption: it is none.
@@ -91,7 +91,7 @@ def moment(option: str, text: str) -> datetime:
 
 
 def past(option: str, text: str) -> datetime:
-    """The same, and not in the future.
+    """Return the same, if it is not in the future.
 
     Raises:
         WrongOption: it is none.
@@ -103,7 +103,10 @@ def past(option: str, text: str) -> datetime:
 
 
 def _checked(name: str, value: Any, hint: Any) -> Any:
-    """Piccolo passes «True» for an option without a value, and text for `--flag=no`."""
+    """Return an option's value as its type.
+
+    Piccolo passes «True» for an option without a value, and text for `--flag=no`.
+    """
     if hint is bool and not isinstance(value, bool):
         raise ValueError(f"--{name} is a flag: give it without a value, or not at all")
     if hint is not bool and isinstance(value, bool):

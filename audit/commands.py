@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import os
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import asdict
 from json import dumps, loads
 from pathlib import Path
-from typing import BinaryIO, cast
+from typing import cast
 
 from audit.apps import Services
 from audit.cli import CommandError, WrongOption, command, moment, past
 from audit.digests import SealKeys
 from audit.export import FORMATS, Export, Filters, Format, to_ndjson
+from audit.files import new_file
 from audit.history import HistoryTable, history_of, print_plainly
 from audit.progress import progress
 from audit.prune import due
@@ -23,12 +21,13 @@ from audit.record import record
 from audit.seals import seal as seal_all
 from audit.settings import AuditSettings
 from audit.summary import count_sealed
-from audit.verify import Report, exported_seals
+from audit.verify import Verification, exported_seals
 from audit.verify import verify as verify_all
 
 UNSEALED = """
     SELECT count(*) FROM audit_logs WHERE id > (SELECT coalesce(max(last_id), 0) FROM audit_seals)
 """
+IDS = "SELECT least(max(id)::numeric - min(id) + 1, 1e15)::bigint FROM audit_logs"
 SEALED = "SELECT coalesce(sum(row_count), 0)::bigint FROM audit_seals WHERE pruned_at IS NULL"
 
 
@@ -40,11 +39,12 @@ async def seal(services: Services, patience: int = 60) -> None:
     :param patience: seconds to wait for transactions that are writing now
 
     """
-    [[rows]] = await services.db.fetch(UNSEALED)
+    rows = await services.db.fetchval(UNSEALED)
     with progress("sealing", rows) as advance:
-        done = await seal_all(_keys(services), patience=patience, progress=advance)
+        done = await seal_all(services.db, _keys(services), patience=patience, progress=advance)
         await count_sealed(services.db)
-    print(f"sealed {done.rows} rows under {done.seals} seals" if done.seals else "nothing to seal")
+    under = f"sealed {counted(done.rows, 'row')} under {counted(done.seals, 'seal')}"
+    print(under if done.seals else "nothing to seal")
 
 
 @command
@@ -57,25 +57,26 @@ async def verify(services: Services, seals: str = "", json: bool = False) -> Non
 
     """
     kept = read_seals(Path(seals)) if seals else {}
-    [[rows]] = await services.db.fetch(SEALED)
+    rows = await services.db.fetchval(SEALED)
     with progress("verifying", rows) as advance:
-        report = await verify_all(_keys(services), kept=kept, progress=advance)
+        report = await verify_all(services.db, _keys(services), kept=kept, progress=advance)
     intact = report.problem is None
     print(dumps({"intact": intact, **asdict(report)}) if json else _in_words(report), flush=True)
     problem = report.problem and report.problem.message
-    await record("audit.verify", details={**asdict(report), "intact": intact, "problem": problem})
+    details = {**asdict(report), "intact": intact, "problem": problem}
+    await record(services.db, "audit.verify", details=details)
     if not intact:
         sys.exit(1)
 
 
-def _in_words(report: Report) -> str:
+def _in_words(report: Verification) -> str:
     lines = [
-        f"verified {report.verified} rows under {report.seals} seals"
-        f" ({report.pruned} rows pruned before, {report.unsealed} not sealed yet)"
+        f"verified {counted(report.verified, 'row')} under {counted(report.seals, 'seal')}"
+        f" ({counted(report.pruned, 'row')} pruned before, {report.unsealed} not sealed yet)"
     ]
     if report.seals_without_key:
         lines.append(
-            f"{report.seals_without_key} of the seals were made without AUDIT_SEAL_KEY:"
+            f"{counted(report.seals_without_key, 'seal')} without AUDIT_SEAL_KEY:"
             " whoever can write to the database could have made them"
         )
     if report.problem:
@@ -92,8 +93,8 @@ async def seals(services: Services, output: str = "") -> None:
     :param output: a new file to write instead of standard output
 
     """
-    with _new_file(output) as out:
-        async for line in exported_seals():
+    with new_file(output) as out:
+        async for line in exported_seals(services.db):
             out.write(line)
 
 
@@ -135,10 +136,10 @@ async def export(
         resource_id=resource_id or None,
         user_id=_number("user", user),
     )
-    with _new_file(output) as out:
-        [[ids]] = await services.db.fetch("SELECT max(id) - min(id) + 1 FROM audit_logs")
+    with new_file(output) as out:
+        ids = await services.db.fetchval(IDS)
         with progress("exporting", ids) as advance:
-            running = Export(filters, cast(Format, format), advance)
+            running = Export(services.db, filters, cast(Format, format), advance)
             try:
                 async with services.db.reading() as connection:
                     async for chunk in running.chunks(connection):
@@ -146,31 +147,32 @@ async def export(
             finally:
                 await running.record()
     if output:
-        print(f"exported {running.rows} rows to {output}")
+        print(f"exported {counted(running.rows, 'row')} to {output}")
 
 
 @command
 async def prune(services: Services, before: str, yes: bool = False) -> None:
-    """Remove rows older than a date, in whole seals, oldest first. Without --yes it only tells what
+    """Remove rows older than a date, in whole seals, oldest first. Without --yes it only says what
     would go. Seals stay, so that the rest can still be verified; the removal is put on the trail.
     First everything is verified: what is not as it was sealed is not removed.
 
     :param before: rows before this date or time may go, as 2025-01-31; UTC unless it says otherwise
-    :param yes: remove them, instead of telling what would go
+    :param yes: remove them, instead of saying what would go
 
     """
     when = past("before", before)
-    if (going := await due(when)) is None:
+    if (going := await due(services.db, when)) is None:
         print("nothing to remove: no seal covers only rows as old as that")
         return
-    what = f"{going.rows} rows (up to id {going.last_id}), all before {when:%Y-%m-%d %H:%M} UTC"
+    what = f"{counted(going.rows, 'row')} (up to id {going.last_id})"
+    what += f", all before {when:%Y-%m-%d %H:%M} UTC"
     if not yes:
         print(f"would remove {what}; do it with --yes")
         return
-    [[rows]] = await services.db.fetch(SEALED)
+    rows = await services.db.fetchval(SEALED)
     with progress("verifying, removing", rows + going.rows) as advance:
-        gone = await remove(when, _keys(services), advance)
-    print(f"removed {gone.rows if gone else 0} rows; their seals stay")
+        gone = await remove(services.db, when, _keys(services), advance)
+    print(f"removed {counted(gone.rows if gone else 0, 'row')}; their seals stay")
 
 
 @command
@@ -185,7 +187,7 @@ async def history(services: Services, resource: str, resource_id: str, json: boo
     """
     found = False
     table = None if json or not sys.stdout.isatty() else HistoryTable()
-    async for page in history_of(resource, resource_id):
+    async for page in history_of(services.db, resource, resource_id):
         found = True
         if json:
             sys.stdout.buffer.write(to_ndjson(page))
@@ -202,6 +204,11 @@ def _keys(services: Services) -> SealKeys:
     return SealKeys.of(services.settings_of(AuditSettings))
 
 
+def counted(number: int, what: str) -> str:
+    """Return «1 seal», «2 seals»."""
+    return f"{number} {what}" if number == 1 else f"{number} {what}s"
+
+
 def _number(option: str, text: str) -> int | None:
     if text and not (text.isascii() and text.isdigit() and int(text) < 2**31):
         raise WrongOption(f"--{option} needs a number below 2147483648")
@@ -209,7 +216,7 @@ def _number(option: str, text: str) -> int | None:
 
 
 def read_seals(path: Path) -> dict[int, str]:
-    """Digests by the numbers of seals, from a file that `piccolo audit seals` wrote."""
+    """Return digests by the numbers of seals, from a file that `piccolo audit seals` wrote."""
     kept: dict[int, str] = {}
     try:
         with path.open(encoding="utf-8") as file:
@@ -222,25 +229,3 @@ def read_seals(path: Path) -> dict[int, str]:
         message = f"{path}, line {len(kept) + 1}: is not a seal as `piccolo audit seals` prints it"
         raise CommandError(message) from None
     return kept
-
-
-@contextmanager
-def _new_file(path: str) -> Iterator[BinaryIO]:
-    """Standard output, or a file that only its owner may read, and that is whole or not there."""
-    if not path:
-        yield sys.stdout.buffer
-        return
-    try:
-        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-        with os.fdopen(descriptor, "wb") as file:
-            try:
-                yield file
-            except BaseException:
-                Path(path).unlink()
-                raise
-    except FileExistsError:
-        raise CommandError(f"{path} is there already; choose another name") from None
-    except ConnectionError:
-        raise
-    except OSError as error:
-        raise CommandError(f"{path} cannot be written: {error.strerror}") from None

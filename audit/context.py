@@ -22,14 +22,14 @@ class Actor(NamedTuple):
     """Who did it, as the trail will say.
 
     Args:
-        actor: an e-mail address, or «cli:<os user>», «sync:<source>», «system:<job>», «anonymous».
+        name: an e-mail address, or «cli:<os user>», «sync:<source>», «system:<job>», «anonymous».
         user_id: of `users`, where it is a person.
         ip_address: of the client.
         request_id: at most 100 characters; the same as in the logs.
         is_admin_action: done in the back office.
     """
 
-    actor: str
+    name: str
     user_id: int | None = None
     ip_address: str | None = None
     request_id: str | None = None
@@ -40,7 +40,7 @@ current: ContextVar[Actor | None] = ContextVar("actor", default=None)
 
 
 def current_actor() -> Actor | None:
-    """Whoever acts now; None outside requests, commands and jobs."""
+    """Return whoever acts now; None outside requests, commands and jobs."""
     return current.get()
 
 
@@ -54,17 +54,17 @@ def acting_as(actor: Actor) -> Iterator[Actor]:
         current.reset(token)
 
 
-def identify(actor: str, user_id: int) -> None:
-    """Tell who the current actor turned out to be; address and request stay as they are.
+def identify(name: str, user_id: int) -> None:
+    """Set who the current actor turned out to be; address and request stay as they are.
 
     It lasts as long as the context of the caller: one request.
     """
-    known = current.get() or Actor(actor)
-    current.set(Actor(actor, user_id, known.ip_address, known.request_id, known.is_admin_action))
+    known = current.get() or Actor(name)
+    current.set(known._replace(name=name, user_id=user_id))
 
 
 def command_line_actor() -> Actor:
-    """Whoever sits at the terminal, by the operating system's name."""
+    """Return whoever sits at the terminal, by the operating system's name."""
     try:
         return Actor(f"cli:{getpass.getuser()}")
     except (KeyError, OSError):  # a user id without a name, as containers have them
@@ -72,19 +72,20 @@ def command_line_actor() -> Actor:
 
 
 def actor_json(actor: Actor) -> str:
-    """The value of SETTING for an actor."""
-    return json.dumps(storable(actor._asdict()))
+    """Return the value of SETTING for an actor, as the row triggers read it."""
+    name, *others = actor._asdict().items()
+    return json.dumps(storable({"actor": name[1], **dict(others)}))
 
 
 def actor_sql(actor: Actor | None) -> str:
-    """The statement that hands an actor over for the rest of the transaction."""
+    """Return the statement that hands an actor over for the rest of the transaction."""
     text = actor_json(actor) if actor else ""
     escaped = text.replace("\\", "\\\\").replace("'", "''")
     return f"SELECT set_config('{SETTING}', E'{escaped}', true)"
 
 
 def storable(value: Any) -> Any:
-    """The same value without what PostgreSQL cannot hold: NUL, lone surrogates, not-a-number.
+    """Return a value without what PostgreSQL cannot hold: NUL, lone surrogates, not-a-number.
 
     A record that says nearly what was sent is better than none.
     """

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
-from typing import Any, cast
+from typing import cast
 
 import asyncpg
 from piccolo.query.methods.count import Count
+
+from audit.database import Database
 
 EXACT_UP_TO = 100_000  # rows
 PATIENCE_MS = 500
@@ -19,18 +21,18 @@ class EstimatedCount(Count):
     """
 
     async def run(self, node: str | None = None, in_pool: bool = True) -> int:
-        engine = cast(Any, self.table._meta.db)
+        db = cast(Database, self.table._meta.db)
         rows = self.table.select(self.table._meta.primary_key)
         rows.where_delegate._where = self.where_delegate._where
         sql, args = rows.querystrings[0].compile_string()
-        [[plan]] = await engine.fetch(f"EXPLAIN (FORMAT JSON) {sql}", *args)
+        plan = await db.fetchval(f"EXPLAIN (FORMAT JSON) {sql}", *args)
         estimate: int = json.loads(plan)[0]["Plan"]["Plan Rows"]
         if estimate > EXACT_UP_TO:
             return estimate
         try:
-            async with engine.transaction() as transaction:
-                await transaction.connection.execute(f"SET LOCAL statement_timeout = {PATIENCE_MS}")
+            async with db.transaction():
+                await db.execute(f"SET LOCAL statement_timeout = {PATIENCE_MS}")
                 count = f"SELECT count(*) FROM ({sql}) AS rows"  # noqa: S608  Piccolo's own SQL
-                return cast(int, await transaction.connection.fetchval(count, *args))
+                return cast(int, await db.fetchval(count, *args))
         except asyncpg.QueryCanceledError:
             return estimate

@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, cast
+from typing import cast
 
 from piccolo.apps.migrations.auto.migration_manager import MigrationManager
 from piccolo.apps.migrations.commands.base import BaseMigrationManager
 from piccolo.apps.migrations.tables import Migration
 from piccolo.conf.apps import AppConfig
+
+from audit.database import Database
 
 Step = Callable[[], Awaitable[None]]
 
@@ -43,7 +45,7 @@ class AppMigration(MigrationManager):
         if self.preview:  # shows the SQL of the tables, as Piccolo does
             await super().run(backwards)
             return
-        async with cast(Any, Migration._meta.db).transaction():  # Piccolo's becomes a part of it
+        async with database().transaction():  # Piccolo's becomes a part of it
             await (_refuse_under_others if backwards else _refuse_before_others)(self.app_name)
             await super().run(backwards)
             if not backwards:
@@ -51,16 +53,20 @@ class AppMigration(MigrationManager):
                     await step()
 
 
+def database() -> Database:
+    """Return the database that is migrated: Piccolo hands it to no step."""
+    return cast(Database, Migration._meta.db)
+
+
 def sql_file(path: Path) -> Step:
-    """A step: runs a file of statements on the migration's own connection.
+    """Return a step that runs a file of statements on the migration's own connection.
 
     Piccolo's `raw` takes one statement a call and treats braces as fields.
     """
 
     async def run() -> None:
-        engine = cast(Any, Migration._meta.db)
-        async with engine.transaction() as transaction:
-            await transaction.connection.execute(path.read_text(encoding="utf-8"))
+        async with database().connection() as connection:
+            await connection.execute(path.read_text(encoding="utf-8"))
 
     return run
 

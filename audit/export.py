@@ -5,18 +5,18 @@ from __future__ import annotations
 import csv
 import io
 import json
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass
 from datetime import datetime
 from typing import Any, Literal, get_args
 
 from audit.context import storable
+from audit.database import Database, Queries, Record
+from audit.paging import PAGE, select, whole
 from audit.record import record
-from audit.seals import engine
 
 Format = Literal["ndjson", "csv"]
 FORMATS: tuple[str, ...] = get_args(Format)
-PAGE = 1000
 
 COLUMNS = (
     "id",
@@ -33,8 +33,7 @@ COLUMNS = (
 )
 # ISO 8601 whatever the session's settings are, and however far away the date is.
 CREATED_AT = "(to_json(created_at AT TIME ZONE 'UTC') #>> '{}') || 'Z' AS created_at"
-SELECTED = ", ".join(COLUMNS).replace("created_at", CREATED_AT)
-SELECT = f"SELECT {SELECTED} FROM audit_logs"  # noqa: S608  constants only
+SELECTED = tuple(CREATED_AT if column == "created_at" else column for column in COLUMNS)
 # What a spreadsheet takes for the beginning of a formula (OWASP, «CSV injection»).
 FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n", "＝", "＋", "－", "＠")
 
@@ -59,11 +58,11 @@ class Filters:
     user_id: int | None = None
 
     def given(self) -> dict[str, Any]:
-        """Those that are not None."""
+        """Return those that are not None."""
         return {name: value for name, value in asdict(self).items() if value is not None}
 
     def where(self, first: int) -> tuple[str, list[Any]]:
-        """A condition whose parameters are numbered from `first`, and their values."""
+        """Return a condition whose parameters are numbered from `first`, and their values."""
         tests = {"since": "created_at >= $", "until": "created_at < $"}
         given = self.given()
         where = [
@@ -73,73 +72,80 @@ class Filters:
 
 
 class Export:
-    """One export; `rows` tells how many have been delivered so far.
+    """One export; `rows` is the number of those delivered so far.
 
     Args:
-        progress: told how many ids each step has passed.
+        progress: called with the number of ids that each step has passed.
     """
 
     def __init__(
         self,
+        db: Database,
         filters: Filters,
         format_: Format = "ndjson",
         progress: Callable[[int], None] = lambda ids: None,
     ) -> None:
+        self.db = db
         self.filters = filters
         self.format: Format = format_
         self.rows = 0
         self._progress = progress
 
-    async def chunks(self, connection: Any = None) -> AsyncIterator[bytes]:
-        """The file, in pieces of up to 1,000 rows, in UTF-8.
+    async def chunks(self, connection: Queries | None = None) -> AsyncIterator[bytes]:
+        """Yield the file in UTF-8, in pieces of up to 500 rows or 8 MB, or one row.
 
-        A connection is held while a page is read, not while a slow client takes it. Rows that come
-        in meanwhile are left out.
+        First it puts on the trail that an export begins: one that is killed leaves that record. A
+        connection is held while a page is read, not while a slow client takes it. Rows that come in
+        meanwhile are left out.
 
         Args:
             connection: to use instead of one from the pool for each page.
         """
+        queries = connection or self.db
+        bounds = await queries.fetchrow("SELECT min(id), max(id) FROM audit_logs")
+        await self._record("audit.export_started")
         if self.format == "csv":
             yield to_csv([COLUMNS])
-        [bounds] = await self._fetch(connection, "SELECT min(id), max(id) FROM audit_logs")
-        last, end = (bounds["min"] or 0) - 1, bounds["max"] or 0
+        last, end = ((bounds["min"] or 0) - 1, bounds["max"] or 0) if bounds else (0, 0)
         condition, values = self.filters.where(first=4)
-        sql = f"{SELECT} WHERE id > $1 AND id <= $2 AND {condition} ORDER BY id LIMIT $3"
-        while page := await self._fetch(connection, sql, last, end, PAGE, *values):
-            self.rows += len(page)
-            yield to_csv(page) if self.format == "csv" else to_ndjson(page)
+        sql = select(SELECTED, f"id > $1 AND id <= $2 AND {condition} ORDER BY id LIMIT $3")
+        while page := await queries.fetch(sql, last, end, PAGE, *values):
+            async for part in whole(queries, SELECTED, page):
+                self.rows += len(part)
+                yield to_csv(part) if self.format == "csv" else to_ndjson(part)
             self._progress(page[-1]["id"] - last)
             last = page[-1]["id"]
 
     async def record(self) -> None:
         """Put the export on the trail: call it when it has ended, however it did."""
+        await self._record("audit.export", rows=self.rows)
+
+    async def _record(self, action: str, **details: Any) -> None:
         filters = {
             name: value.isoformat() if isinstance(value, datetime) else value
             for name, value in self.filters.given().items()
         }
-        details = {"filters": filters, "format": self.format, "rows": self.rows}
-        await record("audit.export", "audit_logs", details=details)
-
-    async def _fetch(self, connection: Any, sql: str, *args: Any) -> list[Any]:
-        run = connection.fetch if connection else engine().fetch
-        rows: list[Any] = await run(sql, *args)
-        return rows
+        details = {"filters": filters, "format": self.format, **details}
+        await record(self.db, action, "audit_logs", details=details)
 
 
-def to_ndjson(rows: Sequence[Any]) -> bytes:
-    """One JSON object a line."""
+def to_ndjson(rows: Sequence[Record]) -> bytes:
+    """Return one JSON object a line."""
     return "".join(f"{_json(row)}\n" for row in rows).encode()
 
 
-def _json(row: Any) -> str:
+def _json(row: Record) -> str:
     # `details` is JSON already, as PostgreSQL wrote it: not a digit of a number is lost.
     fields = dict(row)
     details = fields.pop("details") or "null"
     return f'{encode(fields)[:-1]}, "details": {details}}}'
 
 
-def to_csv(rows: Sequence[Any]) -> bytes:
-    """Lines as of RFC 4180. A cell that a spreadsheet would calculate is kept from it by an «'»."""
+def to_csv(rows: Iterable[Iterable[Any]]) -> bytes:
+    """Return lines as of RFC 4180.
+
+    A cell that a spreadsheet would calculate is kept from it by an «'».
+    """
     out = io.StringIO()
     csv.writer(out).writerows([_cell(value) for value in row] for row in rows)
     return out.getvalue().encode()

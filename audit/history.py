@@ -3,24 +3,25 @@
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Mapping
 from typing import Any
 
-from audit.export import SELECT
-from audit.seals import pages, transaction
+from audit.database import Database, Record
+from audit.export import SELECTED
+from audit.paging import trail_pages, transaction
 
-HISTORY = f"{SELECT} WHERE resource = $1 AND resource_id = $2 ORDER BY id"
+HISTORY = "resource = $1 AND resource_id = $2 ORDER BY id"
 
 
-async def history_of(resource: str, resource_id: str) -> AsyncIterator[list[Any]]:
-    """Its records on the trail, oldest first, in pages."""
-    async with transaction("read_committed", readonly=True) as connection:
-        async for page in pages(connection, HISTORY, resource, resource_id):
+async def history_of(db: Database, resource: str, resource_id: str) -> AsyncIterator[list[Record]]:
+    """Yield the records of a row, oldest first, in pages."""
+    async with transaction(db, "read_committed", readonly=True) as connection:
+        async for page in trail_pages(connection, SELECTED, HISTORY, resource, resource_id):
             yield page
 
 
-def changes(row: Any) -> Iterator[str]:
-    """The details of a record in words: «email: a@example.com → b@example.com»."""
+def changes(row: Record | Mapping[str, Any]) -> Iterator[str]:
+    """Yield the details of a record in words: «email: a@example.com → b@example.com»."""
     try:
         details = json.loads(row["details"] or "{}")
     except (ValueError, RecursionError):  # longer or deeper than Python reads
@@ -36,8 +37,8 @@ def changes(row: Any) -> Iterator[str]:
         yield f"{printable(name)}: {values}"
 
 
-def print_plainly(row: Any) -> None:
-    """A record, and a line for each change below it."""
+def print_plainly(row: Record | Mapping[str, Any]) -> None:
+    """Print a record, and a line for each change below it."""
     where = f" from {row['ip_address']}" if row["ip_address"] else ""
     print(f"{row['created_at']} {printable(row['actor'])} {printable(row['action'])}{where}")
     for change in changes(row):
@@ -45,14 +46,14 @@ def print_plainly(row: Any) -> None:
 
 
 class HistoryTable:
-    """The same for a person at a terminal."""
+    """Prints records for a person at a terminal, as a table."""
 
     def __init__(self) -> None:
         from rich.table import Table
 
         self.rows = Table("When and who", "What", show_lines=True)
 
-    def add(self, row: Any) -> None:
+    def add(self, row: Record | Mapping[str, Any]) -> None:
         from rich.text import Text
 
         who = [row["created_at"][:19].replace("T", " "), printable(row["actor"])]
@@ -67,7 +68,7 @@ class HistoryTable:
 
 
 def printable(value: Any) -> str:
-    """A value in one line, as JSON unless it is text. Nothing that a terminal would obey."""
+    """Return a value in one line, as JSON unless it is text. Nothing that a terminal would obey."""
     text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
     return "".join(
         each if each.isprintable() else each.encode("unicode_escape").decode() for each in text

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 import secrets
+import time
 from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -12,6 +14,7 @@ from datetime import UTC, datetime
 import structlog
 
 LATE = 3  # times `every`: a job that has not succeeded for so long stands still
+CLOSE_SECONDS = 5.0
 
 log = structlog.get_logger("groundwork.jobs")
 
@@ -40,17 +43,48 @@ class JobStatus:
     """How a job gets on in this process; times are in UTC."""
 
     job: Job
-    started_at: datetime = field(default_factory=lambda: datetime.now(UTC))
     last_success_at: datetime | None = None
     failures: int = 0
     failures_in_a_row: int = 0
     last_error: str | None = None
+    # Of a clock that nobody sets.
+    _succeeded: float = field(default_factory=time.monotonic)
 
     @property
     def is_late(self) -> bool:
         """Return whether it has not succeeded for three times as long as it should take."""
-        age = datetime.now(UTC) - (self.last_success_at or self.started_at)
-        return age.total_seconds() > LATE * max(self.job.every, self.job.longest_pause)
+        age = time.monotonic() - self._succeeded
+        return age > LATE * max(self.job.every, self.job.longest_pause)
+
+    def succeeded(self) -> None:
+        """Note a success, and log that it ended a row of failures."""
+        if self.failures_in_a_row:
+            log.info("job_recovered", job=self.job.name, failures=self.failures_in_a_row)
+        self.last_success_at, self._succeeded = datetime.now(UTC), time.monotonic()
+        self.failures_in_a_row, self.last_error = 0, None
+
+    def failed(self, error: BaseException) -> None:
+        """Note and log a failure; of many in a row the first, second, fourth, eighth ..."""
+        self.failures += 1
+        self.failures_in_a_row += 1
+        self.last_error = type(error).__name__
+        number = self.failures_in_a_row
+        if number & (number - 1) == 0:
+            is_ours = not isinstance(error, ConnectionError)  # else the database is away
+            log.log(
+                logging.ERROR if is_ours else logging.WARNING,
+                "job_failed",
+                job=self.job.name,
+                error=self.last_error,
+                in_a_row=number,
+                exc_info=error if is_ours else None,
+            )
+
+    def backoff(self) -> float:
+        """Return the seconds until the next attempt after a failure."""
+        longest = min(self.job.longest_pause, max(self.job.every, 1.0))
+        wait = 0.25 * 2.0 ** min(self.failures_in_a_row, 10)
+        return secrets.SystemRandom().uniform(0.5, 1) * min(wait, longest)
 
 
 class Supervisor:
@@ -68,53 +102,45 @@ class Supervisor:
         ]
 
     async def close(self) -> None:
-        """Cancel all jobs, and wait until they have ended."""
-        for task in self._tasks:
+        """Cancel all jobs, and wait until they have ended; not for one that does not obey."""
+        tasks, self._tasks = self._tasks, []
+        for task in tasks:
             task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
-        self._tasks = []
+        if tasks:
+            _, others = await asyncio.wait(tasks, timeout=CLOSE_SECONDS)
+            for task in others:
+                log.warning("job_does_not_end", job=task.get_name())
 
 
 async def _keep_running(status: JobStatus) -> None:
-    job = status.job
-    pause = 0.0 if job.at_once else job.every
+    pause = 0.0 if status.job.at_once else status.job.every
     while True:
         await asyncio.sleep(pause)
+        # In a task of its own: what the job does to its task, such as cancelling it, ends that one.
+        attempt = asyncio.create_task(_attempt(status.job), name=status.job.name)
         try:
-            given = await job.run()
-        except BaseException as error:  # SystemExit in a task would end the whole process
-            if isinstance(error, asyncio.CancelledError) and _is_ending():
-                raise
-            pause = _failed(status, error)
+            await asyncio.wait({attempt})
+        except asyncio.CancelledError:
+            attempt.cancel()
+            await asyncio.wait({attempt})
+            raise
+        done = asyncio.CancelledError() if attempt.cancelled() else attempt.result()
+        if isinstance(done, BaseException):
+            status.failed(done)
+            pause = status.backoff()
         else:
-            if status.failures_in_a_row:
-                log.info("job_recovered", job=job.name, failures=status.failures_in_a_row)
-            status.last_success_at = datetime.now(UTC)
-            status.failures_in_a_row, status.last_error = 0, None
-            pause = job.every if given is None else given
+            status.succeeded()
+            pause = done
 
 
-def _failed(status: JobStatus, error: BaseException) -> float:
-    """Note and log a failure; return the seconds until the next attempt."""
-    status.failures += 1
-    status.failures_in_a_row += 1
-    status.last_error = type(error).__name__
-    number = status.failures_in_a_row
-    if number & (number - 1) == 0:  # the first, second, fourth, eighth ...
-        is_ours = not isinstance(error, ConnectionError)  # else the database is away
-        log.log(
-            logging.ERROR if is_ours else logging.WARNING,
-            "job_failed",
-            job=status.job.name,
-            error=status.last_error,
-            in_a_row=number,
-            exc_info=error if is_ours else None,
-        )
-    longest = min(status.job.longest_pause, max(status.job.every, 1.0))
-    return secrets.SystemRandom().uniform(0.5, 1) * min(0.25 * 2.0 ** min(number, 10), longest)
-
-
-def _is_ending() -> bool:
-    """Return whether the supervisor cancelled this task, rather than the job itself."""
-    task = asyncio.current_task()
-    return task is not None and task.cancelling() > 0
+async def _attempt(job: Job) -> float | BaseException:
+    """Do a job once; return the seconds until its next time, or why it failed."""
+    try:
+        given = await job.run()
+    except BaseException as error:  # SystemExit in a task would end the whole process
+        return error
+    if given is None:
+        return job.every
+    if isinstance(given, float | int) and 0 <= given < math.inf:
+        return given
+    return ValueError("a job returns the seconds until its next time, or nothing")

@@ -14,7 +14,7 @@ Look = Callable[[], tuple[int, int | None]]
 
 @contextmanager
 def progress(what: str, total: int | None = None) -> Iterator[Advance]:
-    """A bar on standard error while the block runs; the result is told what was done since.
+    """Show a bar on standard error while the block runs; call the result with what was done since.
 
     Args:
         what: a word or two, in front of the bar.
@@ -32,7 +32,7 @@ def progress(what: str, total: int | None = None) -> Iterator[Advance]:
 
 @contextmanager
 def following(what: str, look: Look) -> Iterator[None]:
-    """The same for work that is counted elsewhere.
+    """Show the same for work that is counted elsewhere.
 
     Args:
         look: how many are done, and how many there are, now.

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from datetime import datetime
-from typing import Any
 
+from audit.database import Database, Record
 from audit.digests import SealKeys
 from audit.errors import GroundworkError
 from audit.record import record
-from audit.seals import LOCK, engine
+from audit.seals import SEALING_LOCK
 from audit.summary import count_sealed
 from audit.verify import verify
 
@@ -46,21 +46,24 @@ class Pruned:
     rows: int
 
     @classmethod
-    def of(cls, seals: Sequence[Any]) -> Pruned:
-        """Of rows of DUE, at least one."""
+    def of(cls, seals: Sequence[Record]) -> Pruned:
+        """Make it from rows of DUE, at least one."""
         first, last = seals[0], seals[-1]
         rows = sum(seal["row_count"] for seal in seals)
         return cls(first["id"], last["id"], first["first_id"], last["last_id"], rows)
 
 
-async def due(before: datetime) -> Pruned | None:
-    """What is older than a moment, as far as it is sealed; None is nothing."""
-    seals = await engine().fetch(DUE, before)
+async def due(db: Database, before: datetime) -> Pruned | None:
+    """Return what is older than a moment, as far as it is sealed; None is nothing."""
+    seals = await db.fetch(DUE, before)
     return Pruned.of(seals) if seals else None
 
 
 async def prune(
-    before: datetime, keys: SealKeys, progress: Callable[[int], None] = lambda rows: None
+    db: Database,
+    before: datetime,
+    keys: SealKeys,
+    progress: Callable[[int], None] = lambda rows: None,
 ) -> Pruned | None:
     """Remove what is older than a moment. First all is verified: pruning must hide nothing.
 
@@ -68,34 +71,33 @@ async def prune(
     for long, and what an interruption leaves behind is complete.
 
     Args:
-        progress: told how many rows each step verified or removed.
+        progress: called with the number of rows that each step verified or removed.
 
     Raises:
         NotAsSealed: verification failed.
         OtherKey: the seals cannot be verified with these keys.
     """
-    if (problem := (await verify(keys, progress=progress)).problem) is not None:
+    if (problem := (await verify(db, keys, progress=progress)).problem) is not None:
         raise NotAsSealed(
             f"the trail is not as it was sealed, nothing was removed: {problem.message}"
         )
-    await count_sealed(engine())
-    seals = await engine().fetch(DUE, before)
+    await count_sealed(db)
+    seals = await db.fetch(DUE, before)
     for start in range(0, len(seals), SEALS_AT_ONCE):
         step = Pruned.of(seals[start : start + SEALS_AT_ONCE])
-        await _remove(step, before)
+        await _remove(db, step, before)
         progress(step.rows)
     return Pruned.of(seals) if seals else None
 
 
-async def _remove(step: Pruned, before: datetime) -> None:
-    async with engine().transaction() as transaction:
-        connection = transaction.connection
-        await connection.execute("SELECT pg_advisory_xact_lock($1)", LOCK)
-        await connection.execute(ALLOW)
-        removed = await connection.execute(DELETE, step.last_id)
-        marked = await connection.execute(MARK, step.first_seal, step.last_seal)
+async def _remove(db: Database, step: Pruned, before: datetime) -> None:
+    async with db.transaction():
+        await db.fetchval("SELECT pg_advisory_xact_lock($1)", SEALING_LOCK)
+        await db.fetchval(ALLOW)
+        removed = await db.execute(DELETE, step.last_id)
+        marked = await db.execute(MARK, step.first_seal, step.last_seal)
         seals = step.last_seal - step.first_seal + 1
         if (removed, marked) != (f"DELETE {step.rows}", f"UPDATE {seals}"):
             raise NotAsSealed("rows were removed meanwhile, maybe by another prune: try again")
         details = {**asdict(step), "before": before.isoformat()}
-        await record("audit.prune", "audit_logs", details=details)
+        await record(db, "audit.prune", "audit_logs", details=details)

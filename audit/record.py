@@ -6,10 +6,10 @@ import json
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import Any
 
 from audit.context import current_actor, storable
-from audit.tables import AuditLog
+from audit.database import Database
 
 COLUMNS = (
     "user_id",
@@ -47,13 +47,13 @@ class Event:
     details: Mapping[str, Any] | None = None
 
     def row(self) -> tuple[Any, ...]:
-        """Values of COLUMNS; whoever acts now did it."""
+        """Return values of COLUMNS; whoever acts now did it."""
         actor = current_actor()
         resource_id = None if self.resource_id is None else storable(str(self.resource_id))[:255]
         details = None if self.details is None else json.dumps(storable(self.details))
         return (
             actor and actor.user_id,
-            actor and storable(actor.actor),
+            actor and storable(actor.name),
             self.action,
             self.resource,
             resource_id,
@@ -65,6 +65,7 @@ class Event:
 
 
 async def record(
+    db: Database,
     action: str,
     resource: str | None = None,
     resource_id: str | int | None = None,
@@ -72,19 +73,15 @@ async def record(
 ) -> None:
     """Put one event on the trail, see `Event`. Joins the transaction that is open, if any."""
     event = Event(action, resource, resource_id, details)
-    async with _engine().connection() as connection:
+    async with db.connection() as connection:  # a transaction of its own would be for nothing
         await connection.execute(INSERT, *event.row())
     recorded[action] += 1
 
 
-async def record_many(events: Iterable[Event]) -> None:
+async def record_many(db: Database, events: Iterable[Event]) -> None:
     """Put many events on the trail at once, by COPY; all of them or none."""
-    async with _engine().connection() as connection:
+    async with db.connection() as connection:
         # COPY knows no expressions: the role is asked for before.
         role = await connection.fetchval("SELECT 'db:' || session_user")
         rows = ((row[0], row[1] or role, *row[2:]) for row in (event.row() for event in events))
         await connection.copy_records_to_table("audit_logs", records=rows, columns=COLUMNS)
-
-
-def _engine() -> Any:
-    return cast(Any, AuditLog._meta.db)

@@ -7,35 +7,38 @@ and holds that seal's digest, so that none can be exchanged. Writers never wait 
 from __future__ import annotations
 
 import asyncio
-import itertools
 import time
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager, suppress
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
-from typing import Any, Literal, cast
 
 import asyncpg
 
+from audit.database import Connection, Database, Queries, Record
 from audit.digests import CONTENT, Leaf, Seal, SealKeys, pack, rows_digest
 from audit.errors import GroundworkError
-from audit.tables import AuditLog
+from audit.paging import INLINE_BYTES, trail_pages, transaction
 
-LOCK = 0x5345414C53  # «SEALS» in ASCII; any number will do
+SEALING_LOCK = 0x5345414C53  # «SEALS» in ASCII; any number will do
 ROWS_PER_SEAL = 10_000
-PAGE = 500  # rows; hashing them takes the event loop about two milliseconds
 POLL_SECONDS = 0.05
 LOWEST_ID = -(2**63)
-_numbers = itertools.count()
 
-ROWS = f"""
-    SELECT id, {CONTENT} FROM audit_logs WHERE id BETWEEN $1 AND $2 ORDER BY id LIMIT $3
-"""  # noqa: S608  constants only
+ROW = ("id", *CONTENT)
+ROWS = "id BETWEEN $1 AND $2 ORDER BY id LIMIT $3"
+HAD_KEY = "SELECT EXISTS (SELECT FROM audit_seals WHERE key_id IS NOT NULL)"
 LAST_SEAL = "SELECT * FROM audit_seals ORDER BY id DESC LIMIT 1"
 INSERT = """
     INSERT INTO audit_seals (id, first_id, last_id, row_count, rows_digest, key_id,
                              previous_digest, created_at, algorithm, digest, leaves)
     VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)
 """
+# The highest id that was ever drawn. Rows beyond it were put there by hand.
+DRAWN = """
+    SELECT coalesce(max(last_value), 0) AS id FROM pg_sequences
+    WHERE schemaname = current_schema() AND sequencename = 'audit_logs_id_seq'
+"""
+HIGHEST_ID = f"SELECT coalesce(max(id), 0) FROM audit_logs WHERE id <= ({DRAWN})"  # noqa: S608
 # Every INSERT holds this lock before it draws an id, and until its transaction has ended.
 WRITERS = """
     SELECT virtualtransaction, pid FROM pg_locks
@@ -58,6 +61,10 @@ class SealingDelayed(GroundworkError):
     """Rows cannot be sealed yet, because a transaction that may add to them goes on."""
 
 
+class LastSealForged(GroundworkError):
+    """The last seal is not one that was made here; nothing was sealed on top of it."""
+
+
 class OtherKey(GroundworkError):
     """Seals were made with a key that is not in AUDIT_SEAL_KEY."""
 
@@ -77,71 +84,77 @@ class Sealed:
 
 
 async def seal(
-    keys: SealKeys, *, patience: float = 60, progress: Callable[[int], None] = lambda rows: None
+    db: Database,
+    keys: SealKeys,
+    *,
+    patience: float = 60,
+    progress: Callable[[int], None] = lambda rows: None,
 ) -> Sealed:
     """Seal all rows that are there now, 10,000 under a seal. Several processes take turns.
 
     Args:
         keys: the first one makes the seals.
         patience: seconds to wait for transactions that were writing when this began.
-        progress: told how many rows each seal covers.
+        progress: called with the number of rows that each seal covers.
 
     Raises:
         SealingDelayed: one of them went on for longer; nothing was sealed.
         OtherKey: the last seal was made with a key that is not among these.
+        LastSealForged: the last seal cannot be right.
     """
     done = Sealed()
-    bound = await settled_id(patience)
+    bound = await settled_id(db, patience)
     while True:
-        async with transaction("read_committed") as connection:  # sees what preceded the lock
+        async with transaction(db, "read_committed") as connection:  # sees what preceded the lock
             made = await _seal_next(connection, keys, bound)
         if made is None:
             return done
         # Afterwards, since it cannot be rolled back: the sequence is never ahead of the seals.
         with suppress(asyncpg.InsufficientPrivilegeError):  # it is only evidence
-            await engine().fetch("SELECT setval('audit_seals_id_seq', $1)", made.id)
+            await db.fetchval("SELECT setval('audit_seals_id_seq', $1)", made.id)
         done.seals += 1
         done.rows += made.row_count
         progress(made.row_count)
 
 
-async def settled_id(patience: float) -> int:
-    """The highest id up to which every row is there that will ever be there.
+async def settled_id(db: Database, patience: float) -> int:
+    """Return the highest id up to which every row is there that will ever be there.
 
     Ids are drawn in order, but committed in any. Whoever may have drawn an id up to the highest one
     visible holds a lock on the table now: once all these transactions have ended, none is missing.
+
+    Raises:
+        SealingDelayed: they have not after `patience` seconds.
     """
-    [[bound]] = await engine().fetch("SELECT coalesce(max(id), 0) FROM audit_logs")
-    writers = {tuple(row) for row in await engine().fetch(WRITERS)}
+    bound = await db.fetchval(HIGHEST_ID)
+    writers = {tuple(row) for row in await db.fetch(WRITERS)}
     deadline = time.monotonic() + patience
     while writers:
         if time.monotonic() > deadline:
-            raise SealingDelayed(await _who_delays([pid for _, pid in writers]))
+            raise SealingDelayed(await _who_delays(db, [pid for _, pid in writers]))
         await asyncio.sleep(POLL_SECONDS)
-        writers &= {tuple(row) for row in await engine().fetch(WRITERS)}
+        writers &= {tuple(row) for row in await db.fetch(WRITERS)}
     return int(bound)
 
 
-async def _who_delays(pids: list[int | None]) -> str:
+async def _who_delays(db: Database, pids: Sequence[int | None]) -> str:
     who = "a prepared transaction"
-    for row in await engine().fetch(OLDEST_WRITER, [pid for pid in pids if pid]):
+    if row := await db.fetchrow(OLDEST_WRITER, [pid for pid in pids if pid]):
         name = row["application_name"] or "unnamed"
         who = f"a transaction (process {row['pid']}, {name}, open for {row['seconds']} s)"
     return f"{who} is still writing to the trail; nothing was sealed: try again once it has ended"
 
 
-async def _seal_next(connection: Any, keys: SealKeys, bound: int) -> Seal | None:
-    """One more seal; None when nothing is left up to the bound."""
-    await connection.execute("SELECT pg_advisory_xact_lock($1)", LOCK)
-    last = await connection.fetchrow(LAST_SEAL)
-    if last is not None and last["key_id"] not in keys:
-        raise OtherKey(last["id"], last["key_id"])
+async def _seal_next(connection: Connection, keys: SealKeys, bound: int) -> Seal | None:
+    """Make one more seal; return None when nothing is left up to the bound."""
+    await connection.execute("SELECT pg_advisory_xact_lock($1)", SEALING_LOCK)
+    last = await last_seal(connection, keys)
     start = last["last_id"] + 1 if last else LOWEST_ID
-    leaves = [
-        Leaf.of(row)
-        async for page in pages(connection, ROWS, start, bound, ROWS_PER_SEAL)
-        for row in page
-    ]
+    if start > bound:
+        return None
+    leaves: list[Leaf] = []
+    async for page in trail_pages(connection, ROW, ROWS, start, bound, ROWS_PER_SEAL):
+        leaves += await leaves_of(page)
     if not leaves:
         return None
     made = Seal(
@@ -160,28 +173,35 @@ async def _seal_next(connection: Any, keys: SealKeys, bound: int) -> Seal | None
     return made
 
 
-@asynccontextmanager
-async def transaction(
-    isolation: Literal["read_committed", "repeatable_read"], *, readonly: bool = False
-) -> AsyncIterator[Any]:
-    """A transaction whose isolation does not depend on the database's default."""
-    async with (
-        engine().connection() as connection,
-        connection.transaction(isolation=isolation, readonly=readonly),
-    ):
-        yield connection
+async def last_seal(queries: Queries, keys: SealKeys) -> Record | None:
+    """Return the last seal, if there is one.
+
+    Raises:
+        OtherKey: it was made with a key that is not among these.
+        LastSealForged: it would hide rows, or was not made here: nothing may be built on it.
+    """
+    row = await queries.fetchrow(LAST_SEAL)
+    if row is None:
+        return None
+    if row["key_id"] not in keys:
+        raise OtherKey(row["id"], row["key_id"])
+    problem = None
+    if Seal.of(row).sign(keys) != row["digest"]:
+        problem = "was altered or forged"
+    elif row["key_id"] is None and await queries.fetchval(HAD_KEY):
+        problem = "has no key, as others before it had: it was forged"
+    elif row["last_id"] > await queries.fetchval(DRAWN):
+        problem = "covers ids that no row ever had: it was forged"
+    if problem is not None:
+        raise LastSealForged(
+            f"seal {row['id']}, the last one, {problem}. Nothing is sealed on top of it; "
+            "see piccolo audit verify"
+        )
+    return row
 
 
-async def pages(
-    connection: Any, sql: str, *args: Any, size: int = PAGE
-) -> AsyncIterator[list[Any]]:
-    """Rows of a query, some at a time. Needs an open transaction."""
-    name = f"pages_{next(_numbers)}"  # asyncpg's own cursors are prepared statements: no pooler
-    await connection.execute(f"DECLARE {name} NO SCROLL CURSOR FOR {sql}", *args)
-    while page := await connection.fetch(f"FETCH {size} FROM {name}"):
-        yield page
-
-
-def engine() -> Any:
-    """The engine of the tables, which is home's."""
-    return cast(Any, AuditLog._meta.db)
+async def leaves_of(page: Sequence[Record]) -> list[Leaf]:
+    """Return the leaves of a page of ROW; a large row does not keep the event loop."""
+    if len(page) == 1 and len(page[0]["details"] or "") > INLINE_BYTES:
+        return [await asyncio.to_thread(Leaf.of, page[0])]
+    return [Leaf.of(row) for row in page]

@@ -9,12 +9,13 @@ from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import date, datetime
-from typing import Any
+
+from audit.database import Database
 
 CHANGES = ("insert", "update", "delete", "truncate")
 
 # «COUNT» in ASCII: two who count at once would count twice.
-LOCK = 0x434F554E54
+COUNTING_LOCK = 0x434F554E54
 COUNT_SEALED = """
     WITH bounds AS (
         SELECT (SELECT coalesce(max(last_id), 0) FROM audit_daily_counts) AS first,
@@ -57,19 +58,19 @@ class DailyCounts:
     by_action: dict[str, dict[date, int]]
 
     def series(self, *actions: str) -> list[int]:
-        """One number for each day."""
+        """Return one number for each day."""
         return [
             sum(self.by_action.get(action, {}).get(day, 0) for action in actions)
             for day in self.days
         ]
 
     def tables(self) -> list[str]:
-        """Tables whose rows changed, in alphabetical order."""
+        """Return tables whose rows changed, in alphabetical order."""
         pairs = (action.rpartition(".") for action in self.by_action)
         return sorted({table for table, _, change in pairs if table and change in CHANGES})
 
     def changes(self, table: str) -> list[int]:
-        """Changed rows of a table, one number for each day."""
+        """Return changed rows of a table, one number for each day."""
         return self.series(*(f"{table}.{change}" for change in CHANGES))
 
 
@@ -82,25 +83,24 @@ class State:
     intact: bool | None
 
 
-async def daily_counts(db: Any, days: Sequence[date]) -> DailyCounts:
+async def daily_counts(db: Database, days: Sequence[date]) -> DailyCounts:
     """Count events on the days given."""
     found: dict[str, dict[date, int]] = defaultdict(dict)
-    [counted] = await db.fetch(COUNTED)
-    for row in await db.fetch(DAILY, days[0], counted["id"]):
+    counted = await db.fetchval(COUNTED)
+    for row in await db.fetch(DAILY, days[0], counted):
         found[row["action"]][row["day"]] = row["events"]
     return DailyCounts(days, dict(found))
 
 
-async def state(db: Any) -> State:
-    """The newest seal, and what the newest verification found."""
-    [sealed] = await db.fetch("SELECT max(created_at) AS at FROM audit_seals")
-    for row in await db.fetch(VERIFIED):
-        return State(sealed["at"], row["created_at"], row["intact"])
-    return State(sealed["at"], None, None)
+async def state(db: Database) -> State:
+    """Return the time of the newest seal, and what the newest verification found."""
+    sealed = await db.fetchval("SELECT max(created_at) FROM audit_seals")
+    row = await db.fetchrow(VERIFIED)
+    return State(sealed, row["created_at"], row["intact"]) if row else State(sealed, None, None)
 
 
-async def count_sealed(db: Any) -> None:
+async def count_sealed(db: Database) -> None:
     """Add what was sealed since the last time to the daily counts."""
-    async with db.transaction() as transaction:
-        if await transaction.connection.fetchval("SELECT pg_try_advisory_xact_lock($1)", LOCK):
-            await transaction.connection.execute(COUNT_SEALED)
+    async with db.transaction():
+        if await db.fetchval("SELECT pg_try_advisory_xact_lock($1)", COUNTING_LOCK):
+            await db.execute(COUNT_SEALED)

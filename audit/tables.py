@@ -65,7 +65,7 @@ class AuditSeal(Table, tablename="audit_seals"):
         null=True,
         default=None,
         secret=True,  # long, and of no use to people
-        help_text="Id and short digest of each row: tells which row is not as it was.",
+        help_text="Id and short digest of each row: names the row that was altered.",
     )
     algorithm = Varchar(length=20, default=None, help_text="sha256, or hmac-sha256 with a key.")
     key_id = Varchar(length=16, null=True, default=None, help_text="Which AUDIT_SEAL_KEY.")

@@ -8,12 +8,14 @@ from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from operator import attrgetter
-from typing import Any, Literal
+from typing import Literal
 
-from audit.digests import CONTENT, Leaf, Seal, SealKeys, pack, rows_digest, unpack
-from audit.seals import ROWS_PER_SEAL, SEALS_EVER_MADE, OtherKey, pages, transaction
+from audit.database import Connection, Database, Record
+from audit.digests import Leaf, Seal, SealKeys, pack, rows_digest, unpack
+from audit.paging import pages, select, trail_pages, transaction
+from audit.seals import ROW, ROWS_PER_SEAL, SEALS_EVER_MADE, OtherKey, leaves_of
 
-ROWS = f"SELECT id, {CONTENT} FROM audit_logs WHERE id <= $1 ORDER BY id"  # noqa: S608  constants
+ROWS = "id <= $1 ORDER BY id"
 SEALS = "SELECT * FROM audit_seals ORDER BY id"
 SEALS_IN_A_PAGE = 10  # their leaves take up to 160 kB each
 EXPORTED = """
@@ -23,7 +25,8 @@ EXPORTED = """
         FROM audit_seals ORDER BY id
     ) AS seal
 """
-PRUNES = "SELECT details FROM audit_logs WHERE action = 'audit.prune'"
+# What is too large for a page was not written by `prune`.
+PRUNES = select(("id", "details"), "action = 'audit.prune'")
 
 Kind = Literal[
     "altered", "removed", "inserted", "moved",  # a row
@@ -42,7 +45,7 @@ class Problem:
 
 
 @dataclass
-class Report:
+class Verification:
     """What was looked at, in rows; up to the first problem, if there is one."""
 
     verified: int = 0
@@ -60,26 +63,27 @@ class Tampered(Exception):
 
 
 async def verify(
+    db: Database,
     keys: SealKeys,
     *,
     kept: Mapping[int, str] | None = None,
     progress: Callable[[int], None] = lambda rows: None,
-) -> Report:
+) -> Verification:
     """Check every seal and every sealed row, as of one moment; memory stays flat.
 
     Args:
         keys: that made the seals.
         kept: digests of seals that were kept elsewhere, by the seals' numbers.
-        progress: told how many rows each seal covers.
+        progress: called with the number of rows that each seal covers.
 
     Raises:
         OtherKey: a seal was made with a key that is not among these.
     """
-    report = Report()
-    async with transaction("repeatable_read", readonly=True) as connection:
+    report = Verification()
+    async with transaction(db, "repeatable_read", readonly=True) as connection:
         end = await connection.fetchval("SELECT coalesce(max(last_id), 0) FROM audit_seals")
         check = _Check(keys, dict(kept or {}), report, await _recorded_prunes(connection))
-        check.rows = _Rows(pages(connection, ROWS, end))
+        check.rows = _Rows(trail_pages(connection, ROW, ROWS, end))
         try:
             async for page in pages(connection, SEALS, size=SEALS_IN_A_PAGE):
                 for row in page:
@@ -93,15 +97,15 @@ async def verify(
     return report
 
 
-async def exported_seals() -> AsyncIterator[bytes]:
-    """All seals without their leaves, each as a line of JSON; for `kept`."""
-    async with transaction("repeatable_read", readonly=True) as connection:
+async def exported_seals(db: Database) -> AsyncIterator[bytes]:
+    """Yield all seals without their leaves, each as a line of JSON; for `kept`."""
+    async with transaction(db, "repeatable_read", readonly=True) as connection:
         async for page in pages(connection, EXPORTED):
             yield "".join(f"{row[0]}\n" for row in page).encode()
 
 
-async def _recorded_prunes(connection: Any) -> int:
-    """The number of the last seal whose rows were pruned, as the trail tells."""
+async def _recorded_prunes(connection: Connection) -> int:
+    """Return the number of the last seal whose rows were pruned, as the trail says."""
     last = 0
     async for page in pages(connection, PRUNES):
         for row in page:
@@ -113,16 +117,16 @@ async def _recorded_prunes(connection: Any) -> int:
 class _Rows:
     """The sealed rows in the order of their ids."""
 
-    def __init__(self, pages: AsyncIterator[list[Any]]) -> None:
+    def __init__(self, pages: AsyncIterator[list[Record]]) -> None:
         self._pages = pages
         self._page: list[Leaf] = []
 
     async def up_to(self, last_id: int, limit: int) -> list[Leaf]:
-        """Those up to an id, which the next call will not see again; at most so many."""
+        """Return those up to an id, which the next call will not see again; at most so many."""
         taken: list[Leaf] = []
         while len(taken) < limit:
             if not self._page:
-                self._page = [Leaf.of(row) for row in await anext(self._pages, [])]
+                self._page = await leaves_of(await anext(self._pages, []))
                 if not self._page:
                     break
             cut = bisect_right(self._page, last_id, key=attrgetter("id"))
@@ -137,14 +141,14 @@ class _Rows:
 class _Check:
     keys: SealKeys
     kept: dict[int, str]
-    report: Report
+    report: Verification
     pruned_up_to: int
     rows: _Rows = field(init=False)
     last: Seal | None = None
     last_digest: str | None = None
 
-    async def seal(self, row: Any) -> None:
-        """The next seal, then the rows below it."""
+    async def seal(self, row: Record) -> None:
+        """Check the next seal, then the rows below it."""
         seal = Seal.of(row)
         self._chain(seal, row)
         self.last, self.last_digest = seal, row["digest"]
@@ -155,7 +159,7 @@ class _Check:
         self.report.seals += 1
         self.report.seals_without_key += seal.key_id is None
 
-    def _chain(self, seal: Seal, row: Any) -> None:
+    def _chain(self, seal: Seal, row: Record) -> None:
         expected = self.last.id + 1 if self.last else 1
         if seal.id != expected:
             raise Tampered("seal_removed", f"seal {expected} was removed", expected)
@@ -192,7 +196,7 @@ class _Check:
         self.report.pruned += seal.row_count
 
     def end(self, ever_made: int) -> None:
-        """Were the last seals removed?"""
+        """Raise Tampered where the last seals were removed."""
         last = self.last.id if self.last else 0
         if max([ever_made, *self.kept]) > last:
             message = f"seal {last + 1} was removed, and all after it: the end was cut off"
@@ -200,7 +204,7 @@ class _Check:
 
 
 def _first_difference(seal: Seal, packed: bytes, found: list[Leaf]) -> Tampered:
-    """Name the first row that is not as it was."""
+    """Return what names the first row that is not as it was."""
     was = {leaf.id: leaf.digest for leaf in unpack(packed)}
     now = {leaf.id: leaf.short_digest for leaf in found}
     went = {id_: mark for id_, mark in was.items() if now.get(id_) != mark}

@@ -24,7 +24,7 @@ async def measure() -> dict[str, list[float]]:
     for _ in range(ROUNDS + 1):  # the first, unmeasured, makes the files
         await _empty()
         began = time.perf_counter()
-        await record_many(events)
+        await record_many(DB, events)
         seconds["ours"].append(time.perf_counter() - began)
         await _empty()
         began = time.perf_counter()

@@ -31,7 +31,7 @@ async def prune(before: datetime, keep: int) -> int:
     while gone := len(await _db().fetch(DELETE, before, keep)):
         removed += gone
     details = {"before": before.isoformat(), "keep": keep, "runs": removed}
-    await record("sync_history.prune", "sync_history", details=details)
+    await record(_db(), "sync_history.prune", "sync_history", details=details)
     return removed
 
 

@@ -2,10 +2,27 @@
 -- recorded, with or without rights on the trail. Their arguments are arrays of column names:
 -- primary key, masked columns, ignored columns.
 
+-- What the trail calls a row: its key, as JSON where that has several columns. A key that is too
+-- long ends in a digest of all of it, so that no two rows have the same name.
 CREATE FUNCTION audit_key_v1(row_ jsonb, key text[]) RETURNS varchar(255)
-LANGUAGE sql IMMUTABLE AS $$
-    SELECT left(string_agg(row_ ->> name, ',' ORDER BY place), 255)
-    FROM unnest(key) WITH ORDINALITY AS keys (name, place)
+LANGUAGE plpgsql IMMUTABLE AS $$
+DECLARE
+    key_ text := row_ ->> key[1];
+BEGIN
+    IF cardinality(key) > 1 THEN
+        SELECT jsonb_agg(row_ -> name ORDER BY place)::text INTO key_
+        FROM unnest(key) WITH ORDINALITY AS keys (name, place);
+    END IF;
+    IF length(key_) > 255 THEN
+        RETURN left(key_, 190) || '~' || encode(sha256(convert_to(key_, 'UTF8')), 'hex');
+    END IF;
+    RETURN key_;
+END
+$$;
+
+-- What the trail calls a table: with its schema, if that is not the trail's own.
+CREATE FUNCTION audit_name_v1(schema_ name, table_ name) RETURNS text LANGUAGE sql STABLE AS $$
+    SELECT CASE WHEN schema_ = current_schema() THEN table_ ELSE schema_ || '.' || table_ END
 $$;
 
 CREATE FUNCTION audit_masked_v1(row_ jsonb, mask text[]) RETURNS jsonb
@@ -44,12 +61,13 @@ DECLARE
     key text[] := TG_ARGV[0];
     mask text[] := TG_ARGV[1];
     ignore text[] := TG_ARGV[2];
-    key_ varchar := left(was ->> key[1], 255);
+    table_ text := audit_name_v1(TG_TABLE_SCHEMA, TG_TABLE_NAME);
+    key_ text := was ->> key[1];
     actor_ jsonb := nullif(current_setting('groundwork.actor', true), '')::jsonb;
     person integer := actor_ ->> 'user_id';
     details_ jsonb;
 BEGIN
-    IF cardinality(key) > 1 THEN
+    IF cardinality(key) > 1 OR length(key_) > 255 THEN
         key_ := audit_key_v1(was, key);
     END IF;
     was := was - ignore;
@@ -71,16 +89,16 @@ BEGIN
                 ELSE jsonb_build_object('before', was, 'after', became) END;
     IF person IS NOT NULL AND (TG_OP = 'DELETE' OR pg_trigger_depth() > 1) THEN
         BEGIN  -- whoever acts may be the very person who is being deleted
-            PERFORM audit_write_v1(actor_, person, TG_TABLE_NAME, TG_OP, key_, details_);
+            PERFORM audit_write_v1(actor_, person, table_, TG_OP, key_, details_);
         EXCEPTION WHEN foreign_key_violation THEN
-            PERFORM audit_write_v1(actor_, NULL, TG_TABLE_NAME, TG_OP, key_, details_);
+            PERFORM audit_write_v1(actor_, NULL, table_, TG_OP, key_, details_);
         END;
         RETURN NULL;
     END IF;
     INSERT INTO audit_logs (user_id, actor, action, resource, resource_id, details,
                             ip_address, request_id, is_admin_action)
     VALUES (person, coalesce(actor_ ->> 'actor', 'db:' || session_user),
-            TG_TABLE_NAME || '.' || lower(TG_OP), TG_TABLE_NAME, key_, details_,
+            table_ || '.' || lower(TG_OP), table_, key_, details_,
             actor_ ->> 'ip_address', actor_ ->> 'request_id',
             coalesce((actor_ ->> 'is_admin_action')::boolean, false));
     RETURN NULL;
@@ -91,13 +109,14 @@ $$;
 CREATE FUNCTION audit_inserted_v1() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER AS $$
 DECLARE
     actor_ jsonb := nullif(current_setting('groundwork.actor', true), '')::jsonb;
+    table_ text := audit_name_v1(TG_TABLE_SCHEMA, TG_TABLE_NAME);
 BEGIN
     INSERT INTO audit_logs (user_id, actor, action, resource, resource_id, details,
                             ip_address, request_id, is_admin_action)
     SELECT (actor_ ->> 'user_id')::integer,
            coalesce(actor_ ->> 'actor', 'db:' || session_user),
-           TG_TABLE_NAME || '.insert',
-           TG_TABLE_NAME,
+           table_ || '.insert',
+           table_,
            audit_key_v1(to_jsonb(inserted), TG_ARGV[0]::text[]),
            jsonb_build_object('after', audit_masked_v1(
                to_jsonb(inserted) - TG_ARGV[2]::text[], TG_ARGV[1]::text[])),
@@ -112,10 +131,11 @@ $$;
 CREATE FUNCTION audit_truncate_v1() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER AS $$
 DECLARE
     actor_ jsonb := nullif(current_setting('groundwork.actor', true), '')::jsonb;
+    table_ text := audit_name_v1(TG_TABLE_SCHEMA, TG_TABLE_NAME);
     rows_ bigint;
 BEGIN
     EXECUTE format('SELECT count(*) FROM %I.%I', TG_TABLE_SCHEMA, TG_TABLE_NAME) INTO rows_;
-    PERFORM audit_write_v1(actor_, (actor_ ->> 'user_id')::integer, TG_TABLE_NAME, TG_OP, NULL,
+    PERFORM audit_write_v1(actor_, (actor_ ->> 'user_id')::integer, table_, TG_OP, NULL,
                            jsonb_build_object('rows', rows_));
     RETURN NULL;
 END

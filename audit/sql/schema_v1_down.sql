@@ -10,4 +10,5 @@ DROP FUNCTION audit_append_only_v1(),
               audit_truncate_v1(),
               audit_write_v1(jsonb, integer, text, text, varchar, jsonb),
               audit_masked_v1(jsonb, text[]),
-              audit_key_v1(jsonb, text[]);
+              audit_key_v1(jsonb, text[]),
+              audit_name_v1(name, name);

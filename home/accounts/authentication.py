@@ -83,7 +83,7 @@ async def sign_in(
 async def sign_out(db: Engine, token: str) -> None:
     """End the session that a token opens, if it is one."""
     if await sessions.end_by_token(db, token):
-        await record("sign_out", throttle.RESOURCE)
+        await record(db, "sign_out", throttle.RESOURCE)
 
 
 async def change_password(db: Engine, person: SignedIn, old: str, new: str) -> Cookies:

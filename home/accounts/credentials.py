@@ -78,7 +78,7 @@ async def verify_password(db: Database, email: str, password: str) -> VerifiedAc
         if refusal is not None:
             reason = {} if isinstance(refusal, SignInFailed) else {"reason": refusal.code}
             await record(
-                "sign_in.failed", throttle.RESOURCE, attempt.account, attempt.details(**reason)
+                db, "sign_in.failed", throttle.RESOURCE, attempt.account, attempt.details(**reason)
             )
     if refusal is not None:
         raise refusal

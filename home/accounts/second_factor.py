@@ -127,7 +127,7 @@ async def use_code(
         if row and await _use(db, account.user_id, str(code).replace(" ", ""), row, encryption):
             return True
         details = attempt.details(factor="code")
-        await record("sign_in.failed", throttle.RESOURCE, attempt.account, details)
+        await record(db, "sign_in.failed", throttle.RESOURCE, attempt.account, details)
     return False
 
 

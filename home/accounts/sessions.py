@@ -230,7 +230,7 @@ async def create(db: Engine, account: VerifiedAccount) -> NewSession:
         )
         assert row is not None  # the claim holds the account
         details = {"device": account.device} if account.device else None
-        await record("sign_in.succeeded", "sign_in", email, details)
+        await record(db, "sign_in.succeeded", "sign_in", email, details)
     return NewSession(token, row["expire"], row["max_expire"])
 
 

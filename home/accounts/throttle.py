@@ -177,15 +177,15 @@ async def _report(db: Database, attempt: Attempt) -> None:
             await db.execute(TURN, key)
         if not await db.fetchval(WAS_REPORTED, *about):
             details: dict[str, Any] = {"network": network, "attempts": refused.pop(network, 1)}
-            await record("sign_in.throttled", RESOURCE, attempt.account, details)
+            await record(db, "sign_in.throttled", RESOURCE, attempt.account, details)
 
 
-async def report_refused() -> None:
+async def report_refused(db: Database) -> None:
     """Record how many attempts were refused in this process that no record tells of yet."""
     if refused:
         details = {"attempts": refused.total(), "addresses": len(refused)}
         refused.clear()
-        await record("sign_in.throttled", RESOURCE, None, details)
+        await record(db, "sign_in.throttled", RESOURCE, None, details)
 
 
 async def count_registration(db: Database, email: str) -> None:
@@ -199,7 +199,7 @@ async def count_registration(db: Database, email: str) -> None:
         await db.execute(TURN, f"register {attempt.network}")
         wait = await db.fetchval(REGISTRATION_WAIT, attempt.network, REGISTRATIONS)
         if wait is None:
-            await record("register.requested", "users", attempt.account, attempt.details())
+            await record(db, "register.requested", "users", attempt.account, attempt.details())
             return
     raise Throttled(math.ceil(wait), "requests for an account from this address")
 
@@ -209,7 +209,7 @@ def jobs(services: Services) -> list[Job]:
 
     async def run() -> None:
         with acting_as(Actor("system:throttle")):
-            await report_refused()
+            await report_refused(services.db)
 
     return [Job("report refused sign-ins", run, REPORT_SECONDS)]
 

@@ -65,7 +65,7 @@ class CsvExport:
             most = f"These are more than {MOST_ROWS:,} rows. Choose fewer by a filter."
             return error_response(422, "too_many_rows", most)
         await authenticate(self.db, request_info.get().token)  # whose doing it is
-        await record(f"{table}.export", table, details={"filters": filters})
+        await record(self.db, f"{table}.export", table, details={"filters": filters})
         return StreamingResponse(
             self._chunks(scope, table, query, _read(first)["rows"]),
             media_type="text/csv",

@@ -141,6 +141,19 @@ class ObservedConnection(asyncpg.Connection):
     async def executemany(self, command: str, args: Any, **options: Any) -> Any:
         return await self._observe(super().executemany, command, args, **options)
 
+    async def copy_records_to_table(self, table_name: str, **options: Any) -> Any:
+        return await self._copy(super().copy_records_to_table, table_name, **options)
+
+    async def copy_to_table(self, table_name: str, **options: Any) -> Any:
+        return await self._copy(super().copy_to_table, table_name, **options)
+
+    async def _copy(self, run: Callable[..., Awaitable[Any]], table: str, **options: Any) -> Any:
+        """Run a COPY in a transaction, which names who acts."""
+        if self.is_in_transaction() or current_actor() is None:
+            return await self._observe(run, table, **options)
+        async with self.transaction():
+            return await self._observe(run, table, **options)
+
     async def _tell(self, actor: Actor | None) -> None:
         await super().execute(actor_sql(actor))
         self._told = actor

@@ -16,6 +16,7 @@ from piccolo.apps.migrations.auto.migration_manager import MigrationManager
 from piccolo.apps.migrations.commands.base import BaseMigrationManager
 from piccolo.apps.migrations.tables import Migration
 
+from audit.triggers import not_covered
 from home.database.engine import Engine
 from home.database.migrations import pending_migrations
 
@@ -36,6 +37,7 @@ async def differences(db: Engine) -> list[str]:
         connection = transaction.connection
         for migration in await pending_migrations(connection):
             found.append(f"migration {migration}: is not applied; run piccolo home migrate")
+        found += await not_covered(connection)
         live_schema = await connection.fetchval("select current_schema()")
         live = await read_catalog(connection, live_schema)
         declared = await _build_declared(connection)

@@ -10,6 +10,8 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from audit.jobs import JobStatus
+from audit.sealing import concerns
+from audit.settings import AuditSettings
 from audit.summary import DailyCounts, daily_counts, state
 from home.accounts.sessions import authenticate, request_info
 from home.database.engine import Engine
@@ -113,9 +115,10 @@ def _charted(
     )
 
 
-async def trail(db: Engine) -> Panel:
-    """Whether the audit trail is sealed, and when it was last found unaltered."""
+async def trail(db: Engine, seal_interval: float) -> Panel:
+    """Return whether the audit trail is sealed, and when it was last found unaltered."""
     now = await state(db)
+    strange = await concerns(db, seal_interval)
     found = {None: "", True: ", intact", False: ", ALTERED"}[now.intact]
     return Panel(
         "Audit trail",
@@ -127,6 +130,7 @@ async def trail(db: Engine) -> Panel:
                 _events("audit.verify"),
                 needs_attention=now.intact is False,
             ),
+            *(Figure("look at this", each, needs_attention=True) for each in strange),
         ],
     )
 
@@ -145,15 +149,16 @@ def database(db: Engine, verdict: Verdict) -> Panel:
     )
 
 
-async def panels_of_accounts(db: Engine) -> list[Panel]:
-    """Return the panels about people and the trail."""
-    counts = await daily_counts(db, last_days())
-    return [await people(db), await trail(db), sign_ins(counts), changes(counts)]
-
-
 def panels(services: Services) -> list[PanelSource]:
-    """Return what this app shows on the overview."""
-    return [panels_of_accounts]
+    """Return what this app shows on the overview: people, and the trail."""
+    seal_interval = services.settings_of(AuditSettings).audit_seal_interval
+
+    async def people_and_trail(db: Engine) -> list[Panel]:
+        counts = await daily_counts(db, last_days())
+        about_trail = await trail(db, seal_interval)
+        return [await people(db), about_trail, sign_ins(counts), changes(counts)]
+
+    return [people_and_trail]
 
 
 async def overview(request: Request) -> Response:

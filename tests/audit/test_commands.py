@@ -39,11 +39,11 @@ async def last_event(action: str) -> dict[str, Any]:
 
 async def test_seal_then_verify(url: str, db: Engine) -> None:
     await fill(db, 1, 3)
-    assert audit(url, "seal").stdout == "sealed 3 rows under 1 seals\n"
+    assert audit(url, "seal").stdout == "sealed 3 rows under 1 seal\n"
     assert audit(url, "seal").stdout == "nothing to seal\n"
     done = audit(url, "verify")
     assert (done.returncode, done.stderr) == (0, "")
-    said = "verified 3 rows under 1 seals (0 rows pruned before, 0 not sealed yet)\n"
+    said = "verified 3 rows under 1 seal (0 rows pruned before, 0 not sealed yet)\n"
     assert done.stdout == said
     event = await last_event("audit.verify")
     assert (event["intact"], event["verified"], event["actor"][:4]) == (True, 3, "cli:")
@@ -77,7 +77,7 @@ async def test_seals_without_a_key_are_said_to_prove_less(url: str, db: Engine) 
     audit(url, "seal", key="")
     done = audit(url, "verify")
     assert done.returncode == 0
-    assert "1 of the seals were made without AUDIT_SEAL_KEY" in done.stdout
+    assert "1 seal without AUDIT_SEAL_KEY" in done.stdout
 
 
 async def test_seals_kept_elsewhere_find_a_trail_that_was_cut(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Sequence
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -12,8 +12,10 @@ import httpx
 import pytest
 
 from audit.digests import SealKeys
+from audit.export import SELECTED
 from audit.history import HISTORY
-from audit.seals import ROWS, seal
+from audit.paging import select
+from audit.seals import ROW, ROWS, seal
 from audit.summary import count_sealed
 from audit.tables import AuditLog
 from home.database.engine import Engine
@@ -102,7 +104,8 @@ async def test_a_page_of_the_list_uses_an_index(
 
 
 async def test_the_history_of_a_record_uses_its_index(long_trail: Engine) -> None:
-    [[plan]] = await long_trail.fetch(f"EXPLAIN (FORMAT JSON) {HISTORY}", "users", "42")
+    sql = select(SELECTED, HISTORY)
+    [[plan]] = await long_trail.fetch(f"EXPLAIN (FORMAT JSON) {sql}", "users", "42")
     found = [node.get("Index Name") for node in nodes(json.loads(plan)[0]["Plan"])]
     assert "idx_audit_logs_resource_resource_id" in found
 
@@ -110,17 +113,17 @@ async def test_the_history_of_a_record_uses_its_index(long_trail: Engine) -> Non
 async def test_the_overview_reads_no_long_table_from_end_to_end(
     long_trail: Engine, client: httpx.AsyncClient, administrator: User, monkeypatch: Any
 ) -> None:
-    await seal(SealKeys(None))
+    await seal(long_trail, SealKeys(None))
     await count_sealed(long_trail)
     await sign_in(client, administrator.email)
     asked: list[tuple[Any, ...]] = []
-    fetch = Engine.fetch
+    run = Engine._run
 
-    async def remember(self: Engine, *statement: Any) -> Any:
-        asked.append(statement)
-        return await fetch(self, *statement)
+    async def remember(self: Engine, how: str, sql: str, args: Sequence[Any] = ()) -> Any:
+        asked.append((sql, *args))
+        return await run(self, how, sql, args)
 
-    monkeypatch.setattr(Engine, "fetch", remember)
+    monkeypatch.setattr(Engine, "_run", remember)
     assert "awaiting approval" in (await client.get("/")).text
     monkeypatch.undo()
     assert len(asked) > 7
@@ -134,7 +137,8 @@ async def test_the_overview_reads_no_long_table_from_end_to_end(
 
 
 async def test_sealing_reads_only_what_is_new(long_trail: Engine) -> None:
-    [[plan]] = await long_trail.fetch(f"EXPLAIN (FORMAT JSON) {ROWS}", 119_000, 120_000, 10_000)
+    sql = f"EXPLAIN (FORMAT JSON) {select(ROW, ROWS)}"
+    [[plan]] = await long_trail.fetch(sql, 119_000, 120_000, 10_000)
     found = list(nodes(json.loads(plan)[0]["Plan"]))
     assert "audit_logs_pkey" in [node.get("Index Name") for node in found]
     assert "Sort" not in [node["Node Type"] for node in found]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import random
 from typing import Any
 
@@ -12,8 +13,9 @@ import pytest
 from audit.context import Actor, acting_as
 from audit.record import record
 from audit.tables import AuditLog
-from audit.triggers import CannotAttach, attach, detach
+from audit.triggers import CannotAttach, attach, detach, not_covered
 from home.database.engine import Engine
+from home.database.schema import differences
 from home.tables import User, UserPreference
 
 ADA = Actor("ada@example.com", None, "203.0.113.7", "request-1", True)
@@ -87,16 +89,113 @@ async def test_keys_of_several_columns_and_odd_names(db: Engine) -> None:
     await db.run_ddl('create table "odd ""name" (b int, "a b" text, primary key ("a b", b))')
     await attach('odd "name')()
     await db.run_ddl("""insert into "odd ""name" values (7, 'x')""")
-    assert [row["resource_id"] for row in await trail('odd "name')] == ["x,7"]
+    assert [row["resource_id"] for row in await trail('odd "name')] == ['["x", 7]']
     await detach('odd "name')()
     await db.run_ddl("""delete from "odd ""name" """)
     assert len(await trail('odd "name')) == 1
 
 
-async def test_tables_that_cannot_be_told_apart_are_refused(db: Engine) -> None:
-    await db.run_ddl("create table heap (n int)")
-    with pytest.raises(CannotAttach, match="primary key"):
-        await attach("heap")()
+async def test_no_two_rows_have_the_same_name(db: Engine) -> None:
+    await db.run_ddl("create table pairs (a text, b text, primary key (a, b))")
+    await db.run_ddl("create table names (name text primary key)")
+    await attach("pairs")()
+    await attach("names")()
+    long = "x" * 300
+    pairs = [("a,b", "c"), ("a", "b,c"), ('a"', ""), ("a", '"'), (long, "a"), (long, "b")]
+    for pair in pairs:
+        await db.fetch("insert into pairs values ($1, $2)", *pair)
+    for name in (long + "a", long + "b", "short"):
+        await db.fetch("insert into names values ($1)", name)
+        await db.fetch("delete from names where name = $1", name)
+    found = [row["resource_id"] for row in await trail("pairs")]
+    assert len(set(found)) == len(pairs)
+    assert [json.loads(each) for each in found[:4]] == [list(pair) for pair in pairs[:4]]
+    found = [row["resource_id"] for row in await trail("names")]
+    assert (found[0], found[2], found[4]) == (found[1], found[3], found[5])
+    assert (len(set(found)), found[4], len(found[0])) == (3, "short", 255)
+
+
+async def test_a_table_of_another_schema_is_called_by_it(db: Engine) -> None:
+    await db.execute("create schema archive; create table archive.things (id int primary key)")
+    await things(db)
+    await attach("things", schema="archive")()
+    await db.execute("insert into archive.things values (1); insert into things values (2)")
+    await db.execute("update archive.things set id = 3; truncate archive.things")
+    found = [(row["action"], row["resource_id"]) for row in await trail("archive.things")]
+    assert found == [
+        ("archive.things.insert", "1"),
+        ("archive.things.update", "1"),
+        ("archive.things.truncate", None),
+    ]
+    assert [row["resource_id"] for row in await trail("things")] == ["2"]
+    async with db.connection() as connection:
+        assert await not_covered(connection) == []
+    await detach("things", schema="archive")()
+    await db.run_ddl("insert into archive.things values (4)")
+    assert len(await trail("archive.things")) == 3
+
+
+@pytest.mark.parametrize(
+    ("table", "reason"),
+    [
+        ("heap", "has no primary key"),
+        ("events", "is partitioned"),
+        ("events_2026", "is a partition of another table"),
+        ("parent", "has tables that inherit from it"),
+        ("child", "inherits from one"),
+        ("seen", "is partitioned, or no table"),
+        ("n" * 63, "has a name of more than 90"),
+    ],
+)
+async def test_tables_that_would_not_be_covered_are_refused(
+    db: Engine, table: str, reason: str
+) -> None:
+    schema = "s" * 63
+    await db.execute(f"""
+        create table heap (n int);
+        create table events (id int primary key) partition by range (id);
+        create table events_2026 partition of events for values from (1) to (9);
+        create table parent (id int primary key);
+        create table child (primary key (id)) inherits (parent);
+        create view seen as select * from parent;
+        create schema {schema};
+        create table {schema}.{"n" * 63} (id int primary key)
+    """)
+    with pytest.raises(CannotAttach, match=reason):
+        await attach(table, schema=schema if table.startswith("nn") else None)()
+
+
+@pytest.mark.parametrize(
+    ("change", "line"),
+    [
+        ("alter table things disable trigger audit_row", "is disabled: audit_row"),
+        ("alter table things enable replica trigger audit_insert", "disabled: audit_insert"),
+        (
+            "drop trigger audit_truncate on things",
+            "is disabled: audit_truncate",
+        ),
+        ("create table more () inherits (things)", "has tables that inherit from it"),
+        ("alter table things drop constraint things_pkey", "has no primary key"),
+        (
+            "alter table things drop constraint things_pkey, add primary key (seen)",
+            "has another primary key now",
+        ),
+        ("alter table things rename id to number", "has another primary key now"),
+        ("alter table things rename sécret to hidden", "has no column sécret any more"),
+    ],
+)
+async def test_what_is_not_covered_any_more_is_named(db: Engine, change: str, line: str) -> None:
+    await db.run_ddl("create table things (id int primary key, name text, sécret text, seen int)")
+    await attach("things", mask=["sécret"])()
+    async with db.connection() as connection:
+        assert await not_covered(connection) == []
+    await db.execute(change)
+    [found] = [each for each in await differences(db) if "audit trail" in each]
+    assert found.startswith("table things: is on the audit trail, but it ")
+    assert line in found
+
+
+async def test_columns_that_are_not_there_are_refused(db: Engine) -> None:
     with pytest.raises(CannotAttach, match="passwort"):
         await attach("users", mask=["passwort"])()
 
@@ -106,7 +205,7 @@ async def test_what_is_rolled_back_leaves_no_record(db: Engine, member: User) ->
     with pytest.raises(ZeroDivisionError), acting_as(ADA):
         async with db.transaction():
             await User.update({User.display_name: "Mel"}, force=True)
-            await record("something.happened")
+            await record(db, "something.happened")
             raise ZeroDivisionError
     assert len(await trail()) == before
     assert not await AuditLog.exists().where(AuditLog.action == "something.happened")
@@ -133,9 +232,54 @@ async def test_a_bulk_update_has_a_record_for_each_row(db: Engine) -> None:
     assert ("things.update", "ada@example.com", 5000) in found
 
 
+# How an insert can be written; {0} is the plain one.
+SPELLINGS = [
+    "{0}",
+    "  \n\t{0}",
+    "-- a comment\n{0}",
+    "/* a comment /* in a comment */ */ {0}",
+    "/* select */ -- select\n /**/ {0};",
+    "with one as ({0} returning id) select id from one",
+    "with recursive n as (select 1) {0}",
+    "do $$ begin {0}; end $$",
+    "do $_$ begin perform put({id}, '{name}'); end $_$",
+    "call put_by_procedure({id}, '{name}')",
+    "select put({id}, '{name}')",
+    "-- select 1\nselect /* nothing */ put\n({id}, '{name}')",
+    "select \"put\"({id}, '{name}')",
+    "select public.put({id}, '{name}') where true",
+    "values (put({id}, '{name}'))",
+    "select * from (values (1)) as one, lateral put({id}, '{name}')",
+    "select count(put({id}, '{name}')) from generate_series(1, 1)",
+    "select case when true then put({id}, '{name}') end",
+    "explain analyze {0}",
+    "merge into things using (values ({id}, '{name}')) as new (id, name) on things.id = new.id"
+    " when not matched then insert (id, name) values (new.id, new.name)",
+]
+FUNCTIONS = """
+    create function put(id_ int, name_ text) returns int language sql as
+        'insert into things (id, name) values (id_, name_) returning id';
+    create procedure put_by_procedure(id_ int, name_ text) language sql as
+        'insert into things (id, name) values (id_, name_)';
+"""
+
+
+@pytest.mark.parametrize("how", ["fetch", "fetchrow", "fetchval", "execute"])
+async def test_every_spelling_names_the_person(db: Engine, how: str) -> None:
+    await things(db)
+    await db.execute(FUNCTIONS)
+    with acting_as(ADA):
+        for number, spelling in enumerate(SPELLINGS):
+            plain = f"insert into things (id, name) values ({number}, 'x')"
+            await getattr(db, how)(spelling.format(plain, id=number, name="x"))
+    found = [(row["resource_id"], row["actor"]) for row in await trail("things")]
+    assert found == [(str(number), ADA.name) for number in range(len(SPELLINGS))]
+
+
 async def test_actors_do_not_mix(db: Engine) -> None:
     """Hunted at random: fifty writers, nested, gathered, cancelled, failing, on few connections."""
     await things(db)
+    await db.execute(FUNCTIONS)
     seed = random.randrange(10**9)
     dice = random.Random(seed)
     ids = iter(range(10**6))
@@ -143,9 +287,31 @@ async def test_actors_do_not_mix(db: Engine) -> None:
     async def write(name: str, task_dice: random.Random) -> None:
         number = next(ids)
         sql = f"insert into things (id, name) values ({number}, '{name}')"
-        kind = task_dice.choice(["plain", "transaction", "nested", "fails", "inside", "savepoint"])
+        kinds = [
+            "plain",
+            "several",
+            "copy",
+            "transaction",
+            "nested",
+            "fails",
+            "inside",
+            "savepoint",
+        ]
+        kind = task_dice.choice([*kinds, *["spelled"] * 8])
         if kind == "plain":
             await db.fetch(sql)
+        elif kind == "spelled":
+            spelling = task_dice.choice(SPELLINGS)
+            await getattr(db, task_dice.choice(["fetch", "fetchrow", "fetchval", "execute"]))(
+                spelling.format(sql, id=number, name=name)
+            )
+        elif kind == "several":
+            await db.execute(f"select 1; /* and */ {sql}; select 2")
+        elif kind == "copy":
+            async with db.connection() as connection:
+                await connection.copy_records_to_table(
+                    "things", records=[(number, name)], columns=["id", "name"]
+                )
         elif kind == "inside":
             async with db.transaction():
                 with acting_as(Actor(f"{name}-inside")):

@@ -61,8 +61,8 @@ def test_digests_are_as_they_always_were() -> None:
 async def test_seals_adjoin_and_cover_all_that_is_settled(db: Engine) -> None:
     await seal_three_times(db)
     assert await seals() == [(1, 1, 10, 10), (2, 12, 20, 9), (3, 22, 30, 9)]
-    assert await seal(KEYS) == Sealed(0, 0)
-    report = await verify(KEYS)
+    assert await seal(db, KEYS) == Sealed(0, 0)
+    report = await verify(db, KEYS)
     assert (report.verified, report.seals, report.problem) == (28, 3, None)
 
 
@@ -70,13 +70,13 @@ async def test_a_seal_covers_ten_thousand_rows_at_most(db: Engine) -> None:
     await fill(db, 1, 10_000)
     await skip_an_id(db)
     await fill(db, 10_002, 20_001)
-    assert await seal(KEYS) == Sealed(2, 20_000)
+    assert await seal(db, KEYS) == Sealed(2, 20_000)
     assert await seals() == [(1, 1, 10_000, 10_000), (2, 10_002, 20_001, 10_000)]
-    assert (await verify(KEYS)).verified == 20_000
+    assert (await verify(db, KEYS)).verified == 20_000
 
 
 async def test_settings_of_the_session_do_not_matter(db: Engine) -> None:
-    await record("some.thing", details={"ä": 1.50, "b": [None, 1e400, '\\ "']})
+    await record(db, "some.thing", details={"ä": 1.50, "b": [None, 1e400, '\\ "']})
     for setting in (
         "timezone = 'Asia/Tokyo'",
         "datestyle = 'German'",
@@ -85,13 +85,13 @@ async def test_settings_of_the_session_do_not_matter(db: Engine) -> None:
         "standard_conforming_strings = off",
         "default_transaction_isolation = 'serializable'",
     ):
-        await seal(KEYS)
+        await seal(db, KEYS)
         await db.run_ddl(f"ALTER ROLE CURRENT_USER IN DATABASE {await database(db)} SET {setting}")
         await db.close_connection_pool()
         await db.start_connection_pool()
-        report = await verify(KEYS)
+        report = await verify(db, KEYS)
         assert (report.problem, report.unsealed) == (None, 0)
-        await record("some.thing")
+        await record(db, "some.thing")
 
 
 async def database(db: Engine) -> str:
@@ -102,10 +102,10 @@ async def database(db: Engine) -> str:
 async def test_dates_far_away_can_be_sealed(db: Engine) -> None:
     for date in ("infinity", "-infinity", "4713-01-01 BC", "294276-12-31"):
         await db.run_ddl(f"INSERT INTO audit_logs (action, created_at) VALUES ('x', '{date}')")
-    await seal(KEYS)
-    assert (await verify(KEYS)).verified == 4
+    await seal(db, KEYS)
+    assert (await verify(db, KEYS)).verified == 4
     await tamper(db, "UPDATE audit_logs SET created_at = '-infinity' WHERE id = 1")
-    assert (await verify(KEYS)).problem is not None
+    assert (await verify(db, KEYS)).problem is not None
 
 
 @pytest.mark.parametrize("end", ["COMMIT", "ROLLBACK"])
@@ -113,7 +113,7 @@ async def test_a_seal_waits_for_who_was_writing_and_for_nobody_else(db: Engine, 
     async with another_session(db) as slow, another_session(db) as late:
         await slow.execute(f"BEGIN; {WRITE}")  # id 1
         await fill(db, 2, 5)
-        sealing = asyncio.create_task(seal(KEYS, patience=30))
+        sealing = asyncio.create_task(seal(db, KEYS, patience=30))
         await has_asked_who_is_writing(late, sealing)
         await late.execute(f"BEGIN; {WRITE}")  # id 6, and never ends
         assert not sealing.done()
@@ -121,8 +121,8 @@ async def test_a_seal_waits_for_who_was_writing_and_for_nobody_else(db: Engine, 
         assert (await sealing).rows == (5 if end == "COMMIT" else 4)
         assert (await seals())[0][2] == 5
         await late.execute("COMMIT")
-    await seal(KEYS)
-    assert (await verify(KEYS)).problem is None
+    await seal(db, KEYS)
+    assert (await verify(db, KEYS)).problem is None
 
 
 ASKED = """
@@ -141,7 +141,7 @@ async def test_readers_are_not_waited_for(db: Engine) -> None:
     await fill(db, 1, 3)
     async with another_session(db) as reader:
         await reader.execute("BEGIN; SELECT * FROM audit_logs; LOCK audit_logs IN SHARE MODE")
-        assert (await seal(KEYS, patience=0)).rows == 3
+        assert (await seal(db, KEYS, patience=0)).rows == 3
 
 
 async def test_a_transaction_that_does_not_end_is_named(db: Engine) -> None:
@@ -150,7 +150,7 @@ async def test_a_transaction_that_does_not_end_is_named(db: Engine) -> None:
         await slow.execute(f"BEGIN; {WRITE}")
         pid = await slow.fetchval("SELECT pg_backend_pid()")
         with pytest.raises(SealingDelayed, match=rf"process {pid}, groundwork, open for \d+ s"):
-            await seal(KEYS, patience=0.1)
+            await seal(db, KEYS, patience=0.1)
     assert await seals() == []
 
 
@@ -172,15 +172,15 @@ async def test_no_row_is_missed_while_many_write(db: Engine) -> None:
     async def keep_sealing() -> int:
         runs = 0
         while writing:
-            runs += bool((await seal(KEYS, patience=30)).seals)
+            runs += bool((await seal(db, KEYS, patience=30)).seals)
         return runs
 
     sealer = asyncio.create_task(keep_sealing())
     await asyncio.gather(*[write() for _ in range(12)])
     writing = False
     assert await sealer > 3
-    await seal(KEYS)
-    report = await verify(KEYS)
+    await seal(db, KEYS)
+    report = await verify(db, KEYS)
     assert (report.problem, report.verified) == (None, await AuditLog.count())
     assert report.unsealed == 0
 
@@ -188,51 +188,51 @@ async def test_no_row_is_missed_while_many_write(db: Engine) -> None:
 async def test_two_sealers_at_once_make_one_chain(db: Engine) -> None:
     for start in range(1, 100, 10):
         await fill(db, start, start + 9)
-        done = await asyncio.gather(*[seal(KEYS) for _ in range(4)])
+        done = await asyncio.gather(*[seal(db, KEYS) for _ in range(4)])
         assert sorted(each.rows for each in done) == [0, 0, 0, 10]
-    assert (await verify(KEYS)).verified == 100
+    assert (await verify(db, KEYS)).verified == 100
 
 
 async def test_a_seal_that_fails_leaves_no_gap(db: Engine) -> None:
     await fill(db, 1, 3)
     await db.run_ddl("ALTER TABLE audit_seals ADD CONSTRAINT no CHECK (row_count < 3)")
     with pytest.raises(asyncpg.CheckViolationError):
-        await seal(KEYS)
+        await seal(db, KEYS)
     await db.run_ddl("ALTER TABLE audit_seals DROP CONSTRAINT no")
-    await seal(KEYS)
+    await seal(db, KEYS)
     assert await seals() == [(1, 1, 3, 3)]
 
 
 async def test_deleting_a_person_breaks_no_seal(db: Engine, member: User) -> None:
     async with db.transaction():
         await AuditLog(action="something.done", user_id=member.id, actor=member.email).save()
-    await seal(KEYS)
+    await seal(db, KEYS)
     await member.remove()
     assert await AuditLog.count().where(AuditLog.user_id.is_not_null()) == 0
-    assert (await verify(KEYS)).problem is None
+    assert (await verify(db, KEYS)).problem is None
 
 
 async def test_a_key_may_come_later_and_change_but_not_go(db: Engine) -> None:
     new, newer = "n" * 32, "m" * 32
     for start, key in enumerate((None, new, f"{newer}, {new}", newer), 1):
         await fill(db, start, start)
-        await seal(SealKeys(key))
-    report = await verify(SealKeys(f"{newer},{new}"))
+        await seal(db, SealKeys(key))
+    report = await verify(db, SealKeys(f"{newer},{new}"))
     assert (report.problem, report.verified, report.seals_without_key) == (None, 4, 1)
     await fill(db, 5, 5)
     for wrong in (None, new, "another key of thirty-two letters"):
         with pytest.raises(OtherKey, match="AUDIT_SEAL_KEY=new,old"):
-            await seal(SealKeys(wrong))
+            await seal(db, SealKeys(wrong))
         with pytest.raises(OtherKey, match="another AUDIT_SEAL_KEY"):
-            await verify(SealKeys(wrong))
+            await verify(db, SealKeys(wrong))
 
 
 async def test_sealing_is_due_once_in_an_interval(db: Engine) -> None:
     await fill(db, 1, 1)
-    assert (await seal_when_due(KEYS, 3600)).rows == 1
+    assert (await seal_when_due(db, KEYS, 3600)).rows == 1
     await fill(db, 2, 2)
-    assert (await seal_when_due(KEYS, 3600)).rows == 0
-    assert (await seal_when_due(KEYS, 0)).rows == 1
+    assert (await seal_when_due(db, KEYS, 3600)).rows == 0
+    assert (await seal_when_due(db, KEYS, 0)).rows == 1
 
 
 @pytest.mark.any_version
@@ -240,14 +240,14 @@ async def test_memory_does_not_grow_with_the_trail(db: Engine) -> None:
     async def peak_of_verifying() -> int:
         tracemalloc.start()
         try:
-            assert (await verify(KEYS)).problem is None
+            assert (await verify(db, KEYS)).problem is None
             return tracemalloc.get_traced_memory()[1]
         finally:
             tracemalloc.stop()
 
     await fill(db, 1, 20_000)
-    await seal(KEYS)
+    await seal(db, KEYS)
     short = await peak_of_verifying()
     await fill(db, 20_001, 60_000)
-    await seal(KEYS)
+    await seal(db, KEYS)
     assert await peak_of_verifying() < 1.3 * short

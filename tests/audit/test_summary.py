@@ -26,7 +26,7 @@ async def test_what_is_sealed_is_counted_once(db: Engine, member: User) -> None:
     yesterday = datetime.now(UTC) - timedelta(days=1)
     await AuditLog(action="sign_in.failed", created_at=yesterday).save()
     for _ in range(3):
-        await record("sign_in.failed")
+        await record(db, "sign_in.failed")
     newest = await AuditLog.select(AuditLog.id).order_by(AuditLog.id, ascending=False).first()
     assert newest is not None
     for sealed in (1, newest["id"] - 1, newest["id"]):

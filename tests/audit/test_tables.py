@@ -20,7 +20,7 @@ async def test_the_trail_survives_its_person(db: Engine, member: User) -> None:
 
 
 async def test_the_view_shows_the_trail_under_other_names(db: Engine) -> None:
-    await record("users.seen", "users", 7)
+    await record(db, "users.seen", "users", 7)
     [row] = await db.run_ddl("select * from audit_log")
     names = ["id", "action", "entity_type", "entity_id", "user_id", "timestamp", "details"]
     assert list(row.keys()) == names
@@ -55,7 +55,7 @@ async def test_the_trail_is_append_only(db: Engine, member: User, change: str) -
     ["update audit_logs set actor = 'x'", "truncate audit_logs", "delete from audit_seals"],
 )
 async def test_pruning_opens_the_trail_for_nothing_else(db: Engine, change: str) -> None:
-    await record("something.done")
+    await record(db, "something.done")
     seal = "insert into audit_seals (first_id, last_id, row_count, algorithm, digest) "
     await db.run_ddl(seal + "values (1, 1, 1, 'sha256', 'x')")
     with pytest.raises(asyncpg.InsufficientPrivilegeError, match="append-only"):
@@ -67,16 +67,16 @@ async def test_pruning_opens_the_trail_for_nothing_else(db: Engine, change: str)
 async def test_an_event_joins_the_transaction(db: Engine) -> None:
     with pytest.raises(ZeroDivisionError):
         async with db.transaction():
-            await record("something.happened")
-            await record_many([Event("something.else")])
+            await record(db, "something.happened")
+            await record_many(db, [Event("something.else")])
             raise ZeroDivisionError
     assert await AuditLog.count() == 0
 
 
 async def test_events_hold_what_text_cannot(db: Engine) -> None:
     awkward = {"name\0": "nul \0 half \ud800 {} '", "list": ["\0"], "n": float("nan")}
-    await record("x" * 100, "users", "9" * 300, awkward)
-    await record_many([Event("many.events", details=awkward)] * 3)
+    await record(db, "x" * 100, "users", "9" * 300, awkward)
+    await record_many(db, [Event("many.events", details=awkward)] * 3)
     rows = await AuditLog.select().order_by(AuditLog.id)
     assert len(rows) == 4
     assert len(rows[0]["resource_id"]) == 255
@@ -86,7 +86,7 @@ async def test_events_hold_what_text_cannot(db: Engine) -> None:
 
 async def test_the_way_round_for_deleted_people_changes_nothing_else(db: Engine) -> None:
     """The foreign key's SET NULL comes from inside a trigger; so may others."""
-    await record("thing.happened", "things", "1")
+    await record(db, "thing.happened", "things", "1")
     for statement in (
         "CREATE TABLE bait (n int)",
         "CREATE FUNCTION forge() RETURNS trigger LANGUAGE plpgsql AS"

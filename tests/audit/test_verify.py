@@ -7,7 +7,8 @@ from collections.abc import Mapping
 import pytest
 
 from audit.digests import Leaf, Seal, SealKeys, pack, rows_digest
-from audit.seals import ROWS, seal
+from audit.paging import select
+from audit.seals import ROW, ROWS, seal
 from audit.tables import AuditSeal
 from audit.verify import verify
 from home.database.engine import Engine
@@ -28,10 +29,10 @@ async def problems_after(db: Engine, changes: Expected, keys: SealKeys = KEYS) -
     for change in changes:
         await tamper(db, change)
         found[change] = ("nothing", None)
-        if problem := (await verify(keys)).problem:
+        if problem := (await verify(db, keys)).problem:
             found[change] = (problem.kind, problem.seal if problem.row is None else problem.row)
         await tamper(db, ";".join(RESTORE.format(table) for table in TABLES))
-    assert (await verify(keys)).problem is None
+    assert (await verify(db, keys)).problem is None
     return found
 
 
@@ -99,7 +100,7 @@ async def test_rows_that_are_gone_new_or_elsewhere_are_named(db: Engine) -> None
 async def test_equal_rows_are_not_mixed_up(db: Engine) -> None:
     same = "INSERT INTO audit_logs (action) SELECT 'same' FROM generate_series(1, 9)"
     await db.run_ddl(same)
-    await seal(KEYS)
+    await seal(db, KEYS)
     expected = {
         "DELETE FROM audit_logs WHERE id IN (4, 6)": ("removed", 4),
         "UPDATE audit_logs SET action = 'other' WHERE id IN (3, 8)": ("altered", 3),
@@ -164,11 +165,11 @@ async def test_a_row_and_its_leaf_altered_together_are_noticed(db: Engine) -> No
     kept = await AuditSeal.select(AuditSeal.leaves).where(AuditSeal.id == 1)
     await tamper(db, "UPDATE audit_logs SET actor = 'x' WHERE id = 5")
     await tamper(db, "CREATE TABLE made AS TABLE audit_seals; DELETE FROM audit_seals")
-    await seal(KEYS)  # leaves as they would have to be
+    await seal(db, KEYS)  # leaves as they would have to be
     sql = "UPDATE made SET leaves = substr(s.leaves, 1, 160) FROM audit_seals s WHERE made.id = 1"
     await tamper(db, f"{sql}; DELETE FROM audit_seals; INSERT INTO audit_seals SELECT * FROM made")
     assert kept != await AuditSeal.select(AuditSeal.leaves).where(AuditSeal.id == 1)
-    problem = (await verify(KEYS)).problem
+    problem = (await verify(db, KEYS)).problem
     assert problem is not None
     assert "the leaves of seal 1 were altered, too" in problem.message
 
@@ -176,7 +177,7 @@ async def test_a_row_and_its_leaf_altered_together_are_noticed(db: Engine) -> No
 async def test_who_has_no_key_cannot_mend_a_seal(db: Engine) -> None:
     await seal_three_times(db)
     await forge(db, 3, SealKeys(None))
-    problem = (await verify(KEYS)).problem
+    problem = (await verify(db, KEYS)).problem
     assert problem is not None
     assert (problem.kind, problem.seal) == ("seal_altered", 3)
 
@@ -185,7 +186,7 @@ async def test_a_seal_made_anew_breaks_the_chain_behind_it(db: Engine) -> None:
     nobody = SealKeys(None)
     await seal_three_times(db, nobody)
     await forge(db, 2, nobody)
-    problem = (await verify(nobody)).problem
+    problem = (await verify(db, nobody)).problem
     assert problem is not None
     assert (problem.kind, problem.seal) == ("seal_altered", 3)
 
@@ -194,7 +195,7 @@ async def forge(db: Engine, number: int, keys: SealKeys) -> None:
     """Take the last row from under a seal, which is made anew to fit."""
     row = await AuditSeal.objects().where(AuditSeal.id == number).first()
     assert row is not None
-    rows = await db.fetch(ROWS, row.first_id, row.last_id - 1, 100)
+    rows = await db.fetch(select(ROW, ROWS), row.first_id, row.last_id - 1, 100)
     leaves = [Leaf.of(each) for each in rows]
     new = {"row_count": len(leaves), "rows_digest": rows_digest(leaves), "key_id": keys.newest}
     digest = Seal.of({**row.to_dict(), **new}).sign(keys)
@@ -211,16 +212,16 @@ async def test_seals_kept_elsewhere_find_what_the_database_cannot_tell(db: Engin
     """A superuser without scruples removes the tail, its seals, and the sequence's memory."""
     await seal_three_times(db)
     kept = {row["id"]: row["digest"] for row in await AuditSeal.select()}
-    assert (await verify(KEYS, kept=kept)).problem is None
+    assert (await verify(db, KEYS, kept=kept)).problem is None
     await tamper(db, "DELETE FROM audit_logs WHERE id > 20; DELETE FROM audit_seals WHERE id > 2")
     await tamper(db, "SELECT setval('audit_seals_id_seq', 2)")
-    assert (await verify(KEYS)).problem is None
-    problem = (await verify(KEYS, kept=kept)).problem
+    assert (await verify(db, KEYS)).problem is None
+    problem = (await verify(db, KEYS, kept=kept)).problem
     assert problem is not None
     assert (problem.kind, problem.seal) == ("seal_removed", 3)
     await fill(db, 22, 30)
-    await seal(KEYS)
-    problem = (await verify(KEYS, kept=kept)).problem
+    await seal(db, KEYS)
+    problem = (await verify(db, KEYS, kept=kept)).problem
     assert problem is not None
     assert problem.message == "seal 3 is not the one that was exported"
 
@@ -229,15 +230,15 @@ async def test_sealing_goes_on_after_seals_were_removed_and_hides_nothing(db: En
     await seal_three_times(db)
     await tamper(db, "DELETE FROM audit_seals WHERE id > 1; DELETE FROM audit_logs WHERE id > 10")
     await fill(db, 100, 110)
-    assert (await seal(KEYS)).seals == 1
-    problem = (await verify(KEYS)).problem
+    assert (await seal(db, KEYS)).seals == 1
+    problem = (await verify(db, KEYS)).problem
     assert problem is not None
     assert (problem.kind, problem.seal) == ("seal_removed", 2)
 
 
 @pytest.mark.parametrize("keys", [SealKeys(None), KEYS])
 async def test_an_empty_trail_verifies(db: Engine, keys: SealKeys) -> None:
-    report = await verify(keys)
+    report = await verify(db, keys)
     assert (report.problem, report.seals, report.unsealed) == (None, 0, 0)
     await fill(db, 1, 2)
-    assert (await verify(keys)).unsealed == 2
+    assert (await verify(db, keys)).unsealed == 2

@@ -36,7 +36,7 @@ async def seal_three_times(db: Engine, keys: SealKeys = KEYS) -> None:
     for start in (1, 12, 22):
         await fill(db, start, start // 10 * 10 + 10)
         await skip_an_id(db)
-        await seal(keys)
+        await seal(db, keys)
 
 
 async def tamper(db: Engine, sql: str, *args: Any) -> None:

@@ -22,6 +22,7 @@ from home.accounts import passwords
 from home.accounts.hashing_queue import Purpose
 from home.database.engine import Engine
 from home.tables import Session, User
+from piccolo_conf import DB
 from tests.conftest import PASSWORD, sign_in
 
 pytestmark = pytest.mark.any_version
@@ -271,7 +272,7 @@ async def test_what_others_failed_while_a_password_was_hashed_counts(
         while not passwords.hashing_queue().waiting:  # it was checked, and waits for its turn
             await asyncio.sleep(0.01)
         for _ in range(10):
-            await record("sign_in.failed", "sign_in", "mel@example.com")
+            await record(DB, "sign_in.failed", "sign_in", "mel@example.com")
     assert (await attempt).status_code == 429
     assert not await Session.exists()
 

@@ -17,6 +17,7 @@ from audit.tables import AuditLog
 from home.accounts import throttle
 from home.database.engine import Engine
 from home.tables import Session, User
+from piccolo_conf import DB
 from tests.conftest import PASSWORD, browser, sign_in
 
 
@@ -187,7 +188,7 @@ async def test_an_account_waits_after_five_failures(
         assert (await attempt(client, email, "wrong password")).status_code == 401
     assert (await AuditLog.count().where(AuditLog.action == "sign_in.failed")) == 5
     for _ in range(5):  # five more, so that the wait outlasts this test
-        await record("sign_in.failed", "sign_in", email)
+        await record(DB, "sign_in.failed", "sign_in", email)
     throttled = await attempt(client, email, PASSWORD)
     assert throttled.status_code == 429
     assert 20 < int(throttled.headers["retry-after"]) <= 32
@@ -240,7 +241,7 @@ async def test_attempts_at_one_account_are_decided_one_after_the_other(db: Engin
     async def fail() -> None:
         async with throttle.turn(db, attempt):
             await asyncio.sleep(0.02)  # others would read the same number of failures
-            await record("sign_in.failed", "sign_in", attempt.account, attempt.details())
+            await record(DB, "sign_in.failed", "sign_in", attempt.account, attempt.details())
 
     results = await asyncio.gather(*[fail() for _ in range(8)], return_exceptions=True)
     assert [type(result) for result in results].count(throttle.Throttled) == 3
@@ -252,8 +253,14 @@ async def test_a_stranger_does_not_lock_the_owner_out(app: Starlette, member: Us
         for _ in range(5):
             assert (await attempt(stranger, member.email, "a guess")).status_code == 401
         for _ in range(15):  # the address of both is full, too
-            await record("sign_in.failed", "sign_in", "x@example.com", {"network": "127.0.0.1"})
-            await record("sign_in.failed", "sign_in", member.email, {"network": "127.0.0.1"})
+            await record(
+                DB,
+                "sign_in.failed",
+                "sign_in",
+                "x@example.com",
+                {"network": "127.0.0.1"},
+            )
+            await record(DB, "sign_in.failed", "sign_in", member.email, {"network": "127.0.0.1"})
         assert (await attempt(stranger, member.email, PASSWORD)).status_code == 429
         assert (await attempt(mel, member.email, PASSWORD)).status_code == 200
         assert (await attempt(stranger, member.email, PASSWORD)).status_code == 429
@@ -273,7 +280,7 @@ async def test_a_device_is_known_to_one_account_under_one_password(
         assert "Domain" not in cookie
         for _ in range(10):
             for email in ("pat@example.com", member.email):
-                await record("sign_in.failed", "sign_in", email)
+                await record(DB, "sign_in.failed", "sign_in", email)
         assert (await attempt(mel, "pat@example.com", PASSWORD)).status_code == 429
         known = mel.cookies["device"]
         mel.cookies.set("device", known[:-1] + ("A" if known[-1] != "A" else "E"))
@@ -315,7 +322,7 @@ async def test_a_flood_is_recorded_once_a_minute_with_its_size(
 ) -> None:
     throttle.refused.clear()
     for _ in range(20):
-        await record("sign_in.failed", "sign_in", "x@example.com", {"network": "127.0.0.1"})
+        await record(DB, "sign_in.failed", "sign_in", "x@example.com", {"network": "127.0.0.1"})
     assert (await attempt(client, member.email, PASSWORD)).status_code == 429
     emails = [f"p{number}@example.com" for number in range(29)]
     answers = await asyncio.gather(*[attempt(client, email, PASSWORD) for email in emails])
@@ -323,8 +330,8 @@ async def test_a_flood_is_recorded_once_a_minute_with_its_size(
     rows = "SELECT details FROM audit_logs WHERE action = 'sign_in.throttled' ORDER BY id"
     [first] = [json.loads(row["details"]) for row in await db.fetch(rows)]
     assert first["network"] == "127.0.0.1"
-    await throttle.report_refused()
-    await throttle.report_refused()
+    await throttle.report_refused(DB)
+    await throttle.report_refused(DB)
     _, rest = [json.loads(row["details"]) for row in await db.fetch(rows)]
     assert first["attempts"] + rest["attempts"] == 30
     assert rest["addresses"] == 1

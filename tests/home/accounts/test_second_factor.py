@@ -118,7 +118,7 @@ async def test_wrong_codes_are_failures_that_a_right_password_does_not_forgive(
     assert await AuditLog.count().where(AuditLog.action == "sign_in.failed") == 3
     assert not await AuditLog.exists().where(AuditLog.action == "sign_in.succeeded")
     for _ in range(7):  # so many more that the wait outlasts this test
-        await record("sign_in.failed", "sign_in", "ada@example.com")
+        await record(piccolo_conf.DB, "sign_in.failed", "sign_in", "ada@example.com")
     assert await attempt(client, code_of(secret)) == 429
 
 

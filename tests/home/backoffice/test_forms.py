@@ -8,6 +8,7 @@ from typing import Any
 import httpx
 import pytest
 
+import piccolo_conf
 from audit.record import record
 from audit.tables import AuditLog
 from home.accounts.second_factor import AuthenticatorSecret
@@ -181,7 +182,7 @@ async def test_a_forgotten_password(ada: httpx.AsyncClient, member: User) -> Non
 
 
 async def test_the_trail_is_exported_and_that_is_recorded(ada: httpx.AsyncClient) -> None:
-    await record("thing.happened", "things", "=1+1")
+    await record(piccolo_conf.DB, "thing.happened", "things", "=1+1")
     body = {"action": "thing.happened", "since": "2020-01-01T00:00:00"}
     answer = await ada.post("/admin/api/forms/export-the-trail/", json=body)
     assert answer.headers["content-type"].startswith("text/csv")

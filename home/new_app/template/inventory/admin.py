@@ -6,6 +6,7 @@ from starlette.requests import Request
 
 from audit.errors import GroundworkError
 from audit.record import record
+from home.database.engine import Engine
 from home.services import Services
 from inventory.tables import Item
 
@@ -22,9 +23,9 @@ class ReturnForm(BaseModel):
     item: int = Field(description="The item's number, as in the list")
 
 
-async def take_back(request: Request, form: ReturnForm) -> str:
+async def take_back(db: Engine, form: ReturnForm) -> str:
     """Note that an item came back. Both steps are stored, or neither."""
-    async with Item._meta.db.transaction():
+    async with db.transaction():
         returned = (
             await Item.update({Item.borrowed_by: None}, force=True)
             .where(Item.id == form.item, Item.borrowed_by.is_not_null())
@@ -32,7 +33,7 @@ async def take_back(request: Request, form: ReturnForm) -> str:
         )
         if not returned:
             raise NotBorrowed
-        await record("inventory_items.returned", "inventory_items", form.item)
+        await record(db, "inventory_items.returned", "inventory_items", form.item)
     return f"{returned[0]['name']} is back."
 
 
@@ -50,4 +51,8 @@ def tables(services: Services) -> list[TableConfig]:
 
 def forms(services: Services) -> list[FormConfig]:
     """Return the forms of the back office; they are for administrators."""
-    return [FormConfig("Take an item back", ReturnForm, take_back, "It is here again.", GROUP)]
+
+    async def endpoint(request: Request, form: ReturnForm) -> str:
+        return await take_back(services.db, form)
+
+    return [FormConfig("Take an item back", ReturnForm, endpoint, "It is here again.", GROUP)]

@@ -1,0 +1,152 @@
+"""`piccolo audit seal`, `prune` and `export` are killed at random points: all or nothing, and the
+next run goes on where they stood."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import random
+import subprocess
+import sys
+from collections.abc import Awaitable, Callable
+from functools import partial
+from pathlib import Path
+
+import pytest
+
+from audit.seals import seal
+from audit.tables import AuditLog, AuditSeal
+from audit.verify import Verification, verify
+from home.database.engine import Engine
+from tests.audit.trails import KEY, KEYS, fill
+from tests.conftest import ROOT
+
+pytestmark = pytest.mark.any_version
+KILLS = [3, pytest.param(20, marks=pytest.mark.long)]
+SECONDS = 0.4  # at most, from the beginning of the work to the kill
+BUSY = """
+    SELECT count(*) FROM pg_stat_activity
+    WHERE datname = current_database() AND pid <> pg_backend_pid() AND pid <> ALL ($1)
+      AND (xact_start IS NOT NULL OR $2)
+"""
+
+
+def start(url: str, *arguments: str) -> subprocess.Popen[bytes]:
+    return subprocess.Popen(
+        [str(Path(sys.executable).parent / "piccolo"), "audit", *arguments],
+        cwd=ROOT,
+        env={**os.environ, "DATABASE_URL": url, "AUDIT_SEAL_KEY": KEY},
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+
+
+async def until(condition: Callable[[], Awaitable[bool]], process: subprocess.Popen[bytes]) -> bool:
+    """Return whether it came true before the process had ended."""
+    async with asyncio.timeout(60):
+        while not await condition():
+            if process.poll() is not None:
+                return False
+            await asyncio.sleep(0.002)
+    return True
+
+
+class Watcher:
+    """Knows the sessions of the test, and sees those of others."""
+
+    def __init__(self, db: Engine) -> None:
+        self.db = db
+        self.own: list[int] = []
+
+    async def begin(self) -> Watcher:
+        sql = "SELECT pid FROM pg_stat_activity WHERE datname = current_database()"
+        self.own = [row["pid"] for row in await self.db.fetch(sql)]
+        return self
+
+    async def works(self) -> bool:
+        return bool(await self.db.fetchval(BUSY, self.own, False))
+
+    async def is_gone(self) -> bool:
+        return not await self.db.fetchval(BUSY, self.own, True)
+
+    async def kill(self, process: subprocess.Popen[bytes], seconds: float = SECONDS) -> bool:
+        """Kill it somewhere in its work; return whether it was still at work."""
+        await until(self.works, process)
+        await asyncio.sleep(random.uniform(0, seconds))
+        was_working = process.poll() is None
+        process.kill()
+        process.wait()
+        async with asyncio.timeout(20):
+            while not await self.is_gone():
+                await asyncio.sleep(0.01)
+        return was_working
+
+
+async def intact(db: Engine) -> Verification:
+    found = await verify(db, KEYS)
+    assert found.problem is None, found.problem
+    return found
+
+
+@pytest.mark.parametrize("kills", KILLS)
+async def test_sealing(db: Engine, url: str, kills: int) -> None:
+    watcher, hits, before = await Watcher(db).begin(), 0, 0
+    for _ in range(kills):
+        await fill(db, 1, 30_000)
+        hits += await watcher.kill(start(url, "seal"))
+        found = await intact(db)
+        assert found.verified >= before
+        assert found.verified + found.unsealed == await count(db)
+        before = found.verified
+    assert start(url, "seal").wait() == 0
+    assert (await intact(db)).verified == await count(db)
+    assert hits, "no kill hit the middle"
+
+
+async def count(db: Engine) -> int:
+    return int(await db.fetchval("SELECT count(*) FROM audit_logs"))
+
+
+@pytest.mark.parametrize("kills", KILLS)
+async def test_pruning(db: Engine, url: str, kills: int) -> None:
+    for row in range(1, 1 + 60 * kills):
+        await fill(db, row * 10, row * 10 + 9)
+        await seal(db, KEYS)
+    total, hits = await count(db), 0
+    watcher = await Watcher(db).begin()
+    for step in range(kills):
+        last = AuditSeal.select(AuditSeal.last_id).where(AuditSeal.id == 50 * (step + 1))
+        [seal_] = await last
+        [at] = await AuditLog.select(AuditLog.created_at).where(AuditLog.id == seal_["last_id"])
+        before = f"--before={at['created_at'].isoformat()}"
+        hits += await watcher.kill(start(url, "prune", before, "--yes"), 0.3)
+        found = await intact(db)
+        assert found.pruned + found.verified == total, "a row went without its record, or stayed"
+        assert start(url, "prune", before, "--yes").wait() == 0
+    records = await AuditLog.select(AuditLog.details).where(AuditLog.action == "audit.prune")
+    assert sum(json.loads(row["details"])["rows"] for row in records) == (await intact(db)).pruned
+    assert hits, "no kill hit the middle"
+
+
+async def has_begun(exports: int) -> bool:
+    started = AuditLog.action == "audit.export_started"
+    return int(await AuditLog.count().where(started)) == exports
+
+
+@pytest.mark.parametrize("kills", KILLS)
+async def test_exporting(db: Engine, url: str, kills: int, tmp_path: Path) -> None:
+    await fill(db, 1, 40_000)
+    watcher, hits = await Watcher(db).begin(), 0
+    for number in range(kills):
+        file = tmp_path / f"trail{number}.ndjson"
+
+        process = start(url, "export", f"--output={file}", "--resource=users")
+        assert await until(partial(has_begun, number + 1), process), "its start is recorded"
+        hits += await watcher.kill(process, 1.0)
+        if file.exists():
+            assert file.read_bytes().count(b"\n") == 40_000, "a torn file under its final name"
+    assert hits, "no kill hit the middle"
+    file = tmp_path / "trail.ndjson"
+    assert start(url, "export", f"--output={file}", "--resource=users").wait() == 0
+    assert file.read_bytes().count(b"\n") == 40_000
