@@ -10,12 +10,12 @@ import pytest
 from audit.context import Actor, acting_as
 from home.database.engine import Engine
 from home.tables import User
-from sync_history import run_lease as keeper
 from sync_history import runner, runs
+from sync_history.run_lease import RunLease
 from sync_history.runs import AlreadyActive, NotActive, UnknownSource
 from sync_history.sources import Function, Run
 from sync_history.tables import SyncRun
-from tests.sync_history.conftest import run_of, stored, trail_of, until
+from tests.sync_history.conftest import SERVICES, run_of, stored, trail_of, until
 
 pytestmark = pytest.mark.any_version
 
@@ -29,18 +29,18 @@ async def test_cancelling_ends_a_run_within_two_seconds(
         await asyncio.sleep(60)
 
     registered(crm)
-    started = await runs.start("crm")
-    runner.launch(started)
+    started = await runs.start(SERVICES.db, "crm")
+    runner.launch(SERVICES, started)
     await until(started.id, "running")
     with acting_as(Actor("ada@example.com", administrator.id)):
-        await runs.cancel(started.id)
+        await runs.cancel(SERVICES.db, started.id)
     await until(started.id, "cancelled")
     run = await stored(started.id)
     assert (run.completed_at - run.cancel_requested_at).total_seconds() < 2
     assert run.cancel_requested_by == administrator.id
     assert not run.needs_attention
     with pytest.raises(NotActive, match="is over: cancelled"):
-        await runs.cancel(run.id)
+        await runs.cancel(SERVICES.db, run.id)
 
 
 async def test_a_source_that_does_not_listen_is_cancelled_all_the_same(
@@ -58,10 +58,10 @@ async def test_a_source_that_does_not_listen_is_cancelled_all_the_same(
                 await listens.wait()
 
     registered(crm)
-    started = await runs.start("crm")
-    execution = runner.launch(started)
+    started = await runs.start(SERVICES.db, "crm")
+    execution = runner.launch(SERVICES, started)
     await until(started.id, "running")
-    await runs.cancel(started.id)
+    await runs.cancel(SERVICES.db, started.id)
     run = await until(started.id, "cancelled")
     assert (run.completed_at - run.cancel_requested_at).total_seconds() < 2.2
     assert seen == [True]
@@ -74,9 +74,9 @@ async def test_a_pending_run_is_cancelled_at_once_and_never_begins(registered: R
         raise AssertionError
 
     registered(crm)
-    started = await runs.start("crm")
-    assert (await runs.cancel(started.id)).status == "cancelled"
-    await runner.launch(started).task
+    started = await runs.start(SERVICES.db, "crm")
+    assert (await runs.cancel(SERVICES.db, started.id)).status == "cancelled"
+    await runner.launch(SERVICES, started).task
     run = await stored(started.id)
     assert run.status == "cancelled"
     assert not run.started_at
@@ -92,14 +92,16 @@ async def test_one_run_at_a_time_for_each_source(registered: Register) -> None:
 
     registered(crm)
     registered(directory)
-    attempts = await asyncio.gather(*[runs.start("crm") for _ in range(20)], return_exceptions=True)
+    attempts = await asyncio.gather(
+        *[runs.start(SERVICES.db, "crm") for _ in range(20)], return_exceptions=True
+    )
     [started] = [each for each in attempts if not isinstance(each, BaseException)]
     refused = [each for each in attempts if isinstance(each, BaseException)]
     assert {type(error) for error in refused} == {AlreadyActive}
-    execution = runner.launch(started)
+    execution = runner.launch(SERVICES, started)
     await until(started.id, "running")
     with pytest.raises(AlreadyActive, match=f"Run {started.id} of crm is not over yet"):
-        await runs.start("crm")
+        await runs.start(SERVICES.db, "crm")
     assert (await run_of("directory")).status == "succeeded"
     gate.set()
     await execution.task
@@ -110,8 +112,8 @@ async def test_of_many_who_claim_a_run_one_gets_it(registered: Register, db: Eng
     async def crm(run: Run) -> None: ...
 
     registered(crm)
-    started = await runs.start("crm")
-    claims = [keeper.RunLease(db, started.id) for _ in range(8)]
+    started = await runs.start(SERVICES.db, "crm")
+    claims = [RunLease(db, started.id) for _ in range(8)]
     rows = await asyncio.gather(*[each.claim() for each in claims])
     assert sum(row is not None for row in rows) == 1
     for each in claims:
@@ -120,7 +122,7 @@ async def test_of_many_who_claim_a_run_one_gets_it(registered: Register, db: Eng
 
 async def test_an_unknown_source_is_refused(registered: Register) -> None:
     with pytest.raises(UnknownSource, match="SYNC_SOURCES names no module"):
-        await runs.start("crm")
+        await runs.start(SERVICES.db, "crm")
     assert await SyncRun.count() == 0
 
 
@@ -130,8 +132,8 @@ async def test_the_application_stops_in_mid_run(registered: Register) -> None:
         await asyncio.sleep(60)
 
     registered(crm)
-    started = await runs.start("crm")
-    runner.launch(started)
+    started = await runs.start(SERVICES.db, "crm")
+    runner.launch(SERVICES, started)
     await until(started.id, "running")
     async with asyncio.timeout(4):
         await runner.close()
@@ -148,8 +150,8 @@ async def test_it_goes_on_when_its_connection_is_lost(registered: Register, db: 
         run.synced()
 
     registered(crm)
-    started = await runs.start("crm")
-    execution = runner.launch(started)
+    started = await runs.start(SERVICES.db, "crm")
+    execution = runner.launch(SERVICES, started)
     run = await until(started.id, "running")
     await db.fetch(
         "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
@@ -158,7 +160,7 @@ async def test_it_goes_on_when_its_connection_is_lost(registered: Register, db: 
     async with asyncio.timeout(10):
         while (await stored(run.id)).heartbeat_at <= run.heartbeat_at:
             await asyncio.sleep(0.05)
-    assert await runs.reap() == []
+    assert await runs.reap(SERVICES.db) == []
     gate.set()
     await execution.task
     assert (await stored(run.id)).status == "succeeded"
@@ -174,8 +176,8 @@ async def test_who_was_deleted_meanwhile_keeps_no_run_open(
 
     registered(crm)
     with acting_as(Actor("mel@example.com", member.id)):
-        started = await runs.start("crm")
-        execution = runner.launch(started)
+        started = await runs.start(SERVICES.db, "crm")
+        execution = runner.launch(SERVICES, started)
     await until(started.id, "running")
     await User.delete().where(User.id == member.id)
     gate.set()
@@ -200,12 +202,12 @@ async def test_a_dead_run_is_closed_and_its_zombie_is_fenced(
 
     registered(crm)
     monkeypatch.setattr(runner, "BEAT_SECONDS", 3_600)
-    started = await runs.start("crm")
-    execution = runner.launch(started)
+    started = await runs.start(SERVICES.db, "crm")
+    execution = runner.launch(SERVICES, started)
     await until(started.id, "running")
     monkeypatch.setattr(runs, "LEASE_SECONDS", 0.1)
     await asyncio.sleep(0.2)
-    assert await runs.reap() == [(started.id, "crm")]
+    assert await runs.reap(SERVICES.db) == [(started.id, "crm")]
     gate.set()
     await execution.task
     run = await stored(started.id)
@@ -241,21 +243,21 @@ async def test_a_free_lock_proves_death_sooner(
     async def crm(run: Run) -> None: ...
 
     registered(crm)
-    started = await runs.start("crm")
-    claim = keeper.RunLease(db, started.id)
+    started = await runs.start(SERVICES.db, "crm")
+    claim = RunLease(db, started.id)
     assert await claim.claim()
     monkeypatch.setattr(runs, "LOCKLESS_SECONDS", 0.2)
     await asyncio.sleep(0.3)
-    assert await runs.reap() == [], "its process is silent, but holds its lock"
+    assert await runs.reap(SERVICES.db) == [], "its process is silent, but holds its lock"
     claim.close()
     locks = "SELECT FROM pg_locks WHERE locktype = 'advisory' AND classid = $1"
     async with asyncio.timeout(5):
         while await db.fetch(locks, runs.RUNNING):
             await asyncio.sleep(0.02)
     monkeypatch.setattr(runs, "LOCKLESS_SECONDS", 20)
-    assert await runs.reap() == [], "it has some time to come back"
+    assert await runs.reap(SERVICES.db) == [], "it has some time to come back"
     monkeypatch.setattr(runs, "LOCKLESS_SECONDS", 0.2)
-    assert await runs.reap() == [(started.id, "crm")]
+    assert await runs.reap(SERVICES.db) == [(started.id, "crm")]
 
 
 async def test_a_pending_run_that_nobody_began_is_closed(registered: Register, db: Engine) -> None:

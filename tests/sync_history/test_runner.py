@@ -16,7 +16,7 @@ from home.tables import User
 from sync_history import runner, runs
 from sync_history.sources import Function, Run, SyncFailed
 from sync_history.tables import Status, SyncRun
-from tests.sync_history.conftest import run_of, stored, trail_of, until
+from tests.sync_history.conftest import SERVICES, run_of, stored, trail_of, until
 
 pytestmark = pytest.mark.any_version
 
@@ -137,14 +137,14 @@ async def test_progress_is_stored_while_it_runs_and_survives_the_rollback(
             await asyncio.sleep(60)
 
     registered(crm)
-    started = await runs.start("crm")
-    runner.launch(started)
+    started = await runs.start(SERVICES.db, "crm")
+    runner.launch(SERVICES, started)
     async with asyncio.timeout(10):
         while not (run := await stored(started.id)).items_synced:
             await asyncio.sleep(0.05)
     assert (run.status, run.items_total, run.items_failed) == ("running", 10, 1)
     assert json.loads(run.error_details)["failures"][0]["item"] == "line 5"
-    await runs.cancel(run.id)
+    await runs.cancel(SERVICES.db, run.id)
     run = await until(run.id, "cancelled")
     assert (run.items_synced, run.items_failed) == (4, 1)
     assert await User.count().where(User.organization == "ACME") == 0
