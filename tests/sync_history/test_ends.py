@@ -6,15 +6,17 @@ import asyncio
 from collections.abc import Callable
 
 import pytest
+from structlog.testing import capture_logs
 
 from audit.context import Actor, acting_as
 from home.database.engine import Engine
 from home.tables import User
 from sync_history import runner, runs
-from sync_history.run_lease import RunLease
+from sync_history.outcome import STOPPED, Outcome
+from sync_history.run_lease import LeaseLost, RunLease
 from sync_history.runs import AlreadyActive, NotActive, UnknownSource
-from sync_history.sources import Function, Run
-from sync_history.tables import SyncRun
+from sync_history.sources import Function, Progress, Run
+from sync_history.tables import Status, SyncRun
 from tests.sync_history.conftest import SERVICES, run_of, stored, trail_of, until
 
 pytestmark = pytest.mark.any_version
@@ -286,3 +288,105 @@ async def test_behind_a_pooler_no_lock_is_taken(
     registered(crm)
     run = await run_of("crm")
     assert (run.status, run.items_synced, run.holds_lock) == ("succeeded", 0, False)
+
+
+# A backend that ends itself at the first of these updates: at once, or while it commits.
+KILL = (
+    "CREATE SEQUENCE ends",
+    """
+    CREATE FUNCTION end_backend() RETURNS trigger LANGUAGE plpgsql AS $$
+    BEGIN
+        IF nextval('ends') = 1 THEN
+            PERFORM pg_terminate_backend(pg_backend_pid());
+            PERFORM pg_sleep(10);
+        END IF;
+        RETURN NULL;
+    END $$
+    """,
+    """
+    CREATE CONSTRAINT TRIGGER end_backend AFTER UPDATE ON sync_history {when}
+        FOR EACH ROW WHEN (NEW.status = 'succeeded') EXECUTE FUNCTION end_backend()
+    """,
+)
+
+
+@pytest.mark.parametrize("when", ["NOT DEFERRABLE", "DEFERRABLE INITIALLY DEFERRED"])
+async def test_a_success_is_one_also_when_its_backend_dies_while_the_end_is_written(
+    registered: Register, db: Engine, when: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def crm(run: Run) -> None:
+        run.synced(3)
+
+    registered(crm)
+    monkeypatch.setattr(runner, "BEAT_SECONDS", 0.05)
+    for statement in KILL:
+        await db.execute(statement.format(when=when))
+    for _ in range(10):
+        await db.execute("SELECT setval('ends', 1, false)")
+        run = await run_of("crm")
+        assert (run.status, run.items_synced) == ("succeeded", 3), run.error_message
+        assert await db.fetchval("SELECT last_value FROM ends") > 1, "no backend was ended"
+    assert await SyncRun.count().where(SyncRun.status == "succeeded") == 10
+
+
+async def test_an_end_whose_answer_was_lost_is_not_written_twice(
+    registered: Register, db: Engine
+) -> None:
+    async def crm(run: Run) -> None: ...
+
+    registered(crm)
+    started = await runs.start(db, "crm")
+    lease = RunLease(db, started.id)
+    assert await lease.claim()
+    outcome = Outcome(Status.FAILED, "Closed on Saturdays.", "It failed.")
+    await lease.end(Progress(3, 2, 1), outcome)
+    written = await stored(started.id)
+    await lease.end(Progress(3, 2, 1), outcome)
+    assert (await stored(started.id)).to_dict() == written.to_dict()
+    with pytest.raises(LeaseLost):
+        await lease.end(Progress(), STOPPED)
+    lease.close()
+
+
+@pytest.mark.parametrize("status", ["pending", "running"])
+async def test_after_a_clock_was_set_back_a_dead_run_is_closed_all_the_same(
+    registered: Register, db: Engine, monkeypatch: pytest.MonkeyPatch, status: str
+) -> None:
+    async def crm(run: Run) -> None: ...
+
+    registered(crm)
+    await db.execute(
+        "INSERT INTO sync_history (source, status, heartbeat_at, created_at, holds_lock)"
+        " SELECT 'crm', $1, CASE $1 WHEN 'running' THEN then END, then, true"
+        " FROM (SELECT now() + interval '10 years' AS then) AS clock",
+        status,
+    )
+    [dead] = await SyncRun.objects()
+    with capture_logs() as logs:
+        assert await runs.reap(db) == []
+    assert [entry["event"] for entry in logs] == ["heartbeat_in_the_future"]
+    await runs.cancel(db, dead.id)
+    monkeypatch.setattr(runs, "LEASE_SECONDS", 0.2)
+    await asyncio.sleep(0.3)
+    await runs.reap(db)
+    assert (await stored(dead.id)).status in ("failed", "cancelled")
+    assert (await run_of("crm")).status == "succeeded"
+
+
+async def test_after_a_clock_was_set_back_a_live_run_goes_on(
+    registered: Register, db: Engine
+) -> None:
+    gate = asyncio.Event()
+
+    async def crm(run: Run) -> None:
+        await gate.wait()
+
+    registered(crm)
+    started = await runs.start(db, "crm")
+    execution = runner.launch(SERVICES, started)
+    await until(started.id, "running")
+    await db.execute("UPDATE sync_history SET heartbeat_at = now() + interval '10 years'")
+    assert await runs.reap(db) == []
+    gate.set()
+    await execution.task
+    assert (await stored(started.id)).status == "succeeded"

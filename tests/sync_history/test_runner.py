@@ -87,6 +87,29 @@ async def test_all_failed(registered: Register) -> None:
 
 
 @pytest.mark.parametrize(
+    ("total", "failed", "status", "message"),
+    [
+        (3, 1, "partial", "1 of 3 items failed, see the error details."),
+        (None, 1, "partial", "1 items failed, see the error details."),
+        (1, 1, "failed", "The only item failed, line 0: is empty"),
+        (2, 2, "failed", "All 2 items failed. The first, line 0: is empty"),
+    ],
+)
+async def test_of_a_dry_run_what_did_not_fail_would_be_done(
+    registered: Register, total: int | None, failed: int, status: str, message: str
+) -> None:
+    async def crm(run: Run) -> None:
+        if total is not None:
+            run.total(total)
+        for number in range(failed):
+            run.failed(f"line {number}", "is empty")
+
+    registered(crm)
+    run = await run_of("crm", dry_run=True)
+    assert (run.status, run.error_message) == (status, message)
+
+
+@pytest.mark.parametrize(
     ("error", "message"),
     [
         (SyncFailed("Closed on Saturdays."), "Closed on Saturdays."),

@@ -83,6 +83,21 @@ async def test_another_interval_or_clock_makes_no_second_run_of_a_due_time(db: E
     assert await runs.start_due(SERVICES.db, Source("hourly", nothing, timedelta(days=1))) is None
 
 
+async def test_due_times_of_a_clock_that_was_set_back_stop_nothing(db: Engine) -> None:
+    await db.fetch(
+        "INSERT INTO sync_history (source, status, due_at)"
+        " VALUES ('hourly', 'succeeded', date_trunc('hour', now()) + interval '10 years')"
+    )
+    with capture_logs() as logs:
+        started = await runs.start_due(SERVICES.db, HOURLY)
+        assert started is not None
+        await runs.cancel(SERVICES.db, started.id)
+        assert await runs.start_due(SERVICES.db, HOURLY) is None
+    [entry] = logs
+    assert (entry["event"], entry["source"]) == ("due_time_in_the_future", "hourly")
+    assert (await stored(started.id)).due_at <= datetime.now(UTC)
+
+
 async def test_by_hand_only_means_never_by_itself(db: Engine) -> None:
     assert await runs.start_due(SERVICES.db, Source("x", nothing)) is None
 
