@@ -6,9 +6,11 @@ Importing it connects to nothing; the pool exists before the database does; noth
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from typing import Any, cast
+from weakref import WeakSet
 
 import asyncpg
 import structlog
@@ -38,6 +40,8 @@ from home.database.transaction import Transaction
 
 log = structlog.get_logger("groundwork.database")
 
+EXPIRE_SECONDS = 1.0
+
 
 class Engine(PostgresEngine):
     """The engine of all tables.
@@ -60,6 +64,8 @@ class Engine(PostgresEngine):
         self.timings = Timings()
         self._queue = self._new_queue()
         self.is_closed = False
+        self._pooled: WeakSet[ObservedConnection] = WeakSet()
+        self._expired_at = -EXPIRE_SECONDS
         nodes: dict[str, PostgresEngine] = {}
         if settings.replica and not is_replica:
             node = Engine(settings.model_copy(update=LIMITS), is_replica=True)
@@ -259,7 +265,24 @@ class Engine(PostgresEngine):
         limit = options["command_timeout"]  # the rest is what asyncpg.connect has as defaults
         connection = await self.get_new_connection(ONE_REQUEST, command_timeout=limit)
         connection.timings = self.timings
+        if not self.is_replica:
+            connection.when_read_only = self.expire_connections
+            self._pooled.add(connection)
         return connection
+
+    def expire_connections(self) -> None:
+        """Have all connections of the pool opened anew, since they lead to a server that takes no
+        changes: the address may lead to another one by now. At most once a second."""
+        now = time.monotonic()
+        if now - self._expired_at < EXPIRE_SECONDS:
+            return
+        self._expired_at = now
+        log.warning("connections_expired", reason="read_only", number=len(self._pooled))
+        for connection in list(self._pooled):
+            connection.expire()
+        self.probe.hang_up()
+        if self.replica is not None:
+            self.replica.hang_up()
 
     async def close_connection_pool(self) -> None:
         """Close all connections, at the latest after two seconds."""
