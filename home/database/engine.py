@@ -64,6 +64,7 @@ class Engine(PostgresEngine):
         self.timings = Timings()
         self._queue = self._new_queue()
         self.is_closed = False
+        self._reviving: asyncio.Task[dict[str, Any]] | None = None
         self._pooled: WeakSet[ObservedConnection] = WeakSet()
         self._expired_at = -EXPIRE_SECONDS
         nodes: dict[str, PostgresEngine] = {}
@@ -96,7 +97,24 @@ class Engine(PostgresEngine):
         """
         if self.embedded is not None and not self.config:
             self.config.update(await asyncio.to_thread(self.embedded.start))
+        try:
+            return await connect(self.settings, {**self.config, **options}, session or {})
+        except DatabaseUnavailable as error:
+            if self.embedded is None or error.reason != "refused":
+                raise
+        await self._revive(self.embedded)
         return await connect(self.settings, {**self.config, **options}, session or {})
+
+    async def _revive(self, embedded: EmbeddedServer) -> None:
+        """Start the embedded server again, which somebody killed; one attempt serves all."""
+        if self._reviving is None or self._reviving.done():
+            log.warning("embedded_server_is_gone")
+            self._reviving = asyncio.create_task(asyncio.to_thread(embedded.start))
+            self._reviving.add_done_callback(lambda task: task.cancelled() or task.exception())
+        await asyncio.wait({self._reviving}, timeout=self.settings.db_connection_timeout_ms / 1000)
+        if not self._reviving.done():
+            raise DatabaseUnavailable("starting_up")
+        self.config.update(self._reviving.result())
 
     async def acquire(self) -> Any:
         """A connection from the pool, or a single one where there is no pool (commands).
@@ -292,13 +310,14 @@ class Engine(PostgresEngine):
         await self.jobs.close()
         await self.probe.close()
         pool, self.pool = self.pool, None
-        if pool is None:
-            return
-        try:
-            async with asyncio.timeout(2):
-                await pool.close()
-        except (Exception, asyncio.CancelledError):
-            pool.terminate()
+        if pool is not None:
+            try:
+                async with asyncio.timeout(2):
+                    await pool.close()
+            except (Exception, asyncio.CancelledError):
+                pool.terminate()
+        if self.embedded is not None:
+            await asyncio.to_thread(self.embedded.stop)
 
     def is_full(self) -> bool:
         """Whether the next one has to wait for a connection."""
