@@ -295,7 +295,8 @@ class Engine(PostgresEngine):
         if now - self._expired_at < EXPIRE_SECONDS:
             return
         self._expired_at = now
-        log.warning("connections_expired", reason="read_only", number=len(self._pooled))
+        if self._pooled:
+            log.warning("connections_expired", reason="read_only", number=len(self._pooled))
         for connection in list(self._pooled):
             connection.expire()
         self.probe.hang_up()

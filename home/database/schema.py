@@ -36,19 +36,21 @@ SEQUENCES = """
                   AND refclassid = 'pg_class'::regclass AND deptype IN ('a', 'i')
     JOIN pg_attribute ON attrelid = refobjid AND attnum = refobjsubid
     WHERE relkind = 'S' AND refobjid IN (
-        SELECT oid FROM pg_class WHERE relnamespace = current_schema()::regnamespace
-                                   AND relname = ANY($1))
+        SELECT pg_class.oid
+        FROM pg_class JOIN pg_namespace ON pg_namespace.oid = relnamespace
+        WHERE nspname = current_schema() AND relname = ANY($1))
 """
 # By what they are now, which may differ from what was declared.
 DROPS = """
     SELECT format('DROP %s IF EXISTS %s CASCADE',
                   CASE relkind WHEN 'v' THEN 'VIEW' WHEN 'm' THEN 'MATERIALIZED VIEW'
-                               ELSE 'TABLE' END, oid::regclass) AS statement
-    FROM pg_class WHERE relnamespace = current_schema()::regnamespace
-                    AND relkind IN ('r', 'p', 'v', 'm') AND relname = ANY($1)
+                               ELSE 'TABLE' END, pg_class.oid::regclass) AS statement
+    FROM pg_class JOIN pg_namespace ON pg_namespace.oid = relnamespace
+    WHERE nspname = current_schema() AND relkind IN ('r', 'p', 'v', 'm') AND relname = ANY($1)
     UNION ALL
-    SELECT format('DROP ROUTINE IF EXISTS %s CASCADE', oid::regprocedure)
-    FROM pg_proc WHERE pronamespace = current_schema()::regnamespace AND proname = ANY($2)
+    SELECT format('DROP ROUTINE IF EXISTS %s CASCADE', pg_proc.oid::regprocedure)
+    FROM pg_proc JOIN pg_namespace ON pg_namespace.oid = pronamespace
+    WHERE nspname = current_schema() AND proname = ANY($2)
 """
 
 Key = tuple[str, str, str]  # kind, table, name
