@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any, cast
 
 import asyncpg
-from piccolo.apps.migrations.commands.backwards import run_backwards
 
 from audit.cli import CommandError, WrongOption, command
 from home.accounts import passwords, sessions
@@ -126,16 +125,15 @@ async def seed(services: Services) -> None:
 
 @command
 async def reset(services: Services, force: bool = False) -> None:
-    """Drop all tables of this application with their data, and build them anew.
+    """Drop all tables of this application with their data, and build them anew, whatever has become
+    of them. All of it happens, or nothing.
 
     :param force: do it outside development, too
 
     """
     if services.db.settings.environment != "development" and not force:
         raise CommandError("reset deletes all data: outside development it needs --force")
-    async with services.db.transaction():
-        await run_backwards("all", auto_agree=True)
-    await apply_migrations(services.db)
+    await schema.rebuild(services.db)
     print("dropped and rebuilt")
 
 

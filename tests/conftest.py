@@ -14,7 +14,7 @@ import sys
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import asyncpg
 import httpx
@@ -96,7 +96,7 @@ def place(
     server.remove()
 
 
-def installed_pooler(server: Server, **options: int) -> PgBouncer:
+def installed_pooler(server: Server, **options: Any) -> PgBouncer:
     """PgBouncer before a running server."""
     program = find_pgbouncer()
     if program is None:

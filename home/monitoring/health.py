@@ -45,9 +45,9 @@ def _report(verdict: Verdict) -> dict[str, Any]:
     database: dict[str, Any] = {"connected": verdict.connected}
     if verdict.connected:
         database["latencyMs"] = verdict.latency_ms
-    else:
+    if verdict.error is not None:
         database["error"] = verdict.error
-    status = "ok" if verdict.connected else "degraded"
+    status = "ok" if verdict.is_healthy else "degraded"
     return {"status": status, "timestamp": _now(), "database": database}
 
 
@@ -71,11 +71,11 @@ def health_routes(db: Engine, jobs: Sequence[JobStatus]) -> list[Route]:
         return _json(full)
 
     async def ready(request: Request) -> Response:
-        connected = (await db.probe.verdict()).connected
-        services = {"postgres": "connected" if connected else "disconnected"}
-        status = "ok" if connected else "degraded"
-        body = {"status": status, "timestamp": _now(), "services": services}
-        return _json(body, 200 if connected else 503)
+        verdict = await db.probe.verdict()
+        state = (verdict.error or "connected") if verdict.connected else "disconnected"
+        status = "ok" if verdict.is_healthy else "degraded"
+        body = {"status": status, "timestamp": _now(), "services": {"postgres": state}}
+        return _json(body, 200 if verdict.is_healthy else 503)
 
     async def live(request: Request) -> Response:
         return _json({"status": "ok", "timestamp": _now()})
