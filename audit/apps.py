@@ -141,6 +141,22 @@ class AppRegistry:
         ]
 
 
+def refuse_twice(kind: str, brought: Sequence[tuple[str, str]]) -> None:
+    """Refuse two things of one name: one would hide the other.
+
+    Args:
+        brought: each thing's app, and its name.
+
+    Raises:
+        WrongApp: the message names both apps.
+    """
+    taken: dict[str, str] = {}
+    for app, name in brought:
+        if name in taken:
+            raise WrongApp(f"App {app}: the {kind} {name} is there already, in app {taken[name]}.")
+        taken[name] = app
+
+
 def _load(name: str) -> App:
     """Import the `APP` of an app; one without brings its tables."""
     package = name.removesuffix(".piccolo_app")

@@ -136,7 +136,9 @@ async def change_permissions(
         User.is_approved: ("approved", approved),
         User.is_disabled: ("disabled", disabled),
     }
-    changes: dict[Any, Any] = {column: _yes_or_no(*given) for column, given in asked.items() if given[1]}
+    changes: dict[Any, Any] = {
+        column: _yes_or_no(*given) for column, given in asked.items() if given[1]
+    }
     if not changes:
         raise WrongOption("give at least one of --admin, --superuser, --approved, --disabled")
     await User.update(changes).where(User.id == await _find(email))

@@ -50,4 +50,4 @@ def tables(services: Services) -> list[TableConfig]:
 
 def forms(services: Services) -> list[FormConfig]:
     """Return the forms of the back office; they are for administrators."""
-    return [FormConfig("Take an item back", ReturnForm, take_back, "It is here again.", GROUP)]
+    return [FormConfig("Return to the inventory", ReturnForm, take_back, "It is here again.", GROUP)]
