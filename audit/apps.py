@@ -141,11 +141,11 @@ class AppRegistry:
         ]
 
 
-def refuse_twice(kind: str, brought: Sequence[tuple[str, str]]) -> None:
+def refuse_twice(brought: Sequence[tuple[str, str]]) -> None:
     """Refuse two things of one name: one would hide the other.
 
     Args:
-        brought: each thing's app, and its name.
+        brought: each thing's app, and what it is, such as `form return`.
 
     Raises:
         WrongApp: the message names both apps.
@@ -153,7 +153,7 @@ def refuse_twice(kind: str, brought: Sequence[tuple[str, str]]) -> None:
     taken: dict[str, str] = {}
     for app, name in brought:
         if name in taken:
-            raise WrongApp(f"App {app}: the {kind} {name} is there already, in app {taken[name]}.")
+            raise WrongApp(f"App {app}: {name} is there already, in app {taken[name]}.")
         taken[name] = app
 
 

@@ -34,8 +34,8 @@ from home.web.request_filter import RequestFilter
 
 STATIC = ROOT / "home" / "pages" / "static"
 # What is there besides pages and operations.
-OURS = ("/admin", "/static", "/health", "/metrics", "/favicon.ico", "/api/health", "/api/docs",
-        "/api/openapi.json")  # fmt: skip
+OURS = ("/admin", "/static", "/health", "/health/live", "/metrics", "/favicon.ico", "/api/health",
+        "/api/docs", "/api/openapi.json")  # fmt: skip
 
 
 def create_app(settings: Settings, db: Engine, registry: AppRegistry) -> Starlette:
@@ -49,7 +49,7 @@ def create_app(settings: Settings, db: Engine, registry: AppRegistry) -> Starlet
     operations = registry.all("operations", services)
     tasks = registry.all("jobs", services)
     _check(operations, pages)
-    refuse_twice("job", [(name, job.name) for name, job in tasks])
+    refuse_twice([(name, f"job {job.name}") for name, job in tasks])
     supervisor = Supervisor(job for _, job in tasks)
     jobs = [*db.jobs.statuses, *supervisor.statuses]
     app = Starlette(
@@ -93,7 +93,7 @@ def _check(operations: list[tuple[str, Operation]], pages: list[tuple[str, Page]
     for name, _, path in routes:
         if path.rstrip("/") in OURS:
             raise WrongApp(f"App {name}: {path} is taken: choose another path.")
-    refuse_twice("path", [(name, f"{method} {path}") for name, method, path in routes])
+    refuse_twice([(name, f"{method} {path}") for name, method, path in routes])
 
 
 def _routes(operations: Sequence[Operation], pages: Sequence[Page]) -> list[BaseRoute]:

@@ -76,9 +76,9 @@ class BackOffice:
         tables = [
             (app, _configured(each)) for app, each in self.registry.all("tables", self.services)
         ]
-        refuse_twice("table", [(app, t.table_class._meta.tablename) for app, t in tables])
+        refuse_twice([(app, f"table {t.table_class._meta.tablename}") for app, t in tables])
         forms = self.registry.all("forms", self.services)
-        refuse_twice("form", [(app, form.slug) for app, form in forms])
+        refuse_twice([(app, f"form {form.name}") for app, form in forms])
         sentences = self.registry.sentences()
         admin = create_admin(
             tables=bounded(with_surfacing(with_checks(with_replica_lists([t for _, t in tables])))),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import inspect
 import os
+import subprocess
 from typing import Any
 
 import asyncpg
@@ -31,7 +32,7 @@ def call(command: Command, options: dict[str, Any]) -> None:
             answer = function(**options)
             if inspect.isawaitable(answer):
                 asyncio.run(_wait(answer))
-    except (GroundworkError, ConnectionError, ValueError) as error:
+    except (GroundworkError, OSError, ValueError, subprocess.CalledProcessError) as error:
         fail(str(error))
     except asyncpg.PostgresError as error:
         fail(f"the database refused: {error.args[0]}")  # its details would show values
