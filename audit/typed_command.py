@@ -35,7 +35,7 @@ def check_typed_command(configs: Iterable[AppConfig], instead: Mapping[str, str]
         return
     if os.environ.get("NO_COLOR"):
         colorama.init(strip=True)  # Piccolo's help knows nothing of it
-    groups = {config.app_name: config for config in [*configs, *_of_piccolo()]}
+    groups = {config.app_name: config for config in [*configs, *configs_of_piccolo()]}
     match [word for word in words if word != "--trace"]:
         case [group, *_] if group in instead:
             _mistyped(instead[group])
@@ -54,7 +54,8 @@ def check_typed_command(configs: Iterable[AppConfig], instead: Mapping[str, str]
             _mistyped(f"There is no group of commands {word!r}.{did_you_mean(word, groups)}")
 
 
-def _of_piccolo() -> list[AppConfig]:
+def configs_of_piccolo() -> list[AppConfig]:
+    """Return the configurations of the apps that Piccolo itself brings."""
     names = [each.name for each in iter_modules(piccolo_apps.__path__)]
     return [import_module(f"piccolo.apps.{name}.piccolo_app").APP_CONFIG for name in names]
 

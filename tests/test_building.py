@@ -139,6 +139,7 @@ async def look_around(page: Page, address: str) -> None:
     await expect(page.get_by_text("Saw, lent to ada@example.com")).to_be_visible()
     await page.goto(f"{address}/")
     await expect(page.get_by_role("heading", name="Inventory")).to_be_visible()
+    await expect(page.get_by_role("heading", name="Chores")).to_be_visible()
     await expect(page.get_by_text("count overdue inventory")).to_be_visible()
 
 

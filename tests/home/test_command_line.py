@@ -49,6 +49,15 @@ def test_every_command_can_be_imported_and_has_a_sentence() -> None:
             assert command.summary.endswith((".", "?")), command
 
 
+def test_the_page_of_commands_has_them_all() -> None:
+    page = (ROOT / "docs" / "commands.md").read_text(encoding="utf-8")
+    for group in piccolo_conf.APP_REGISTRY.app_configs:
+        for command in commands_of(group):
+            assert f"`piccolo {group} {command.name}`" in page
+    for group, name in re.findall(r"groundwork ([a-z_]+) ([a-z_]+)", page):
+        assert name in [each.name for each in commands_of(group)] or group == "completion"
+
+
 def test_help_names_all_and_imports_nothing() -> None:
     done = groundwork("--help")
     assert done.returncode == 0
