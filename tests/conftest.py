@@ -19,31 +19,21 @@ from typing import Any, NamedTuple
 import asyncpg
 import httpx
 import pytest
-from dotenv import dotenv_values
 from starlette.applications import Starlette
 
-from home.config.settings import Settings
-from home.config.sources import TWINS
+import piccolo_conf_test as piccolo_conf  # before anything imports piccolo_conf
+from home import composition
+from home.config.settings import ROOT, Settings
+from home.database.embedded import EmbeddedServer
+from home.database.engine import Engine
+from home.database.migrations import migrate
+from home.tables import User
+from piccolo_conf_test import POOLED
+from tests import pgbouncer
+from tests.pgbouncer import PgBouncer, find_pgbouncer
+from tests.postgres import INSTALL, Server, find_binaries
 
-# Before anything imports piccolo_conf: no .env of a developer, no embedded server by accident.
-Settings.model_config["env_file"] = None
-ROOT = Path(__file__).resolve().parent.parent
-for name in [*dotenv_values(ROOT / ".env.example"), *(name.upper() for name in TWINS.values())]:
-    os.environ.pop(name, None)
-os.environ["DATABASE_URL"] = "postgresql://nobody@127.0.0.1:1/nothing"
-POOLED = os.environ.get("TEST_THROUGH") == "pgbouncer"
-if POOLED:
-    os.environ["DB_POOLER"] = "transaction"
-
-import piccolo_conf  # noqa: E402
-from home import composition  # noqa: E402
-from home.database.embedded import EmbeddedServer  # noqa: E402
-from home.database.engine import Engine  # noqa: E402
-from home.database.migrations import migrate  # noqa: E402
-from home.tables import User  # noqa: E402
-from tests import pgbouncer  # noqa: E402
-from tests.pgbouncer import PgBouncer, find_pgbouncer  # noqa: E402
-from tests.postgres import INSTALL, Server, find_binaries  # noqa: E402
+__all__ = ["ROOT"]
 
 PASSWORD = "correct horse battery"
 _numbers = itertools.count()

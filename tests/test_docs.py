@@ -12,10 +12,9 @@ from typing import Any
 import pytest
 import yaml
 from dotenv import dotenv_values
-from piccolo.apps.app.piccolo_app import APP_CONFIG as APP
-from piccolo.apps.migrations.piccolo_app import APP_CONFIG as MIGRATIONS
 
 import piccolo_conf
+from audit.typed_command import configs_of_piccolo
 from home.config.settings import load_settings
 from home.config.sources import TWINS, secret_names
 from tests.conftest import ROOT
@@ -72,7 +71,7 @@ def test_make_knows_the_targets_of_the_readme(target: str) -> None:
 # The commands of the example app are run by tests/test_building.py.
 @pytest.mark.parametrize("line", snippets(r"\bpiccolo ((?!inventory )[a-z_]+ [a-z_]+[^\n`]*)"))
 def test_piccolo_knows_the_commands_and_their_options(line: str) -> None:
-    apps = [*piccolo_conf.APP_REGISTRY.app_configs.values(), MIGRATIONS, APP]
+    apps = [*piccolo_conf.APP_REGISTRY.app_configs.values(), *configs_of_piccolo()]
     known = {
         f"{app.app_name} {command.command_name or command.callable.__name__}": signature(
             command.callable

@@ -1,4 +1,4 @@
-"""Items that come from elsewhere. Named in SYNC_SOURCES=inventory.source, they come every hour."""
+"""Items that come from elsewhere, every hour, where SYNC_SOURCES=inventory.source names it."""
 
 from datetime import timedelta
 
