@@ -104,10 +104,11 @@ class AppRegistry:
         if name == "app_configs":
             from audit.typed_command import check_typed_command
 
-            check_typed_command(registry.app_configs.values(), self._instead())
+            check_typed_command(registry.app_configs.values(), self.instead())
         return getattr(registry, name)
 
-    def _instead(self) -> dict[str, str]:
+    def instead(self) -> dict[str, str]:
+        """Return what all apps say about groups of Piccolo's commands."""
         return dict(each for app in self.brought.values() for each in app.instead.items())
 
     def settings(self) -> list[type[BaseModel]]:

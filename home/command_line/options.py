@@ -14,6 +14,9 @@ PROGRAM = "groundwork"
 class _Parser(argparse.ArgumentParser):
     """Says what is wrong in one line, with the nearest option."""
 
+    def print_help(self, file: object = None) -> None:
+        print(self.format_help(), end="")  # argparse itself hides that nobody reads it
+
     def error(self, message: str) -> NoReturn:
         word = message.rpartition(": ")[2].partition(" ")[0].partition("=")[0]
         known = [name for action in self._actions for name in action.option_strings]

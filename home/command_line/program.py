@@ -7,12 +7,15 @@ import sys
 import tomllib
 from collections.abc import Sequence
 from textwrap import shorten
-from typing import NoReturn
+from typing import TYPE_CHECKING, NoReturn, cast
 
 from audit.spelling import did_you_mean
 from home.command_line import completion
 from home.command_line.catalogue import ROOT, Command, apps, commands_of, groups
 from home.command_line.options import PROGRAM, read
+
+if TYPE_CHECKING:
+    from audit.apps import AppRegistry
 
 LINE = 92  # characters for a command and its sentence
 ABOUT = "All commands of this checkout; they work on the same database as the application."
@@ -57,6 +60,9 @@ def run(words: Sequence[str]) -> None:
         case [group, *rest] if commands_of(group):
             _run_in(group, rest)
         case [word, *_]:
+            if sentence := _instead(word):
+                print(sentence, file=sys.stderr)
+                sys.exit(2)
             known = [*groups(), "completion", "--help", "--version"]
             _mistyped(f"There is no group of commands {word!r}.{did_you_mean(word, known)}", "")
 
@@ -97,6 +103,13 @@ def _run_in(group: str, words: list[str]) -> None:
                 meant = did_you_mean(word, known)
                 _mistyped(f"There is no command {word!r} in {group}.{meant}", f" {group}")
             _run_command(known[word], rest)
+
+
+def _instead(word: str) -> str | None:
+    """Return what an app says about a group of Piccolo's that is of no use here."""
+    from piccolo.conf.apps import Finder  # only for a word that is no group
+
+    return cast("AppRegistry", Finder().get_app_registry()).instead().get(word)
 
 
 def _complete(words: list[str]) -> None:

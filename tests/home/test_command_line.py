@@ -96,7 +96,6 @@ def test_each_level_has_a_help() -> None:
         ("audit seal long", "--patience: needs a number, not 'long'."),
         ("audit history a 1 --resource=b", "--resource is given twice: 'a'."),
         ("completion fish", "Name the shell: completion bash, or completion zsh."),
-        ("user list", "There is no group of commands 'user'."),
     ],
 )
 def test_what_is_mistyped_exits_2_and_is_named(words: str, line: str) -> None:
@@ -144,7 +143,7 @@ def test_commands_do_what_they_do_under_piccolo(url: str) -> None:
 
 
 def test_commands_of_piccolo_have_the_same_manners(url: str) -> None:
-    assert "APPLIED" in groundwork("migrations", "check", url=url).stdout.upper()
+    assert "Listing migrations" in groundwork("migrations", "check", url=url).stdout
     refused = groundwork("migrations", "backwards", "audit", "--auto-agree", url=url)
     assert refused.returncode == 1
     assert "is applied and builds on audit" in refused.stderr
@@ -241,6 +240,10 @@ def test_piccolo_too_exits_2_for_what_there_is_not(words: str, line: str) -> Non
     done = run_piccolo(NOWHERE, *words.split())
     assert (done.returncode, done.stdout) == (2, "")
     assert done.stderr.startswith(line)
+
+
+def test_groundwork_too_says_which_commands_are_for_accounts() -> None:
+    assert groundwork("user", "list").stderr == run_piccolo(NOWHERE, "user", "list").stderr
 
 
 def test_piccolo_has_a_help_for_each_group_and_its_own_ways() -> None:
