@@ -253,3 +253,15 @@ def test_piccolo_has_a_help_for_each_group_and_its_own_ways() -> None:
     assert "create_user" in done.stdout
     assert run_piccolo(NOWHERE, "version").stdout.strip() == "1.38.0"  # without its group
     assert run_piccolo(NOWHERE, "audit", "verify", "--help", "--trace").returncode == 0
+
+
+@pytest.mark.parametrize("program", ["piccolo", "groundwork"])
+def test_the_tester_runs_tests_without_anybodys_settings(program: str) -> None:
+    words = ["tester", "run", "--pytest_args=-q -n0 tests/test_pins.py tests/home/config"]
+    settings = {"DB_POOL_MAX": "3", "MFA_KEY": "", "LOG_LEVEL": "error"}
+    if program == "piccolo":
+        done = run_piccolo(NOWHERE, *words, **settings)
+    else:
+        done = groundwork(*words, **settings)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert " passed" in done.stdout

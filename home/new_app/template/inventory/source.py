@@ -1,4 +1,4 @@
-"""Items that come from elsewhere, every hour, where SYNC_SOURCES=inventory.source names it."""
+"""Items from elsewhere. With SYNC_SOURCES=inventory.source they come every hour."""
 
 from datetime import timedelta
 
