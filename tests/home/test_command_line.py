@@ -185,7 +185,7 @@ COMPLETE = {
         _groundwork; printf '%s\\n' "${{COMPREPLY[@]}}"
     """,
     "zsh": """
-        compdef() {{ : }}; compadd() {{ shift; print -l -- "$@" }}
+        compdef() {{ : }}; compadd() {{ print -l -- ${{(P)2}} }}
         eval "$(groundwork completion zsh)"
         words=({words}); CURRENT=$#words; _groundwork
     """,
