@@ -94,7 +94,7 @@ async def test_a_large_actor_is_as_whole_as_large_details(db: Engine) -> None:
     await db.execute("INSERT INTO audit_logs (action, actor) VALUES ('x', repeat('y', 50000))")
     await fill(db, 1, 2)
     chunks = [chunk async for chunk in Export(db, Filters(action="x")).chunks()]
-    assert b"".join(chunks).count(b"y") > 50_000
+    assert b"".join(chunks).count(b"y") == 50_000
     actor = "y" * 50_000
     chunks = [chunk async for chunk in Export(db, Filters(actor=actor)).chunks()]
     assert len(chunks) == 1

@@ -83,6 +83,7 @@ async def nothing() -> None: ...
 
 
 WAITING = """
+    SELECT pg_stat_clear_snapshot();
     SELECT pg_terminate_backend(pid) FROM pg_stat_activity
     WHERE application_name = 'groundwork' AND wait_event_type = 'Lock'
 """

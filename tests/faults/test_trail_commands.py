@@ -25,18 +25,16 @@ from tests.conftest import ROOT
 pytestmark = pytest.mark.any_version
 KILLS = [3, pytest.param(20, marks=pytest.mark.long)]
 SECONDS = 0.4  # at most, from the beginning of the work to the kill
-BUSY = """
-    SELECT count(*) FROM pg_stat_activity
-    WHERE datname = current_database() AND pid <> pg_backend_pid() AND pid <> ALL ($1)
-      AND (xact_start IS NOT NULL OR $2)
-"""
+CONNECTED = "SELECT count(*) FROM pg_stat_activity WHERE application_name = 'to be killed'"
+AT_WORK = f"{CONNECTED} AND xact_start IS NOT NULL"
 
 
 def start(url: str, *arguments: str) -> subprocess.Popen[bytes]:
+    named = f"{url}{'&' if '?' in url else '?'}application_name=to%20be%20killed"
     return subprocess.Popen(
         [str(Path(sys.executable).parent / "piccolo"), "audit", *arguments],
         cwd=ROOT,
-        env={**os.environ, "DATABASE_URL": url, "AUDIT_SEAL_KEY": KEY},
+        env={**os.environ, "DATABASE_URL": named, "AUDIT_SEAL_KEY": KEY},
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
     )
@@ -52,35 +50,21 @@ async def until(condition: Callable[[], Awaitable[bool]], process: subprocess.Po
     return True
 
 
-class Watcher:
-    """Knows the sessions of the test, and sees those of others."""
+async def kill(db: Engine, process: subprocess.Popen[bytes], seconds: float = SECONDS) -> bool:
+    """Kill it somewhere in its work; return whether it was still at work."""
 
-    def __init__(self, db: Engine) -> None:
-        self.db = db
-        self.own: list[int] = []
+    async def works() -> bool:
+        return bool(await db.fetchval(AT_WORK))
 
-    async def begin(self) -> Watcher:
-        sql = "SELECT pid FROM pg_stat_activity WHERE datname = current_database()"
-        self.own = [row["pid"] for row in await self.db.fetch(sql)]
-        return self
-
-    async def works(self) -> bool:
-        return bool(await self.db.fetchval(BUSY, self.own, False))
-
-    async def is_gone(self) -> bool:
-        return not await self.db.fetchval(BUSY, self.own, True)
-
-    async def kill(self, process: subprocess.Popen[bytes], seconds: float = SECONDS) -> bool:
-        """Kill it somewhere in its work; return whether it was still at work."""
-        await until(self.works, process)
-        await asyncio.sleep(random.uniform(0, seconds))
-        was_working = process.poll() is None
-        process.kill()
-        process.wait()
-        async with asyncio.timeout(20):
-            while not await self.is_gone():
-                await asyncio.sleep(0.01)
-        return was_working
+    await until(works, process)
+    await asyncio.sleep(random.uniform(0, seconds))
+    was_working = process.poll() is None
+    process.kill()
+    process.wait()
+    async with asyncio.timeout(20):
+        while await db.fetchval(CONNECTED):
+            await asyncio.sleep(0.01)
+    return was_working
 
 
 async def intact(db: Engine) -> Verification:
@@ -91,10 +75,10 @@ async def intact(db: Engine) -> Verification:
 
 @pytest.mark.parametrize("kills", KILLS)
 async def test_sealing(db: Engine, url: str, kills: int) -> None:
-    watcher, hits, before = await Watcher(db).begin(), 0, 0
+    hits = before = 0
     for _ in range(kills):
         await fill(db, 1, 30_000)
-        hits += await watcher.kill(start(url, "seal"))
+        hits += await kill(db, start(url, "seal"))
         found = await intact(db)
         assert found.verified >= before
         assert found.verified + found.unsealed == await count(db)
@@ -114,13 +98,12 @@ async def test_pruning(db: Engine, url: str, kills: int) -> None:
         await fill(db, row * 10, row * 10 + 9)
         await seal(db, KEYS)
     total, hits = await count(db), 0
-    watcher = await Watcher(db).begin()
     for step in range(kills):
         last = AuditSeal.select(AuditSeal.last_id).where(AuditSeal.id == 50 * (step + 1))
         [seal_] = await last
         [at] = await AuditLog.select(AuditLog.created_at).where(AuditLog.id == seal_["last_id"])
         before = f"--before={at['created_at'].isoformat()}"
-        hits += await watcher.kill(start(url, "prune", before, "--yes"), 0.3)
+        hits += await kill(db, start(url, "prune", before, "--yes"), 0.3)
         found = await intact(db)
         assert found.pruned + found.verified == total, "a row went without its record, or stayed"
         assert start(url, "prune", before, "--yes").wait() == 0
@@ -137,13 +120,13 @@ async def has_begun(exports: int) -> bool:
 @pytest.mark.parametrize("kills", KILLS)
 async def test_exporting(db: Engine, url: str, kills: int, tmp_path: Path) -> None:
     await fill(db, 1, 40_000)
-    watcher, hits = await Watcher(db).begin(), 0
+    hits = 0
     for number in range(kills):
         file = tmp_path / f"trail{number}.ndjson"
 
         process = start(url, "export", f"--output={file}", "--resource=users")
         assert await until(partial(has_begun, number + 1), process), "its start is recorded"
-        hits += await watcher.kill(process, 1.0)
+        hits += await kill(db, process, 1.0)
         if file.exists():
             assert file.read_bytes().count(b"\n") == 40_000, "a torn file under its final name"
     assert hits, "no kill hit the middle"
