@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import inspect
 import time
+import traceback
 from collections.abc import AsyncIterator, Awaitable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import replace
@@ -250,5 +251,7 @@ def _error_of(task: asyncio.Task[None], run: Run) -> BaseException | None:
     if error is None and run.tried_to_exit:
         return exit_refused()
     if error is not None and not isinstance(error, SyncFailed):
-        log.error("sync_source_failed", source=task.get_name(), exc_info=error)
+        # As text: not all that renders an exception survives its `__str__`.
+        text = "".join(traceback.format_exception(error))
+        log.error("sync_source_failed", source=task.get_name(), exception=text)
     return error

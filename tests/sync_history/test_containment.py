@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import importlib
+import re
 import sys
 
 import pytest
@@ -46,7 +47,7 @@ async def test_one_that_blocks_the_event_loop_is_marked(
     monkeypatch.setattr("sync_history.runner.BLOCKED_SECONDS", 3)
     run = await run_of("blocking")
     assert (run.status, run.needs_attention) == ("succeeded", True)
-    assert run.attention_reason.startswith("All requests waited for 5 seconds")
+    assert re.match(r"All requests waited for \d+ seconds, because", run.attention_reason)
 
 
 async def test_one_that_blocks_it_for_longer_than_its_lease_fails(
@@ -55,7 +56,7 @@ async def test_one_that_blocks_it_for_longer_than_its_lease_fails(
     monkeypatch.setattr("sync_history.runs.LEASE_SECONDS", 4)
     run = await run_of("blocking")
     assert (run.status, run.needs_attention) == ("failed", True)
-    assert run.error_message.startswith("Its process stood still for 5 seconds: the source blocks")
+    assert re.match(r"Its process stood still for \d+ seconds: the source", run.error_message)
 
 
 async def test_tasks_that_are_cancelled_before_they_begin_leave_no_warning(db: Engine) -> None:

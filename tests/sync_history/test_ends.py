@@ -357,8 +357,8 @@ async def test_after_a_clock_was_set_back_a_dead_run_is_closed_all_the_same(
     registered(crm)
     await db.execute(
         "INSERT INTO sync_history (source, status, heartbeat_at, created_at, holds_lock)"
-        " SELECT 'crm', $1, CASE $1 WHEN 'running' THEN then END, then, true"
-        " FROM (SELECT now() + interval '10 years' AS then) AS clock",
+        " SELECT 'crm', $1::text, CASE $1::text WHEN 'running' THEN ahead END, ahead, true"
+        " FROM (SELECT now() + interval '10 years' AS ahead) AS clock",
         status,
     )
     [dead] = await SyncRun.objects()
