@@ -17,6 +17,7 @@ import structlog
 
 from audit.errors import GroundworkError
 from home.composition import create_app
+from home.config.checks import settings_warnings
 from home.config.logs import set_up_logs
 from home.database.embedded import EmbeddedUnavailable
 from piccolo_conf import APP_REGISTRY, DB, SETTINGS
@@ -31,6 +32,8 @@ set_up_logs(
 for database in filter(None, (SETTINGS.database, SETTINGS.replica)):
     if database.ignored:
         log.warning("database_url_parameters_ignored", names=database.ignored)
+for event, fields in settings_warnings(SETTINGS):
+    log.warning(event, **fields)
 # piccolo-api says so at each sign-in; whether cookies are Secure follows ENVIRONMENT.
 warnings.filterwarnings("ignore", "If running sessions in production")
 try:

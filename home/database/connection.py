@@ -88,7 +88,7 @@ class ObservedConnection(asyncpg.Connection):
     timings = Timings()
     left_state = False
     is_expired = False
-    when_read_only: Callable[[], None] | None = None
+    when_lost: Callable[[str], None] | None = None  # is told the reason
     _told: Actor | Literal["unknown"] | None = "unknown"  # whom the transaction names
     _turn: asyncio.Lock | None = None
 
@@ -112,8 +112,8 @@ class ObservedConnection(asyncpg.Connection):
             except DatabaseUnavailable as error:
                 self.timings.lost += 1
                 self.terminate()  # after a time-out nobody knows what the server still does
-                if error.reason == "read_only" and self.when_read_only is not None:
-                    self.when_read_only()
+                if self.when_lost is not None:
+                    self.when_lost(error.reason)
                 raise
             finally:
                 elapsed = time.perf_counter() - started

@@ -284,9 +284,15 @@ class Engine(PostgresEngine):
         connection = await self.get_new_connection(ONE_REQUEST, command_timeout=limit)
         connection.timings = self.timings
         if not self.is_replica:
-            connection.when_read_only = self.expire_connections
+            connection.when_lost = self._connection_lost
             self._pooled.add(connection)
         return connection
+
+    def _connection_lost(self, reason: str) -> None:
+        if reason == "read_only":
+            self.expire_connections()
+        elif reason == "pooler_not_configured":  # some statements get through all the same
+            self.probe.problem = reason
 
     def expire_connections(self) -> None:
         """Have all connections of the pool opened anew, since they lead to a server that takes no

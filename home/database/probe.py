@@ -41,6 +41,7 @@ class Probe:
 
     def __init__(self, db: Engine) -> None:
         self.db = db
+        self.problem: str | None = None  # that only a restart with other settings ends
         self._connection: Any = None
         self._task: asyncio.Task[None] | None = None
         self._deadline: asyncio.TimerHandle | None = None
@@ -111,7 +112,7 @@ class Probe:
             started = time.perf_counter()
             read_only = await self._connection.fetchval(IS_READ_ONLY)
             latency_ms = round((time.perf_counter() - started) * 1000, 2)
-            self._tell(Verdict(True, latency_ms, "read_only" if read_only else None))
+            self._tell(Verdict(True, latency_ms, "read_only" if read_only else self.problem))
             if read_only:  # the next probe looks where the address leads then
                 self._connection.terminate()
                 self.db.expire_connections()

@@ -19,6 +19,7 @@ from piccolo.apps.migrations.commands.base import BaseMigrationManager
 from piccolo.apps.migrations.tables import Migration
 
 from audit.database import Connection
+from audit.ddl import MigrationRefused
 from audit.triggers import not_covered
 from home.database.connection import ObservedConnection
 from home.database.engine import Engine
@@ -78,7 +79,7 @@ async def differences(db: Engine) -> list[str]:
             declared = await _declared(connection, applied & known)
             found += compare(declared, live)
             found += await _sequences_behind(connection, {table for _, table, _ in declared})
-        except asyncpg.PostgresError:
+        except (asyncpg.PostgresError, MigrationRefused):
             if not pending:
                 raise  # else what is applied needs what is pending: nothing to compare with
         await transaction.rollback()

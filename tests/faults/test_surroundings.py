@@ -249,7 +249,10 @@ async def test_a_pooler_that_loses_statements_is_named_and_no_request_gets_a_500
             for _ in range(10):
                 signing_in = [client.post("/api/sign-in", json=body) for _ in range(20)]
                 statuses += [answer.status_code for answer in await asyncio.gather(*signing_in)]
+            report = (await client.get("/api/health")).json()
+            assert (await client.get("/health")).status_code == 503
         output = await asyncio.to_thread(live.end)
     print(f"B14: { ({status: statuses.count(status) for status in statuses}) }")
     assert 500 not in statuses
+    assert (report["status"], report["database"]["error"]) == ("degraded", POOLER[0])
     assert all(word in output for word in POOLER)
