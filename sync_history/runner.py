@@ -126,6 +126,8 @@ class Execution:
                     if await self.lease.beat(run.progress):
                         return CANCELLED
                     _prolong(run, now)
+                except asyncpg.DataError:  # trying again would not help
+                    raise
                 except (DatabaseUnavailable, asyncpg.PostgresError) as error:
                     name = type(error).__name__
                     log.warning("sync_beat_failed", run_id=self.lease.id, error=name)
@@ -152,13 +154,15 @@ class Execution:
                 progress = Progress() if outcome is UNSTORABLE else run.progress
                 await self.lease.end(progress, outcome)
                 return outcome
-            except (DatabaseUnavailable, asyncpg.PostgresError):
-                if time.monotonic() > give_up_at:
-                    raise
-                await asyncio.sleep(BEAT_SECONDS)
             except LeaseLost:
                 raise
-            except Exception as unstorable:  # it cannot even be sent
+            except Exception as unstorable:
+                is_worth_a_try = isinstance(unstorable, DatabaseUnavailable | asyncpg.PostgresError)
+                if is_worth_a_try and not isinstance(unstorable, asyncpg.DataError):
+                    if time.monotonic() > give_up_at:
+                        raise
+                    await asyncio.sleep(BEAT_SECONDS)
+                    continue
                 if outcome is UNSTORABLE:
                     raise
                 log.error("sync_run_unstorable", run_id=self.lease.id, exc_info=unstorable)

@@ -19,6 +19,7 @@ from typing import Any, NamedTuple
 import asyncpg
 import httpx
 import pytest
+import structlog
 from starlette.applications import Starlette
 
 import piccolo_conf_test as piccolo_conf  # before anything imports piccolo_conf
@@ -32,6 +33,17 @@ from piccolo_conf_test import POOLED
 from tests import pgbouncer
 from tests.pgbouncer import PgBouncer, find_pgbouncer
 from tests.postgres import INSTALL, Server, find_binaries
+
+# Tracebacks as Python prints them: rich would draw all local variables, for seconds each.
+structlog.configure(
+    processors=[
+        structlog.stdlib.add_log_level,
+        structlog.processors.TimeStamper(fmt="%H:%M:%S"),
+        structlog.dev.ConsoleRenderer(
+            colors=False, exception_formatter=structlog.dev.plain_traceback
+        ),
+    ]
+)
 
 __all__ = ["ROOT"]
 
