@@ -38,9 +38,10 @@ SERVICES = Services.of(piccolo_conf.DB)
 
 async def run_of(name: str, *, dry_run: bool = False, force: bool = False) -> SyncRun:
     """Start a source and wait for its end."""
-    started = await runs.start(SERVICES.db, name, dry_run=dry_run, force=force)
+    services = Services.of(piccolo_conf.DB)  # with the settings that a test may have changed
+    started = await runs.start(services.db, name, dry_run=dry_run, force=force)
     async with asyncio.timeout(20):
-        await runner.launch(SERVICES, started).task
+        await runner.launch(services, started).task
     return await stored(started.id)
 
 

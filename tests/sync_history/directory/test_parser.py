@@ -152,7 +152,7 @@ def test_two_objects_on_a_line_are_told_apart_by_refusing_the_second(file: Path)
         (HEADER + ROW + "bea@exam", "ends in the middle of line 3"),
         (HEADER + ROW + 'bea@example.com,"Bea', "ends in the middle of line 3"),
         (HEADER + "\0" + ROW, "not UTF-8 text"),
-        (HEADER + "x" * 70_000, "Entry 2 of the directory is longer than 65536"),
+        (HEADER + "x" * 70_000, "Line 2 of the directory is longer than 65536"),
         ("[" + NDJSON, "ends in the middle of line 2"),
         ("[" + NDJSON + ",", "ends in the middle of line 2"),
         ("[" + NDJSON + ',{"email": "bea@', "ends in the middle of line 2"),
