@@ -64,13 +64,13 @@ def decide_outcome(run: Run, error: BaseException | None, earlier: Sequence[int]
     if error is not None:
         return Outcome(Status.FAILED, run.shown(in_words(error)), "It failed.")
     # A dry run syncs nothing: what did not fail would be done.
-    known = progress.total if run.dry_run else None
-    items = done + failed if known is None else known
+    items = progress.total if run.dry_run else done + failed
     if failed and failed == items:
         return Outcome(Status.FAILED, run.shown(_all_failed(run)), "It failed.")
     if failed:
-        message = f"{failed} of {items} items failed, see the error details."
-        too_many = failed >= items * TOO_MANY_FAILED
+        of_all = "" if items is None else f" of {items}"
+        message = f"{failed}{of_all} items failed, see the error details."
+        too_many = failed >= (items or done + failed) * TOO_MANY_FAILED
         return Outcome(Status.PARTIAL, message, message if too_many else None)
     usual = sorted(earlier)[len(earlier) // 2] if earlier else 0
     if not done and usual >= MUCH and not run.dry_run:
