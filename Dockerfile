@@ -11,6 +11,8 @@ COPY pyproject.toml piccolo_conf.py main.py ./
 COPY audit audit
 COPY home home
 COPY sync_history sync_history
+RUN printf '#!/bin/sh\nPYTHONPATH=/app exec /venv/bin/python -P -m home "$@"\n' > /venv/bin/groundwork \
+    && chmod +x /venv/bin/groundwork
 ENV PATH=/venv/bin:$PATH PYTHONDONTWRITEBYTECODE=1 LISTEN_HOST=0.0.0.0
 USER groundwork
 EXPOSE 8000

@@ -46,6 +46,12 @@ lock: $(DEV)  ## lock the dependencies anew
 	$(LOCK) pyproject.toml --extra embedded --extra dev --output-file requirements-dev.txt
 	echo uv | $(LOCK) - --constraints requirements-dev.txt --output-file requirements-uv.txt
 
+# The commands of this checkout, from any folder.
+$(BIN)/groundwork:
+	@printf '#!/bin/sh\nPYTHONPATH="%s" exec "%s" -P -m home "$$@"\n' \
+		"$(CURDIR)" "$(abspath $(BIN))/python" > $@
+	@chmod +x $@
+
 clean:  ## remove what the targets made, but for the data in .data
 	rm -rf .venv .bench .mypy_cache .ruff_cache .pytest_cache .import_linter_cache
 
@@ -59,4 +65,5 @@ clean:  ## remove what the targets made, but for the data in .data
 	@quiet=--quiet; [ ! -t 2 ] || quiet=; \
 		$(BIN)/uv pip install $$quiet --python $(BIN)/python --no-deps --require-hashes \
 		--requirements $<
+	@$(MAKE) --no-print-directory $(BIN)/groundwork
 	@touch $@

@@ -10,7 +10,6 @@ import gc
 if __name__ == "__main__":
     gc.disable()  # until serve(): modules leave nothing to collect, and load a tenth faster
 
-import signal
 import sys
 import warnings
 
@@ -18,6 +17,7 @@ import structlog
 
 from audit.errors import GroundworkError
 from home.composition import create_app
+from home.config.checks import settings_warnings
 from home.config.logs import set_up_logs
 from home.database.embedded import EmbeddedUnavailable
 from piccolo_conf import APP_REGISTRY, DB, SETTINGS
@@ -32,6 +32,8 @@ set_up_logs(
 for database in filter(None, (SETTINGS.database, SETTINGS.replica)):
     if database.ignored:
         log.warning("database_url_parameters_ignored", names=database.ignored)
+for event, fields in settings_warnings(SETTINGS):
+    log.warning(event, **fields)
 # piccolo-api says so at each sign-in; whether cookies are Secure follows ENVIRONMENT.
 warnings.filterwarnings("ignore", "If running sessions in production")
 try:
@@ -41,33 +43,21 @@ except GroundworkError as error:
 
 
 def serve() -> None:
-    """Serve until SIGINT or SIGTERM; requests in flight finish first."""
-    import uvicorn
+    """Serve until SIGINT, SIGTERM or SIGHUP; requests in flight finish first."""
+    from home.web.server import end_on_signals, serve_until_told
 
-    from home.web.server import uvicorn_options
-
+    stop_database = DB.embedded.stop if DB.embedded else None
+    end_on_signals(stop_database)
     if DB.embedded is not None:
         try:
             DB.embedded.start()
         except EmbeddedUnavailable as error:
             sys.exit(str(error))
-    # uvicorn hands the signal on once it has shut down: leave by way of atexit, with success.
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     log.info("serving", address=f"http://{SETTINGS.listen_host}:{SETTINGS.listen_port}/")
     gc.freeze()  # what was imported stays: the collector need not look through it again and again
     gc.enable()
     gc.set_threshold(20_000, 20, 20)  # nor so often: a request leaves next to nothing for it
-    uvicorn.run(
-        app,
-        host=SETTINGS.listen_host,
-        port=SETTINGS.listen_port,
-        log_config=None,
-        access_log=False,
-        server_header=False,
-        proxy_headers=False,  # RequestContext decides whose word counts
-        timeout_graceful_shutdown=5,
-        **uvicorn_options(),
-    )
+    serve_until_told(app, SETTINGS.listen_host, SETTINGS.listen_port, stop_database)
 
 
 if __name__ == "__main__":

@@ -53,12 +53,14 @@ class Services:
 
 @dataclass(frozen=True)
 class App:
-    """What an app brings. All parts but settings and sentences are functions of the `Services`.
+    """What an app brings. All parts but the first three are functions of the `Services`.
 
     Args:
         settings: a Pydantic model whose fields are read from the environment and `.env`.
         sentences: for constraints of its tables, by name: what people are told when a change
             violates one.
+        instead: for groups of Piccolo's commands that are of no use in this application: a
+            sentence with the commands to use.
         tables: Piccolo tables, or piccolo-admin's TableConfig, for the back office.
         forms: piccolo-admin's FormConfig, for the back office.
         operations: home.web.openapi.Operation, for the API and its description.
@@ -71,6 +73,7 @@ class App:
 
     settings: type[BaseModel] | None = None
     sentences: Mapping[str, str] = field(default_factory=dict)
+    instead: Mapping[str, str] = field(default_factory=dict)
     tables: Lazy | None = None
     forms: Lazy | None = None
     operations: Lazy | None = None
@@ -98,7 +101,15 @@ class AppRegistry:
 
         registry = self.__dict__.setdefault("_registry", None) or PiccoloRegistry(self.apps)
         self._registry = registry
+        if name == "app_configs":
+            from audit.typed_command import check_typed_command
+
+            check_typed_command(registry.app_configs.values(), self.instead())
         return getattr(registry, name)
+
+    def instead(self) -> dict[str, str]:
+        """Return what all apps say about groups of Piccolo's commands."""
+        return dict(each for app in self.brought.values() for each in app.instead.items())
 
     def settings(self) -> list[type[BaseModel]]:
         """Return the settings of all apps that have some."""
@@ -129,6 +140,22 @@ class AppRegistry:
             if (reference := getattr(app, part)) is not None
             for each in _function(name, part, reference)(services)
         ]
+
+
+def refuse_twice(brought: Sequence[tuple[str, str]]) -> None:
+    """Refuse two things of one name: one would hide the other.
+
+    Args:
+        brought: each thing's app, and what it is, such as `form return`.
+
+    Raises:
+        WrongApp: the message names both apps.
+    """
+    taken: dict[str, str] = {}
+    for app, name in brought:
+        if name in taken:
+            raise WrongApp(f"App {app}: {name} is there already, in app {taken[name]}.")
+        taken[name] = app
 
 
 def _load(name: str) -> App:

@@ -107,15 +107,16 @@ def _checked(name: str, value: Any, hint: Any) -> Any:
 
     Piccolo passes «True» for an option without a value, and text for `--flag=no`.
     """
+    shown = name.replace("_", "-")
     if hint is bool and not isinstance(value, bool):
-        raise ValueError(f"--{name} is a flag: give it without a value, or not at all")
+        raise ValueError(f"--{shown} is a flag: give it without a value, or not at all")
     if hint is not bool and isinstance(value, bool):
-        raise ValueError(f"--{name} needs a value: --{name}=...")
+        raise ValueError(f"--{shown} needs a value: --{shown}=...")
     if hint is int and isinstance(value, str):
         try:
             return int(value)
         except ValueError:
-            raise ValueError(f"--{name} needs a number") from None
+            raise ValueError(f"--{shown} needs a number") from None
     return value
 
 

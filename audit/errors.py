@@ -43,14 +43,16 @@ class DatabaseUnavailable(GroundworkError, ConnectionError):
 
     Args:
         reason: a code that tells an administrator what to look at, without internals.
+        hint: what to do about it, for logs and commands.
     """
 
     status = 503
     code = "database_unavailable"
 
-    def __init__(self, reason: str) -> None:
-        super().__init__(f"the database is unavailable: {reason}")
+    def __init__(self, reason: str, hint: str = "") -> None:
+        super().__init__(f"the database is unavailable: {reason}" + (hint and f"; {hint}"))
         self.reason = reason
+        self.hint = hint
 
     @property
     def retry_after(self) -> int:

@@ -40,6 +40,10 @@ APP = App(
         "users_superuser_is_admin": "A superuser is an administrator, too.",
         "users_last_superuser": "The last active superuser stays: appoint another one first.",
     },
+    instead={
+        "user": "Accounts are not in Piccolo's own table of users: use piccolo home create_user,"
+        " list_users, set_password or change_permissions."
+    },
     tables="home.backoffice.tables:tables",
     forms="home.backoffice.forms:forms",
     operations="home.api.accounts:operations",

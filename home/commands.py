@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import getpass
 import secrets
-import signal
 import sys
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, cast
 
 import asyncpg
-from piccolo.apps.migrations.commands.backwards import run_backwards
 
 from audit.cli import CommandError, WrongOption, command
+from audit.history import printable
 from home.accounts import passwords, sessions
 from home.accounts.registration import is_taken
 from home.accounts.seeds import SEED_PASSWORD, seed_people
@@ -21,10 +19,17 @@ from home.database import schema
 from home.database.migrations import migrate as apply_migrations
 from home.services import Services
 from home.tables import User, normalise_email
+from home.terminal import ask, read_password
 
 FIRST_EMAIL = "admin@example.com"
 NO_ADDRESS = "this is not a valid e-mail address"
-INPUT_ENDED = "the input ended; nothing was changed"
+ACCOUNTS = """
+    SELECT email, array_remove(ARRAY[
+        CASE WHEN is_superuser THEN 'superuser' WHEN is_admin THEN 'administrator' END,
+        CASE WHEN NOT is_approved THEN 'awaits approval' END,
+        CASE WHEN is_disabled THEN 'disabled' END], NULL) AS marks
+    FROM users ORDER BY email
+"""
 
 
 class EmailTaken(CommandError):
@@ -73,10 +78,10 @@ async def create_user(
 
     """
     first = not await User.exists()
-    email = normalise_email(email or _ask("E-mail: "))
+    email = normalise_email(email or ask("E-mail: "))
     if not email.isprintable():
         raise CommandError(NO_ADDRESS)
-    password = _read_password(password_stdin)
+    password = read_password(password_stdin)
     rights = {"is_admin": admin or superuser or first, "is_superuser": superuser or first}
     await _create(email, password, display_name=display_name or None, **rights)
     print(f"created {email}" + (", an administrator" if rights["is_admin"] else ""))
@@ -93,10 +98,50 @@ async def set_password(email: str, password_stdin: bool = False) -> None:
     """
     user_id = await _find(email)
     try:
-        await User.update_password(user_id, _read_password(password_stdin))
+        await User.update_password(user_id, read_password(password_stdin))
     except passwords.PasswordRefused as error:
         raise CommandError(str(error)) from None
     print(f"{normalise_email(email)} has another password, and no sessions")
+
+
+@command
+async def list_users(services: Services) -> None:
+    """List all accounts: who may sign in, and what else they may."""
+    for row in await services.db.fetch(ACCOUNTS):
+        print(printable(row["email"]), *(row["marks"] or ["member"]), sep="\t")
+
+
+@command
+async def change_permissions(
+    services: Services,
+    email: str,
+    admin: str = "",
+    superuser: str = "",
+    approved: str = "",
+    disabled: str = "",
+) -> None:
+    """Give or take a person's rights, as in --admin=yes or --disabled=no.
+
+    :param email: whose rights
+    :param admin: may use the back office
+    :param superuser: may change other people's accounts
+    :param approved: an administrator let this person in
+    :param disabled: kept out, for now or for good
+
+    """
+    asked = {
+        User.is_admin: ("admin", admin),
+        User.is_superuser: ("superuser", superuser),
+        User.is_approved: ("approved", approved),
+        User.is_disabled: ("disabled", disabled),
+    }
+    changes: dict[Any, Any] = {
+        column: _yes_or_no(*given) for column, given in asked.items() if given[1]
+    }
+    if not changes:
+        raise WrongOption("give at least one of --admin, --superuser, --approved, --disabled")
+    await User.update(changes).where(User.id == await _find(email))
+    print(f"changed {normalise_email(email)}")
 
 
 @command
@@ -126,16 +171,15 @@ async def seed(services: Services) -> None:
 
 @command
 async def reset(services: Services, force: bool = False) -> None:
-    """Drop all tables of this application with their data, and build them anew.
+    """Drop all tables of this application with their data, and build them anew, whatever has become
+    of them. All of it happens, or nothing.
 
     :param force: do it outside development, too
 
     """
     if services.db.settings.environment != "development" and not force:
         raise CommandError("reset deletes all data: outside development it needs --force")
-    async with services.db.transaction():
-        await run_backwards("all", auto_agree=True)
-    await apply_migrations(services.db)
+    await schema.rebuild(services.db)
     print("dropped and rebuilt")
 
 
@@ -177,6 +221,12 @@ async def revoke_sessions(services: Services, email: str = "", everybody: bool =
     print(f"ended {await sessions.end_all(services.db, user_id)} sessions")
 
 
+def _yes_or_no(option: str, text: str) -> bool:
+    if text not in ("yes", "no"):
+        raise WrongOption(f"--{option} is yes or no")
+    return text == "yes"
+
+
 async def _find(email: str) -> int:
     found = await User.select(User.id).where(User.email == normalise_email(email)).first()
     if found is None:
@@ -196,35 +246,3 @@ async def _create(email: str, password: str, **columns: Any) -> None:
         raise EmailTaken("there is already an account with this e-mail address") from None
     except (asyncpg.CheckViolationError, asyncpg.DataError):
         raise CommandError(NO_ADDRESS) from None
-
-
-def _read_password(from_stdin: bool) -> str:
-    if from_stdin:
-        return _read_line().rstrip("\r\n")
-    password = _ask("Password: ", secret=True)
-    if _ask("Password again: ", secret=True) != password:
-        raise CommandError("the two passwords differ; nothing was changed")
-    return password
-
-
-def _read_line() -> str:
-    try:
-        line = sys.stdin.readline()
-    except UnicodeDecodeError:
-        raise CommandError("the password is not UTF-8 text; nothing was changed") from None
-    if not line:
-        raise CommandError(INPUT_ENDED)
-    return line
-
-
-def _ask(prompt: str, secret: bool = False) -> str:
-    if not sys.stdin.isatty():
-        raise CommandError("there is no terminal to ask at: use --email=... and --password-stdin")
-    # asyncio would only cancel the task, which a prompt does not notice: let Ctrl-C end it at once.
-    asyncio_handler = signal.signal(signal.SIGINT, signal.default_int_handler)
-    try:
-        return getpass.getpass(prompt) if secret else input(prompt)
-    except (EOFError, UnicodeDecodeError):
-        raise CommandError(INPUT_ENDED) from None
-    finally:
-        signal.signal(signal.SIGINT, asyncio_handler)

@@ -17,7 +17,7 @@ from starlette.routing import BaseRoute, Mount, Route
 from starlette.staticfiles import StaticFiles
 from starlette.types import Lifespan
 
-from audit.apps import AppRegistry, WrongApp
+from audit.apps import AppRegistry, WrongApp, refuse_twice
 from audit.jobs import JobStatus, Supervisor
 from home.backoffice.mounting import BackOffice
 from home.config.settings import ROOT, Settings
@@ -33,6 +33,9 @@ from home.web.request_context import RequestContext
 from home.web.request_filter import RequestFilter
 
 STATIC = ROOT / "home" / "pages" / "static"
+# What is there besides pages and operations.
+OURS = ("/admin", "/static", "/health", "/health/live", "/metrics", "/favicon.ico", "/api/health",
+        "/api/docs", "/api/openapi.json")  # fmt: skip
 
 
 def create_app(settings: Settings, db: Engine, registry: AppRegistry) -> Starlette:
@@ -44,8 +47,10 @@ def create_app(settings: Settings, db: Engine, registry: AppRegistry) -> Starlet
     services = Services(db, settings)
     pages = registry.all("pages", services)
     operations = registry.all("operations", services)
+    tasks = registry.all("jobs", services)
     _check(operations, pages)
-    supervisor = Supervisor(job for _, job in registry.all("jobs", services))
+    refuse_twice([(name, f"job {job.name}") for name, job in tasks])
+    supervisor = Supervisor(job for _, job in tasks)
     jobs = [*db.jobs.statuses, *supervisor.statuses]
     app = Starlette(
         routes=[
@@ -69,7 +74,6 @@ def create_app(settings: Settings, db: Engine, registry: AppRegistry) -> Starlet
 
 def _check(operations: list[tuple[str, Operation]], pages: list[tuple[str, Page]]) -> None:
     """Refuse what would fail at the first request, or hide something."""
-    taken: dict[tuple[str, str], str] = {}
     models: dict[str, tuple[str, Any]] = {
         model.__name__: ("home", model) for model in (Error, Problem)
     }
@@ -86,11 +90,10 @@ def _check(operations: list[tuple[str, Operation]], pages: list[tuple[str, Page]
                 )
     routes = [(name, each.method, each.path) for name, each in operations]
     routes += [(name, method, page.path) for name, page in pages for method in page.methods]
-    for name, method, path in routes:
-        if (method, path) in taken:
-            other = taken[method, path]
-            raise WrongApp(f"App {name}: {method} {path} is there already, in app {other}.")
-        taken[method, path] = name
+    for name, _, path in routes:
+        if path.rstrip("/") in OURS:
+            raise WrongApp(f"App {name}: {path} is taken: choose another path.")
+    refuse_twice([(name, f"{method} {path}") for name, method, path in routes])
 
 
 def _routes(operations: Sequence[Operation], pages: Sequence[Page]) -> list[BaseRoute]:
@@ -102,12 +105,13 @@ def _routes(operations: Sequence[Operation], pages: Sequence[Page]) -> list[Base
 
 
 def _middleware(settings: Settings, db: Engine, registry: AppRegistry) -> list[Middleware]:
+    production = settings.environment == "production"
     return [
         Middleware(
             RequestContext,
             trusted_proxies=settings.trusted_proxies,
-            production=settings.environment == "production",
-            direct={"/api/health": SharedReport(db)},
+            production=production,
+            direct={"/api/health": SharedReport(db, production)},
         ),
         Middleware(
             RequestFilter,

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 from piccolo_admin.endpoints import FormConfig, TableConfig
 from piccolo_api.crud.endpoints import OrderBy
 from pydantic import BaseModel, Field
@@ -17,7 +19,7 @@ from sync_history.tables import SyncRun
 
 class StartForm(BaseModel):
     source: str = Field(max_length=100, description="Its name")
-    dry_run: bool = Field(default=False, description="Only tell what it would do")
+    dry_run: bool = Field(default=False, description="Only say what it would do")
     force: bool = Field(default=False, description="Override the source's own safety limits")
 
 
@@ -25,32 +27,44 @@ class CancelForm(BaseModel):
     run: int = Field(description="The run's number, as in the list of sync runs")
 
 
-async def start(request: Request, form: StartForm) -> str:
+async def start(services: Services, request: Request, form: StartForm) -> str:
     """Start a sync, and say where to watch it."""
-    started = await runs.start(form.source.strip(), dry_run=form.dry_run, force=form.force)
-    runner.launch(started)
+    started = await runs.start(
+        services.db, form.source.strip(), dry_run=form.dry_run, force=form.force
+    )
+    runner.launch(services, started)
     return f"Run {started.id} of {started.source.name} has begun: see the list of sync runs."
 
 
-async def cancel(request: Request, form: CancelForm) -> str:
+async def cancel(services: Services, request: Request, form: CancelForm) -> str:
     """Cancel a run, which stops within two seconds."""
-    run = await runs.cancel(form.run)
+    run = await runs.cancel(services.db, form.run)
     return f"Run {run.id} of {run.source} is cancelled."
 
 
 def forms(services: Services) -> list[FormConfig]:
-    """Forms of the group Sync; they say which sources there are, since they have no lists."""
+    """Return the forms of the group Sync; they name the sources, since they have no lists."""
     names = ", ".join(sources()) or "none, see SYNC_SOURCES"
     return [
         FormConfig(
-            "Start a sync", StartForm, start, f"Runs a source now. Sources: {names}.", "Sync"
+            "Start a sync",
+            StartForm,
+            partial(start, services),
+            f"Runs a source now. Sources: {names}.",
+            "Sync",
         ),
-        FormConfig("Cancel a run", CancelForm, cancel, "Ends it. What it has done stays.", "Sync"),
+        FormConfig(
+            "Cancel a run",
+            CancelForm,
+            partial(cancel, services),
+            "Ends it. What it has done stays.",
+            "Sync",
+        ),
     ]
 
 
 def tables(services: Services) -> list[TableConfig]:
-    """Table configurations of the group Sync."""
+    """Return the table configurations of the group Sync."""
     return [
         TableConfig(
             SyncRun,

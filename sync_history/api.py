@@ -13,12 +13,12 @@ from starlette.responses import Response
 from home.services import Services
 from home.web.bodies import Body, answer, body_of
 from home.web.openapi import Operation
-from home.web.people import Who, person_of
-from sync_history import runner, runs
+from home.web.people import Who, person_of, services_of
+from sync_history import runner, runs, tables
 from sync_history.runs import AlreadyActive, NotActive, UnknownSource
 from sync_history.settings import SyncSettings
 from sync_history.sources import load, sources
-from sync_history.tables import Status, SyncRun, Trigger
+from sync_history.tables import Status, Trigger
 
 HIDDEN = {"claim", "holds_lock"}  # of no use outside
 
@@ -28,7 +28,7 @@ class StartSyncRun(Body):
     force: bool = False
 
 
-class SyncRunOut(BaseModel):
+class SyncRun(BaseModel):
     """A run, as far as it has come."""
 
     model_config = ConfigDict(extra="allow")
@@ -53,7 +53,7 @@ class SyncRunOut(BaseModel):
 class SyncRunResponse(BaseModel):
     """One run."""
 
-    run: SyncRunOut
+    run: SyncRun
 
 
 class SyncSource(BaseModel):
@@ -61,7 +61,7 @@ class SyncSource(BaseModel):
 
     name: str
     every_seconds: float | None
-    last_run: SyncRunOut | None
+    last_run: SyncRun | None
 
 
 class SyncSources(BaseModel):
@@ -116,13 +116,16 @@ async def get_run(request: Request) -> Response:
 async def start_run(request: Request) -> Response:
     options = await body_of(request, StartSyncRun, if_empty=b"{}")
     await person_of(request, Who.ADMINISTRATORS)
+    services = services_of(request)
     try:
-        started = await runs.start(request.path_params["source"], **options.model_dump())
+        started = await runs.start(
+            services.db, request.path_params["source"], **options.model_dump()
+        )
     except UnknownSource as error:
         raise HTTPException(404, str(error)) from None
     except AlreadyActive as error:
         raise HTTPException(409, str(error)) from None
-    runner.launch(started)
+    runner.launch(services, started)
     run = await runs.find(started.id)
     assert run is not None
     where = {"location": f"/api/sync/runs/{started.id}"}
@@ -132,15 +135,15 @@ async def start_run(request: Request) -> Response:
 async def cancel_run(request: Request) -> Response:
     await person_of(request, Who.ADMINISTRATORS)
     try:
-        run = await runs.cancel(_id(request))
+        run = await runs.cancel(services_of(request).db, _id(request))
     except NotActive as error:
         known = await runs.find(_id(request))
         raise HTTPException(409 if known else 404, str(error)) from None
     return answer({"run": as_json(run)}, 202)
 
 
-def as_json(run: SyncRun) -> dict[str, Any]:
-    """A run as JSON can say it: times in ISO 8601, details as an object."""
+def as_json(run: tables.SyncRun) -> dict[str, Any]:
+    """Return a run as JSON: times in ISO 8601, details as an object."""
     row = {name: value for name, value in run.to_dict().items() if name not in HIDDEN}
     for name, value in row.items():
         if hasattr(value, "isoformat"):
@@ -150,6 +153,6 @@ def as_json(run: SyncRun) -> dict[str, Any]:
 
 
 def _id(request: Request) -> int:
-    """The number in the path; what is none names no run."""
+    """Return the number in the path; 0, which no run has, where it is none."""
     text = request.path_params["id"]
     return int(text) if text.isascii() and text.isdigit() and len(text) < 11 else 0

@@ -11,56 +11,65 @@ from contextlib import asynccontextmanager
 from json import dumps
 
 from audit.cli import CommandError, WrongOption, command, past
+from audit.errors import DatabaseUnavailable
 from audit.jobs import Supervisor
 from audit.progress import following
+from home.config.exiting import EXIT_SECONDS, exit_within
 from home.config.logs import set_up_logs
 from home.database.engine import Engine
 from home.services import Services
 from sync_history import prune as old
 from sync_history import runner, runs, scheduler
 from sync_history.api import as_json
-from sync_history.printing import figures, print_runs, tell
+from sync_history.printing import figures, print_outcome, print_runs
 from sync_history.settings import SyncSettings
 from sync_history.sources import load, sources
 from sync_history.tables import Status, SyncRun
 
 EXIT_CODES = {Status.SUCCEEDED: 0, Status.FAILED: 1, Status.PARTIAL: 3, Status.CANCELLED: 4}
-PATIENCE_SECONDS = 10
+CANCEL_SECONDS = 10
+# What is left when all is written is a source that does not stop.
+TIDY_UP_SECONDS = 1.0
+TO_END = (signal.SIGTERM, signal.SIGHUP) if hasattr(signal, "SIGHUP") else (signal.SIGTERM,)
 
 
 @command
 async def run(services: Services, source: str, dry_run: bool = False, force: bool = False) -> None:
-    """Run a source now and wait for its end. Ctrl-C cancels it. Exits 0 when it succeeded, 1 when
-    it failed or could not start, 3 when some items failed, 4 when it was cancelled, 2 for wrong
-    options. Failed items are named on standard error, what it noted on standard output.
+    """Run a source now and wait for its end. Exits 0 when it succeeded, 1 when it failed or could
+    not start, 2 for wrong options, 3 when some items failed, 4 when it was cancelled from
+    elsewhere, 130 when Ctrl-C cancelled it. Failed items are named on standard error, what it noted
+    on standard output.
 
     :param source: its name, as the module that SYNC_SOURCES names has it
-    :param dry_run: only tell what it would do
+    :param dry_run: only say what it would do
     :param force: override the source's own safety limits
 
     """
     async with _ready(services, "warning") as db:
         try:
-            started = await runs.start(source, dry_run=dry_run, force=force)
+            started = await runs.start(db, source, dry_run=dry_run, force=force)
         except runs.UnknownSource as error:
             raise WrongOption(str(error).rstrip(".")) from None
         except runs.CannotStart as error:
             raise CommandError(str(error)) from None
         await db.start_connection_pool()
-        execution = runner.launch(started)
-        _on_signals(execution.stop, signal.SIGTERM)
+        execution = runner.launch(services, started)
+        _on_signals(execution.stop, *TO_END)
         try:
             with following(source, lambda: figures(execution)):
                 await asyncio.wait({execution.task})
         except asyncio.CancelledError:  # Ctrl-C
-            with contextlib.suppress(runs.NotActive):
-                await runs.cancel(started.id)
-            await asyncio.wait({execution.task}, timeout=PATIENCE_SECONDS)
+            with contextlib.suppress(runs.NotActive, DatabaseUnavailable):
+                await runs.cancel(db, started.id)
+            await asyncio.wait({execution.task}, timeout=CANCEL_SECONDS)
+            exit_within(TIDY_UP_SECONDS, code=130)
             raise
         if (ended := await runs.find(started.id)) is None or not runs.is_over(ended):
             raise CommandError(f"what became of run {started.id} could not be written")
-        tell(ended, execution)
-    sys.exit(EXIT_CODES[Status(ended.status)])
+        print_outcome(ended, execution)
+    code = EXIT_CODES[Status(ended.status)]
+    exit_within(TIDY_UP_SECONDS, code)
+    sys.exit(code)
 
 
 @command
@@ -72,10 +81,11 @@ async def work(services: Services) -> None:
             raise CommandError("no source of SYNC_SOURCES runs by itself: none has every=...")
         await db.start_connection_pool()
         ending = asyncio.Event()
-        _on_signals(ending.set, signal.SIGTERM, signal.SIGINT)
-        supervisor = Supervisor([scheduler.job()])
+        _on_signals(ending.set, *TO_END, signal.SIGINT)
+        supervisor = Supervisor([scheduler.job(services)])
         supervisor.start()
         await ending.wait()
+        exit_within(EXIT_SECONDS)
         await supervisor.close()
 
 
@@ -107,11 +117,11 @@ async def cancel(services: Services, run: int) -> None:
 
     """
     try:
-        found: SyncRun | None = await runs.cancel(run)
+        found: SyncRun | None = await runs.cancel(services.db, run)
     except runs.NotActive as error:
         raise CommandError(str(error)) from None
     with contextlib.suppress(TimeoutError):
-        async with asyncio.timeout(PATIENCE_SECONDS):
+        async with asyncio.timeout(CANCEL_SECONDS):
             while found is not None and not runs.is_over(found):
                 await asyncio.sleep(0.2)
                 found = await runs.find(run)
@@ -125,28 +135,28 @@ async def cancel(services: Services, run: int) -> None:
 @command
 async def prune(services: Services, before: str, keep: int = 20, yes: bool = False) -> None:
     """Remove runs older than a date, but for the last ones of each source. Without --yes it only
-    tells what would go. The trail keeps what they were.
+    says what would go. The trail keeps what they were.
 
     :param before: runs before this date or time may go, as 2025-01-31; UTC unless it says otherwise
     :param keep: how many runs of each source stay in any case, at least 1
-    :param yes: remove them, instead of telling what would go
+    :param yes: remove them, instead of saying what would go
 
     """
     when = past("before", before)
     if not 0 < keep < 2**31:
         raise WrongOption("--keep is at least 1")
-    going = await old.due(when, keep)
+    going = await old.due(services.db, when, keep)
     if not going:
         print("nothing to remove")
     elif not yes:
         print(f"would remove {going} runs before {when:%Y-%m-%d %H:%M} UTC; do it with --yes")
     else:
-        print(f"removed {await old.prune(when, keep)} runs")
+        print(f"removed {await old.prune(services.db, when, keep)} runs")
 
 
 @asynccontextmanager
 async def _ready(services: Services, level: str = "") -> AsyncIterator[Engine]:
-    """Sources loaded, logs on standard error; at the end, what still runs is closed."""
+    """Load sources, log to standard error, and close at the end what still runs."""
     settings = services.settings
     load(services.settings_of(SyncSettings).source_modules)
     set_up_logs(

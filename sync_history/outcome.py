@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from sync_history.sources import Run, SyncFailed, in_words
+from sync_history.sources import Run, in_words
 from sync_history.tables import Status
 
 MUCH = 10  # items; fewer say little
@@ -37,29 +37,52 @@ LOST = Outcome(
     "Its process had no contact with the database for too long. Start it again.",
     "It did not come to an end.",
 )
+UNSTORABLE = Outcome(
+    Status.FAILED, "What the source reported cannot be stored; see the log.", "It failed."
+)
+
+
+def stood_still(seconds: float) -> Outcome:
+    """Return the outcome of a run whose process did nothing else for longer than the lease."""
+    return Outcome(
+        Status.FAILED,
+        f"Its process stood still for {seconds:.0f} seconds: the source blocks the event loop, or "
+        "the machine slept. Blocking calls belong into asyncio.to_thread.",
+        "It did not come to an end.",
+    )
 
 
 def decide_outcome(run: Run, error: BaseException | None, earlier: Sequence[int]) -> Outcome:
-    """The outcome of a source that came to its own end.
+    """Return the outcome of a source that came to its own end.
 
     Args:
         error: what it raised.
         earlier: how many items its last good runs synced.
     """
-    done, failed = run.items_synced, run.items_failed
+    progress = run.progress
+    done, failed = progress.synced, progress.failed
     if error is not None:
-        text = str(error) if isinstance(error, SyncFailed) and str(error) else in_words(error)
-        return Outcome(Status.FAILED, run.shown(text), "It failed.")
-    if failed and not done and not run.dry_run:
-        first = run.failures[0]
-        text = f"All {failed} items failed. The first, {first['item']}: {first['error']}"
-        return Outcome(Status.FAILED, run.shown(text), "It failed.")
+        return Outcome(Status.FAILED, run.shown(in_words(error)), "It failed.")
+    # A dry run syncs nothing: what did not fail would be done.
+    items = progress.total if run.dry_run else done + failed
+    if failed and failed == items:
+        return Outcome(Status.FAILED, run.shown(_all_failed(run)), "It failed.")
     if failed:
-        message = f"{failed} of {done + failed} items failed, see the error details."
-        too_many = failed >= (done + failed) * TOO_MANY_FAILED
+        of_all = "" if items is None else f" of {items}"
+        message = f"{failed}{of_all} items failed, see the error details."
+        too_many = failed >= (items or done + failed) * TOO_MANY_FAILED
         return Outcome(Status.PARTIAL, message, message if too_many else None)
     usual = sorted(earlier)[len(earlier) // 2] if earlier else 0
     if not done and usual >= MUCH and not run.dry_run:
         reason = f"It synced nothing; the last {len(earlier)} runs synced {usual} items as a rule."
         return Outcome(Status.SUCCEEDED, attention=reason)
     return Outcome(Status.SUCCEEDED)
+
+
+def _all_failed(run: Run) -> str:
+    progress = run.progress
+    assert progress.details is not None
+    first = progress.details["failures"][0]
+    if progress.failed == 1:
+        return f"The only item failed, {first['item']}: {first['error']}"
+    return f"All {progress.failed} items failed. The first, {first['item']}: {first['error']}"

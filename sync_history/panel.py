@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
-from typing import Any
 
-from home.database.engine import Engine
+from audit.database import Database, Record
 from home.pages.charts import bars
 from home.pages.overview import Figure, Panel, PanelSource, last_days
 from home.services import Services
@@ -37,8 +36,8 @@ def panels(services: Services) -> list[PanelSource]:
     return [sync_panel]
 
 
-async def sync_panel(db: Engine) -> Panel:
-    """Outcomes by day, durations, and what a person should look at."""
+async def sync_panel(db: Database) -> Panel:
+    """Show outcomes by day, durations, and what a person should look at."""
     days = last_days()
     since = datetime.combine(days[0], datetime.min.time(), UTC)
     found = {(row["day"], row["status"]): row["runs"] for row in await db.fetch(DAILY, since)}
@@ -60,22 +59,22 @@ async def sync_panel(db: Engine) -> Panel:
     )
 
 
-async def _attention(db: Engine) -> Figure:
-    [row] = await db.fetch(ATTENTION)
+async def _attention(db: Database) -> Figure:
+    number: int = await db.fetchval(ATTENTION)
     return Figure(
         "runs to look at",
-        str(row["runs"]),
+        str(number),
         f"{RUNS}?needs_attention=true",
-        needs_attention=row["runs"] > 0,
+        needs_attention=number > 0,
     )
 
 
-async def _running(db: Engine) -> Figure:
-    [row] = await db.fetch("SELECT count(*) AS runs FROM sync_history WHERE status = 'running'")
-    return Figure("active runs", str(row["runs"]), f"{RUNS}?status=running")
+async def _running(db: Database) -> Figure:
+    number = await db.fetchval("SELECT count(*) FROM sync_history WHERE status = 'running'")
+    return Figure("active runs", str(number), f"{RUNS}?status=running")
 
 
-def _duration(row: Any) -> Figure:
+def _duration(row: Record) -> Figure:
     last, usual = row["last"] / 1000, row["usual"] / 1000
     return Figure(
         f"{row['source']} took",

@@ -8,29 +8,30 @@ from datetime import UTC, datetime
 
 from audit.history import printable
 from sync_history.runner import Execution
+from sync_history.sources import Progress
 from sync_history.tables import SyncRun
 
 COLUMNS = ("id", "source", "status", "started_at", "duration_ms", "items_synced", "items_failed")
 
 
 def figures(execution: Execution) -> tuple[int, int | None]:
-    """How many items are done, and how many there are."""
-    run = execution.run
-    return (run.items_synced + run.items_failed, run.items_total) if run else (0, None)
+    """Return how many items are done, and how many there are."""
+    progress = execution.run.progress if execution.run else Progress()
+    return progress.synced + progress.failed, progress.total
 
 
-def tell(ended: SyncRun, execution: Execution) -> None:
-    """What came out: notes, failures, and a line for the whole."""
-    if (run := execution.run) is not None:
-        for note in run.notes:
-            print(printable(note))
-        if run.notes_left_out:
-            print(f"... and {run.notes_left_out} more")
-        for failure in run.failures:
-            line = f"{failure['item']}: {failure['error']}"
-            print(printable(line), file=sys.stderr)
-        if left_out := run.items_failed - len(run.failures):
-            print(f"... and {left_out} more failed", file=sys.stderr)
+def print_outcome(ended: SyncRun, execution: Execution) -> None:
+    """Print notes, failures, and a line for the whole."""
+    details = (execution.run.progress.details if execution.run else None) or {}
+    for note in details.get("notes", ()):
+        print(printable(note))
+    if left_out := details.get("notes_left_out"):
+        print(f"... and {left_out} more")
+    for failure in details.get("failures", ()):
+        line = f"{failure['item']}: {failure['error']}"
+        print(printable(line), file=sys.stderr)
+    if left_out := details.get("failures_left_out"):
+        print(f"... and {left_out} more failed", file=sys.stderr)
     seconds = (ended.duration_ms or 0) / 1000
     figures = f"{ended.items_synced} synced, {ended.items_failed} failed, {seconds:.1f} s"
     print(f"run {ended.id}: {ended.status}; {figures}")
@@ -41,7 +42,7 @@ def tell(ended: SyncRun, execution: Execution) -> None:
 
 
 def print_runs(found: Sequence[SyncRun]) -> None:
-    """A table for a person at a terminal, else lines with tabs."""
+    """Print a table for a person at a terminal, else lines with tabs."""
     rows = [[_cell(getattr(run, name)) for name in COLUMNS] for run in found]
     if not sys.stdout.isatty():
         for row in [list(COLUMNS), *rows]:

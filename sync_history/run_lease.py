@@ -13,10 +13,12 @@ from uuid import uuid4
 import asyncpg
 
 from audit.context import acting_as, current_actor
+from audit.database import Record
+from home.database.connection import ObservedConnection
 from home.database.engine import Engine
 from sync_history.outcome import Outcome
 from sync_history.runs import RUNNING
-from sync_history.sources import Run
+from sync_history.sources import Progress
 
 CLAIM = """
     UPDATE sync_history SET status = 'running', claim = $2, holds_lock = $3
@@ -37,6 +39,11 @@ END = """
     WHERE id = $1 AND claim = $2 AND status = 'running'
     RETURNING id
 """
+# The end may have been committed although its answer was lost.
+HAS_ENDED = """
+    SELECT FROM sync_history
+    WHERE id = $1 AND claim = $2 AND status = $3 AND error_message IS NOT DISTINCT FROM $4
+"""
 EARLIER = """
     SELECT items_synced FROM sync_history
     WHERE source = $1 AND status IN ('succeeded', 'partial') AND NOT dry_run AND id < $2
@@ -55,29 +62,32 @@ class RunLease:
         self.db = db
         self.id = id
         self.claim_id = uuid4()
-        self._connection: Any = None
+        self._connection: ObservedConnection | None = None
         self._written = ""  # details that are stored already
 
-    async def claim(self) -> Any | None:
-        """From pending to running: one process succeeds, and the others get None."""
+    async def claim(self) -> Record | None:
+        """Turn it from pending to running: one process gets its options, all others None."""
         connection = await self._connected()
         holds_lock = self.db.settings.db_pooler == "none"
         try:
             async with connection.transaction():
-                return await connection.fetchrow(CLAIM, self.id, self.claim_id, holds_lock)
+                row: Record | None = await connection.fetchrow(
+                    CLAIM, self.id, self.claim_id, holds_lock
+                )
+                return row
         except asyncpg.UniqueViolationError:  # a run that was not begun by `runs.start`
             return None
 
-    async def beat(self, run: Run) -> bool:
-        """Write progress, and that this process lives; returns whether a person cancelled the run.
+    async def beat(self, progress: Progress) -> bool:
+        """Write progress, and that this process lives; return whether a person cancelled the run.
 
         Raises:
             LeaseLost: it is closed already.
             DatabaseUnavailable: try again.
         """
-        details = json.dumps(run.details()) if run.failures or run.notes else ""
+        details = json.dumps(progress.details) if progress.details else ""
         changed = details if details != self._written else None
-        figures = (run.items_total, run.items_synced, run.items_failed)
+        figures = (progress.total, progress.synced, progress.failed)
         connection = await self._connected()
         row = await connection.fetchrow(BEAT, self.id, self.claim_id, *figures, changed)
         if row is None:
@@ -85,26 +95,26 @@ class RunLease:
         self._written = details
         return bool(row["cancelled"])
 
-    async def earlier(self, run: Run) -> list[int]:
-        """How many items the source's last good runs synced, the newest first."""
-        rows = await (await self._connected()).fetch(EARLIER, run.source, self.id)
+    async def earlier(self, source: str) -> list[int]:
+        """Return how many items the source's last good runs synced, the newest first."""
+        rows = await (await self._connected()).fetch(EARLIER, source, self.id)
         return [row["items_synced"] for row in rows]
 
-    async def end(self, run: Run, outcome: Outcome) -> None:
-        """Close the run.
+    async def end(self, progress: Progress, outcome: Outcome) -> None:
+        """Close the run. To be repeated until it succeeds: the second time changes nothing.
 
         Raises:
             LeaseLost: it is closed already.
             DatabaseUnavailable: try again.
         """
-        details = run.details()
+        details = progress.details
         values = (
             self.id,
             self.claim_id,
             outcome.status,
-            run.items_total,
-            run.items_synced,
-            run.items_failed,
+            progress.total,
+            progress.synced,
+            progress.failed,
             json.dumps(details) if details else None,
             outcome.message,
             outcome.attention is not None,
@@ -117,7 +127,7 @@ class RunLease:
             assert actor is not None
             with acting_as(actor._replace(user_id=None)):
                 ended = await self._write_end(values)
-        if not ended:
+        if not ended and not await self._has_ended(outcome):
             raise LeaseLost
 
     async def _write_end(self, values: tuple[Any, ...]) -> bool:
@@ -125,12 +135,17 @@ class RunLease:
         async with connection.transaction():  # which tells the trail who acts
             return bool(await connection.fetch(END, *values))
 
+    async def _has_ended(self, outcome: Outcome) -> bool:
+        connection = await self._connected()
+        ended = (self.id, self.claim_id, outcome.status, outcome.message)
+        return await connection.fetchrow(HAS_ENDED, *ended) is not None
+
     def close(self) -> None:
         """Give the connection up, and with it the lock."""
         if self._connection is not None:
             self._connection.terminate()
 
-    async def _connected(self) -> Any:
+    async def _connected(self) -> ObservedConnection:
         if self._connection is None or self._connection.is_closed():
             seconds = self.db.settings.db_command_timeout_ms / 1000
             self._connection = await self.db.get_new_connection(

@@ -5,11 +5,13 @@ Any number of processes may do this at once; PostgreSQL decides, by its own cloc
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
+import structlog
 from piccolo.columns.combination import WhereRaw
 
 from audit.context import Actor, acting_as, current_actor
+from audit.database import Connection, Database
 from audit.errors import GroundworkError
 from sync_history.sources import Source, sources
 from sync_history.tables import Status, SyncRun, Trigger
@@ -31,12 +33,21 @@ SLOT = "to_timestamp(floor(extract(epoch FROM statement_timestamp()) / $2::float
 IS_DUE = f"""
     SELECT {SLOT} AS slot
     WHERE NOT EXISTS ({ACTIVE})
-      AND NOT EXISTS (SELECT FROM sync_history WHERE source = $1 AND due_at >= {SLOT})
+      AND NOT EXISTS (
+        SELECT FROM sync_history WHERE source = $1 AND due_at >= {SLOT}
+        AND due_at <= statement_timestamp() + make_interval(secs => $2))
 """  # noqa: S608  constants only
 START_DUE = f"""
     INSERT INTO sync_history (source, trigger_type, due_at)
     SELECT $1, 'automatic', slot FROM ({IS_DUE}) AS due RETURNING id
 """  # noqa: S608  constants only
+# By a clock that was ahead and has been set back: none that is more than a period away counts.
+AHEAD = """
+    SELECT due_at FROM (
+        SELECT due_at FROM sync_history WHERE source = $1 AND due_at IS NOT NULL
+        ORDER BY id DESC LIMIT 1
+    ) AS last WHERE due_at > statement_timestamp() + make_interval(secs => $2)
+"""
 CANCEL = """
     UPDATE sync_history SET
         status = CASE status WHEN 'pending' THEN 'cancelled' ELSE status END,
@@ -45,6 +56,14 @@ CANCEL = """
         cancel_requested_by = coalesce(cancel_requested_by, $2)
     WHERE id = $1 AND status IN ('pending', 'running')
     RETURNING id
+"""
+# A heartbeat in the future, by a clock that has been set back since, would keep a dead run open for
+# as long. It counts as one of now: whoever lives writes the next one within a second.
+SET_BACK = """
+    UPDATE sync_history SET heartbeat_at = clock_timestamp()
+    WHERE status IN ('pending', 'running')
+      AND coalesce(heartbeat_at, created_at) > clock_timestamp() + make_interval(secs => $1)
+    RETURNING id, source
 """
 # A restart of PostgreSQL frees all locks: whoever held one gets the same time to come back.
 REAP = """
@@ -55,10 +74,9 @@ REAP = """
             ELSE 'Its process is gone. What it had done by then stays. Start it again.' END,
         needs_attention = true,
         attention_reason = 'It did not come to an end.'
-    WHERE status = 'pending' AND created_at < clock_timestamp() - make_interval(secs => $1)
-       OR status = 'running' AND (
+    WHERE status IN ('pending', 'running') AND (
             coalesce(heartbeat_at, created_at) < clock_timestamp() - make_interval(secs => $1)
-            OR holds_lock
+            OR status = 'running' AND holds_lock
                AND greatest(heartbeat_at, pg_postmaster_start_time())
                    < clock_timestamp() - make_interval(secs => $2)
                AND NOT EXISTS (
@@ -69,6 +87,11 @@ REAP = """
                ))
     RETURNING id, source
 """
+
+
+AHEAD_SECONDS = 5.0  # a clock that is corrected by less is none that was wrong
+
+log = structlog.get_logger("groundwork.sync")
 
 
 class CannotStart(GroundworkError):
@@ -96,7 +119,7 @@ class Started(NamedTuple):
     source: Source
 
 
-async def start(name: str, *, dry_run: bool = False, force: bool = False) -> Started:
+async def start(db: Database, name: str, *, dry_run: bool = False, force: bool = False) -> Started:
     """Make a pending run, started by whoever acts now.
 
     Raises:
@@ -106,10 +129,9 @@ async def start(name: str, *, dry_run: bool = False, force: bool = False) -> Sta
     if (source := sources().get(name)) is None:
         known = ", ".join(sources()) or "none: SYNC_SOURCES names no module"
         raise UnknownSource(f"There is no source of this name. Known are: {known}.")
-    await reap()
+    await reap(db)
     actor = current_actor()
-    async with _db().transaction() as transaction:
-        connection = transaction.connection
+    async with db.transaction(), db.connection() as connection:
         await _take_turns(connection, name)
         if active := await connection.fetchval(ACTIVE, name):
             raise AlreadyActive(
@@ -120,30 +142,31 @@ async def start(name: str, *, dry_run: bool = False, force: bool = False) -> Sta
         return Started(await connection.fetchval(START, *values), source)
 
 
-async def start_due(source: Source) -> Started | None:
+async def start_due(db: Database, source: Source) -> Started | None:
     """Make a pending run if the source is due and nobody else has done so."""
     if source.every is None:
         return None
     seconds = source.every.total_seconds()
-    if not await _db().fetch(IS_DUE, source.name, seconds):
+    if not await db.fetch(IS_DUE, source.name, seconds):
         return None
     with acting_as(automatic(source)):
-        async with _db().transaction() as transaction:
-            connection = transaction.connection
+        async with db.transaction(), db.connection() as connection:
             await _take_turns(connection, source.name)
+            if (ahead := await connection.fetchval(AHEAD, source.name, seconds)) is not None:
+                log.warning("due_time_in_the_future", source=source.name, due_at=str(ahead))
             id_ = await connection.fetchval(START_DUE, source.name, seconds)
     return None if id_ is None else Started(id_, source)
 
 
-async def cancel(id: int) -> SyncRun:
+async def cancel(db: Database, id: int) -> SyncRun:
     """Cancel a run: at once if it is pending, else its process is asked, and stops within seconds.
 
     Raises:
         NotActive: there is no such run, or it is over.
     """
-    await reap()
+    await reap(db)
     actor = current_actor()
-    if not 0 < id < 2**31 or not await _db().fetch(CANCEL, id, actor and actor.user_id):
+    if not 0 < id < 2**31 or not await db.fetch(CANCEL, id, actor and actor.user_id):
         found = await find(id)
         raise NotActive(f"Run {id} is over: {found.status}." if found else "There is no such run.")
     found = await find(id)
@@ -152,39 +175,37 @@ async def cancel(id: int) -> SyncRun:
 
 
 async def find(id: int) -> SyncRun | None:
-    """A run, or None."""
+    """Return a run, or None."""
     if not 0 < id < 2**31:
         return None
     return await SyncRun.objects().where(SyncRun.id == id).first()
 
 
 async def newest() -> dict[str, SyncRun]:
-    """The newest run of each source that has one."""
+    """Return the newest run of each source that has one."""
     of_each = WhereRaw("id IN (SELECT max(id) FROM sync_history GROUP BY source)")
     return {run.source: run for run in await SyncRun.objects().where(of_each)}
 
 
-async def reap() -> list[tuple[int, str]]:
-    """Close the runs whose process is gone; returns their ids and sources."""
+async def reap(db: Database) -> list[tuple[int, str]]:
+    """Close the runs whose process is gone; return their ids and sources."""
     arguments = (LEASE_SECONDS, LOCKLESS_SECONDS, RUNNING)
     with acting_as(Actor("system:sync")):
-        return [(row["id"], row["source"]) for row in await _db().fetch(REAP, *arguments)]
+        for row in await db.fetch(SET_BACK, AHEAD_SECONDS):
+            log.warning("heartbeat_in_the_future", run_id=row["id"], source=row["source"])
+        return [(row["id"], row["source"]) for row in await db.fetch(REAP, *arguments)]
 
 
 def is_over(run: SyncRun) -> bool:
-    """Whether nothing of it will change any more."""
+    """Return whether nothing of it will change any more."""
     return run.status not in (Status.PENDING, Status.RUNNING)
 
 
 def automatic(source: Source) -> Actor:
-    """Who acts when nobody started it."""
+    """Return who acts when nobody started it."""
     return Actor(f"sync:{source.name}")
 
 
-async def _take_turns(connection: Any, name: str) -> None:
-    """Two who start the same source at once do it one after the other."""
+async def _take_turns(connection: Connection, name: str) -> None:
+    """Let two who start the same source at once do it one after the other."""
     await connection.execute("SELECT pg_advisory_xact_lock($1, hashtext($2))", STARTING, name)
-
-
-def _db() -> Any:
-    return SyncRun._meta.db

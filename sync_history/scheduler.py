@@ -28,10 +28,10 @@ log = structlog.get_logger("groundwork.sync")
 def jobs(services: Services) -> list[Job]:
     """Return the job that starts what is due, where there are sources."""
     settings = services.settings_of(SyncSettings)
-    return [job(settings.sync_scheduler)] if settings.source_modules else []
+    return [job(services, settings.sync_scheduler)] if settings.source_modules else []
 
 
-def job(starts: bool = True) -> Job:
+def job(services: Services, starts: bool = True) -> Job:
     """Return the job that starts what is due; runs that it started go on, see runner.close.
 
     Args:
@@ -40,7 +40,7 @@ def job(starts: bool = True) -> Job:
 
     async def run() -> float:
         automatic = [each for each in sources().values() if starts and each.every is not None]
-        await look(automatic)
+        await look(services, automatic)
         return seconds_until_due(automatic)
 
     return Job("start sync runs", run, LOOK_SECONDS, at_once=True, longest_pause=LOOK_SECONDS)
@@ -57,18 +57,18 @@ def seconds_until_due(automatic: list[Source], now: float | None = None) -> floa
     return min([LOOK_SECONDS, *(period - now % period for period in periods)])
 
 
-async def look(automatic: list[Source]) -> None:
+async def look(services: Services, automatic: list[Source]) -> None:
     """Close the runs of dead processes, and start what is due.
 
     Raises:
         DatabaseUnavailable, asyncpg.PostgresError: the last error, once all sources had their turn.
     """
-    for id_, source in await runs.reap():
+    for id_, source in await runs.reap(services.db):
         log.warning("sync_run_was_dead", run_id=id_, source=source)
     failure: Exception | None = None
     for each in automatic:
         try:
-            await start(each)
+            await start(services, each)
         except (DatabaseUnavailable, asyncpg.PostgresError) as error:
             log.warning("sync_start_failed", source=each.name, error=type(error).__name__)
             failure = error
@@ -76,9 +76,9 @@ async def look(automatic: list[Source]) -> None:
         raise failure
 
 
-async def start(source: Source) -> None:
+async def start(services: Services, source: Source) -> None:
     """Run a source if it is due and nobody else does. Once its run is made, it is begun as well."""
-    task = asyncio.create_task(_start(source), name=f"start {source.name}")
+    task = asyncio.create_task(_start(services, source), name=f"start {source.name}")
     try:
         await asyncio.shield(task)
     except asyncio.CancelledError:
@@ -86,7 +86,7 @@ async def start(source: Source) -> None:
         raise
 
 
-async def _start(source: Source) -> None:
-    if (started := await runs.start_due(source)) is not None:
+async def _start(services: Services, source: Source) -> None:
+    if (started := await runs.start_due(services.db, source)) is not None:
         with acting_as(runs.automatic(source)):
-            runner.launch(started)
+            runner.launch(services, started)

@@ -1,20 +1,23 @@
-"""Sources: async functions with a name, and the `Run` in which they tell how they get on."""
+"""Sources: async functions with a name, and the `Run` through which they report."""
 
 from __future__ import annotations
 
 import importlib
 import inspect
+import operator
 import re
 import time
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import Any
+from typing import Any, SupportsIndex
 
 import asyncpg
 
 from audit.context import storable
 from audit.errors import GroundworkError
+from home.config.redaction import Redactor
+from home.services import Services
 
 NAME = re.compile(r"[a-z0-9][a-z0-9_.-]{0,99}")
 KEPT = {"failures": 500, "notes": 1_000}  # the first of them; all are counted
@@ -30,84 +33,106 @@ class CannotLoad(GroundworkError):
     """A module of SYNC_SOURCES cannot be imported."""
 
 
+@dataclass(frozen=True)
+class Progress:
+    """How far a run has come, as the history keeps it.
+
+    Args:
+        details: what `error_details` keeps: the first failures and notes, and how many more.
+    """
+
+    total: int | None = None
+    synced: int = 0
+    failed: int = 0
+    details: dict[str, Any] | None = None
+
+
 class Run:
     """What a source gets. All of it only counts in memory; the runner writes once a second.
 
     Args:
+        services: the database and the settings, for the source to use.
         id: of the row in sync_history.
         source: the source's name.
         dry_run: the source changes nothing, and says by `note` what it would do.
         force: a person overrode the source's own safety limits.
-        mask: takes secrets out of a text.
     """
 
     def __init__(
         self,
+        services: Services,
         id: int,
         source: str,
+        *,
         dry_run: bool = False,
         force: bool = False,
-        mask: Callable[[str], str] = str,
     ) -> None:
+        self.services = services
         self.id = id
         self.source = source
         self.dry_run = dry_run
         self.force = force
-        self.items_total: int | None = None
-        self.items_synced = 0
-        self.items_failed = 0
-        self.failures: list[dict[str, str]] = []
-        self.notes: list[str] = []
-        self.notes_left_out = 0
-        self.good_until = float("inf")  # by time.monotonic(); moved on with each heartbeat
-        self._mask = mask
+        self.tried_to_exit = False
+        self._total: int | None = None
+        self._synced = 0
+        self._failed = 0
+        self._failures: list[dict[str, str]] = []
+        self._notes: list[str] = []
+        self._notes_left_out = 0
+        self._good_until = float("inf")  # by time.monotonic(); moved on with each heartbeat
+        self._redactor = Redactor(services.settings.secrets)
 
-    def total(self, n: int) -> None:
-        """How many items there will be."""
-        self.items_total = _count(n)
+    def total(self, n: SupportsIndex) -> None:
+        """Set how many items there will be."""
+        self._total = _count(n)
 
-    def synced(self, n: int = 1) -> None:
-        """So many more items are done."""
-        self.items_synced = min(self.items_synced + _count(n), LARGEST)
+    def synced(self, n: SupportsIndex = 1) -> None:
+        """Count so many more items as done."""
+        self._synced = min(self._synced + _count(n), LARGEST)
 
     def failed(self, item: str, error: str | Exception) -> None:
-        """One item failed, and why; the run goes on, and ends as partial."""
-        self.items_failed = min(self.items_failed + 1, LARGEST)
-        if len(self.failures) < KEPT["failures"]:
+        """Count an item as failed, and say why; the run goes on, and ends as partial."""
+        self._failed = min(self._failed + 1, LARGEST)
+        if len(self._failures) < KEPT["failures"]:
             text = error if isinstance(error, str) else in_words(error)
-            self.failures.append({"item": self.shown(item), "error": self.shown(text)})
+            self._failures.append({"item": self.shown(item), "error": self.shown(text)})
 
     def note(self, text: str) -> None:
-        """A line for whoever reads the run."""
-        if len(self.notes) < KEPT["notes"]:
-            self.notes.append(self.shown(text))
+        """Add a line for whoever reads the run."""
+        if len(self._notes) < KEPT["notes"]:
+            self._notes.append(self.shown(text))
         else:
-            self.notes_left_out += 1
+            self._notes_left_out += 1
 
     @property
     def cancelled(self) -> bool:
-        """A person asked to stop, or this process is no longer the one that runs it."""
-        return time.monotonic() > self.good_until
+        """Return whether to stop: a person asked for it, or this process has lost the run."""
+        return time.monotonic() > self._good_until
+
+    def extend(self, until: float) -> None:
+        """Let this process own the run until a moment of `time.monotonic()`. For the runner."""
+        self._good_until = until
 
     def stop(self) -> None:
-        """For the runner: from now on it is cancelled."""
-        self.good_until = float("-inf")
+        """Count as cancelled from now on. For the runner."""
+        self._good_until = float("-inf")
 
-    def shown(self, value: Any) -> str:
-        """A text without secrets, short, and such as PostgreSQL can hold."""
-        text: str = storable(self._mask(str(value)))
+    def shown(self, value: object) -> str:
+        """Return a text without secrets, short, and such as PostgreSQL can hold."""
+        text: str = storable(self._redactor.clean(text_of(value)))
         return text if len(text) <= LONGEST_TEXT else text[: LONGEST_TEXT - 1] + "…"
 
-    def details(self) -> dict[str, Any] | None:
-        """What `error_details` keeps: the first failures and notes, and how many more there are."""
-        more_failures = self.items_failed - len(self.failures)
+    @property
+    def progress(self) -> Progress:
+        """Return how far it has come."""
         found = {
-            "failures": self.failures,
-            "failures_left_out": more_failures,
-            "notes": self.notes,
-            "notes_left_out": self.notes_left_out,
+            "failures": [*self._failures],
+            "failures_left_out": self._failed - len(self._failures),
+            "notes": [*self._notes],
+            "notes_left_out": self._notes_left_out,
         }
-        return {name: value for name, value in found.items() if value} or None
+        details = {name: value for name, value in found.items() if value}
+        return Progress(self._total, self._synced, self._failed, details or None)
 
 
 Function = Callable[[Run], Awaitable[None]]
@@ -155,7 +180,7 @@ def source(name: str, *, every: timedelta | None = None) -> Callable[[Function],
 
 
 def sources() -> dict[str, Source]:
-    """All registered sources by name, in alphabetical order."""
+    """Return all registered sources by name, in alphabetical order."""
     return dict(sorted(_registry.items()))
 
 
@@ -174,12 +199,27 @@ def load(modules: Sequence[str]) -> None:
 
 
 def in_words(error: BaseException) -> str:
-    """An error as people may read it; the details of a database's error would show values."""
-    text = str(error.args[0]) if isinstance(error, asyncpg.PostgresError) else str(error)
+    """Return an error as people may read it: details of a database's error would show values."""
+    if isinstance(error, BaseExceptionGroup):
+        first, number = in_words(error.exceptions[0]), len(error.exceptions)
+        return first if number == 1 else f"{number} errors. The first: {first}"
+    is_refusal = isinstance(error, asyncpg.PostgresError) and error.args
+    text = text_of(error.args[0] if is_refusal else error)
+    if isinstance(error, SyncFailed):
+        return text or text_of(SyncFailed())
     return f"{type(error).__name__}: {text}" if text else type(error).__name__
 
 
-def _count(n: int) -> int:
-    if n < 0:
+def text_of(value: object) -> str:
+    """Return a value as text, whatever its `__str__` does: SystemExit would end the process."""
+    try:
+        return str(value)
+    except BaseException:
+        return f"({type(value).__name__} that cannot be shown)"
+
+
+def _count(n: SupportsIndex) -> int:
+    number = operator.index(n)  # no fractions, no texts
+    if number < 0:
         raise ValueError("a number of items cannot be negative")
-    return min(int(n), LARGEST)
+    return min(number, LARGEST)

@@ -14,36 +14,38 @@ import sys
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import asyncpg
 import httpx
 import pytest
-from dotenv import dotenv_values
+import structlog
 from starlette.applications import Starlette
 
-from home.config.settings import Settings
-from home.config.sources import TWINS
+import piccolo_conf_test as piccolo_conf  # before anything imports piccolo_conf
+from home import composition
+from home.config.settings import ROOT, Settings
+from home.database.embedded import EmbeddedServer
+from home.database.engine import Engine
+from home.database.migrations import migrate
+from home.tables import User
+from piccolo_conf_test import POOLED
+from tests import pgbouncer
+from tests.pgbouncer import PgBouncer, find_pgbouncer
+from tests.postgres import INSTALL, Server, find_binaries
 
-# Before anything imports piccolo_conf: no .env of a developer, no embedded server by accident.
-Settings.model_config["env_file"] = None
-ROOT = Path(__file__).resolve().parent.parent
-for name in [*dotenv_values(ROOT / ".env.example"), *(name.upper() for name in TWINS.values())]:
-    os.environ.pop(name, None)
-os.environ["DATABASE_URL"] = "postgresql://nobody@127.0.0.1:1/nothing"
-POOLED = os.environ.get("TEST_THROUGH") == "pgbouncer"
-if POOLED:
-    os.environ["DB_POOLER"] = "transaction"
+# Tracebacks as Python prints them: rich would draw all local variables, for seconds each.
+structlog.configure(
+    processors=[
+        structlog.stdlib.add_log_level,
+        structlog.processors.TimeStamper(fmt="%H:%M:%S"),
+        structlog.dev.ConsoleRenderer(
+            colors=False, exception_formatter=structlog.dev.plain_traceback
+        ),
+    ]
+)
 
-import piccolo_conf  # noqa: E402
-from home import composition  # noqa: E402
-from home.database.embedded import EmbeddedServer  # noqa: E402
-from home.database.engine import Engine  # noqa: E402
-from home.database.migrations import migrate  # noqa: E402
-from home.tables import User  # noqa: E402
-from tests import pgbouncer  # noqa: E402
-from tests.pgbouncer import PgBouncer, find_pgbouncer  # noqa: E402
-from tests.postgres import INSTALL, Server, find_binaries  # noqa: E402
+__all__ = ["ROOT"]
 
 PASSWORD = "correct horse battery"
 _numbers = itertools.count()
@@ -96,7 +98,7 @@ def place(
     server.remove()
 
 
-def installed_pooler(server: Server, **options: int) -> PgBouncer:
+def installed_pooler(server: Server, **options: Any) -> PgBouncer:
     """PgBouncer before a running server."""
     program = find_pgbouncer()
     if program is None:

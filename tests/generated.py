@@ -9,6 +9,7 @@ import ast
 import importlib
 import inspect
 import re
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -194,6 +195,11 @@ def pages() -> dict[Path, str]:
 
 
 if __name__ == "__main__":
-    for path, text in pages().items():
-        path.write_text(text, encoding="utf-8")
+    made = pages()
+    stale = [path for path, text in made.items() if path.read_text(encoding="utf-8") != text]
+    for path in stale:
         print(path.relative_to(ROOT))
+    if "--check" in sys.argv:
+        sys.exit(1 if stale else 0)
+    for path, text in made.items():
+        path.write_text(text, encoding="utf-8")

@@ -28,6 +28,7 @@ auth_user = postgres
 logfile = {folder}/log
 pool_mode = transaction
 max_client_conn = {clients}
+ignore_startup_parameters = {ignored}
 default_pool_size = 20
 """
 
@@ -38,15 +39,25 @@ def find_pgbouncer() -> str | None:
 
 
 class PgBouncer:
-    """A pooler for all databases of a server; its roles sign in as they do there."""
+    """A pooler for all databases of a server; its roles sign in as they do there.
 
-    def __init__(self, program: str, server: Server, clients: int = 50) -> None:
+    Args:
+        ignored: start-up parameters that it takes without passing them on, with commas.
+    """
+
+    def __init__(
+        self, program: str, server: Server, clients: int = 50, ignored: str = "extra_float_digits"
+    ) -> None:
         self.port = free_port()
         self.folder = Path(tempfile.mkdtemp(prefix="groundwork-test-", dir="/tmp"))
         configuration = self.folder / "pgbouncer.ini"
         configuration.write_text(
             CONFIGURATION.format(
-                server_port=server.port, port=self.port, folder=self.folder, clients=clients
+                server_port=server.port,
+                port=self.port,
+                folder=self.folder,
+                clients=clients,
+                ignored=ignored,
             )
         )
         (self.folder / "users").write_text('"postgres" "postgres"\n')

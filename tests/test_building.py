@@ -139,7 +139,8 @@ async def look_around(page: Page, address: str) -> None:
     await expect(page.get_by_text("Saw, lent to ada@example.com")).to_be_visible()
     await page.goto(f"{address}/")
     await expect(page.get_by_role("heading", name="Inventory")).to_be_visible()
-    await expect(page.get_by_text("count overdue items")).to_be_visible()
+    await expect(page.get_by_role("heading", name="Chores")).to_be_visible()
+    await expect(page.get_by_text("count overdue inventory")).to_be_visible()
 
 
 def over_http(address: str) -> None:
@@ -158,7 +159,7 @@ def over_http(address: str) -> None:
         ]
         client.get("/admin/public/meta/")
         client.headers["X-CSRFToken"] = client.cookies["csrftoken"]
-        path = "/admin/api/forms/take-an-item-back/"
+        path = "/admin/api/forms/return-to-the-inventory/"
         assert client.post(path, json={"item": saw["id"]}).json() == {
             "custom_form_success": "Saw is back."
         }

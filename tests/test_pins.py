@@ -13,9 +13,12 @@ from piccolo.apps.migrations.auto.migration_manager import MigrationManager
 from piccolo.apps.user.tables import BaseUser
 from piccolo.engine.postgres import PostgresEngine, PostgresTransaction
 from piccolo_admin.endpoints import AdminRouter, superuser_validators
+from piccolo_api.crud.endpoints import PiccoloCRUD
+from piccolo_api.crud.validators import apply_validators
 from piccolo_api.session_auth.endpoints import SessionLoginEndpoint
 from piccolo_api.session_auth.middleware import SessionsAuthBackend
 from piccolo_api.session_auth.tables import SessionsBase
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
 
 @pytest.mark.parametrize(
@@ -40,7 +43,25 @@ def test_the_pinned_versions_are_installed(package: str, pinned: str) -> None:
         (SessionsAuthBackend.authenticate, "self.session_table.get_user_id(", "get_user_id"),
         (SessionsAuthBackend.authenticate, "piccolo_user.active", "User.active"),
         (superuser_validators, "user.superuser", "User.superuser"),
-        (AdminRouter.__init__, "exception_handlers={500: log_error}", "ErrorMiddleware"),
+        (AdminRouter.__init__, "exception_handlers={500: log_error}", "answer_errors"),
+        (AdminRouter.__init__, 'path="/api", app=auth_middleware(private_app)', "answer_errors"),
+        (AdminRouter.__init__, 'self.mount(path="/public", app=public_app)', "answer_errors"),
+        (AdminRouter.__init__, 'path="/mfa-setup/"', "leave_out"),
+        (AdminRouter.post_single_form, '{"custom_form_error": str(exception)}', "own_functions"),
+        (PiccoloCRUD.post_single, "except ValueError:", "surfacing, for hooks"),
+        (apply_validators, "except HTTPException as exception:", "Surfaced, for validators"),
+        (PiccoloCRUD._parse_params, 'key.rstrip("[]")', "check_query"),
+        (PiccoloCRUD._split_params, 'value.split(",")', "check_query"),
+        (PiccoloCRUD._apply_filters, "self.pydantic_model_filters(**fields)", "check_query"),
+        (AdminRouter.get_root, "HTMLResponse(self.template)", "BackOffice: our script on its page"),
+        (HttpToolsProtocol.data_received, "self.parser.feed_data(data)", "BoundedProtocol"),
+        (HttpToolsProtocol.on_message_begin, "self.scope = {", "BoundedProtocol.owes"),
+        (HttpToolsProtocol.on_headers_complete, "scope=self.scope,", "BoundedProtocol.owes"),
+        (HttpToolsProtocol.on_headers_complete, "self.pipeline.appendleft(", "MAX_PIPELINED"),
+        (HttpToolsProtocol.on_message_complete, "self.cycle.more_body = False", "owes"),
+        (HttpToolsProtocol.on_response_complete, "self.timeout_keep_alive_task =", "its override"),
+        (RequestResponseCycle.send, "if self.disconnected:", "BoundedProtocol._refuse"),
+        (RequestResponseCycle.receive, "if self.disconnected or", "BoundedProtocol._refuse"),
     ],
 )
 def test_an_internal_is_as_we_know_it(function: Any, text: str, needed_by: str) -> None:

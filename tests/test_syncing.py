@@ -6,7 +6,6 @@ from pathlib import Path
 
 import pytest
 
-from home.accounts.seeds import seed_people
 from home.database.engine import Engine
 from home.tables import User
 from sync_history.tables import SyncRun
@@ -16,7 +15,6 @@ pytestmark = pytest.mark.any_version
 
 
 async def test_the_worked_example(url: str, db: Engine, tmp_path: Path) -> None:
-    await seed_people()
     newcomer = Newcomer(tmp_path, url)
     for language, text in blocks("syncing.md"):
         newcomer.follow(language, text)

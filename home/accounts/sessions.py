@@ -8,7 +8,6 @@ from __future__ import annotations
 import hashlib
 import json
 import secrets
-from contextlib import suppress
 from contextvars import ContextVar
 from datetime import datetime
 from typing import Any, NamedTuple
@@ -17,7 +16,7 @@ import asyncpg
 
 from audit.context import Actor, acting_as, current_actor, identify
 from audit.database import Database
-from audit.errors import GroundworkError
+from audit.errors import DatabaseUnavailable, GroundworkError
 from audit.jobs import Job
 from audit.record import record
 from home.database.engine import Engine
@@ -179,11 +178,21 @@ async def authenticate(db: Database, token: str) -> SignedIn | None:
     if row is None:
         return None
     if row["needs_touch"]:
-        with suppress(asyncpg.InsufficientResourcesError):  # reading goes on with a full disk
-            await db.fetchrow(TOUCH, row["sid"])
+        await _touch(db, row["sid"])
     found = SignedIn(*(row[name] for name in SignedIn._fields))
     identify(found.email, found.id)
     return found
+
+
+async def _touch(db: Database, sid: str) -> None:
+    """Note that a session is used, if the database takes changes: else reading goes on."""
+    try:
+        await db.fetchrow(TOUCH, sid)
+    except (asyncpg.InsufficientResourcesError, asyncpg.LockNotAvailableError):
+        pass  # a full disk; or somebody changes this session now
+    except DatabaseUnavailable as error:
+        if error.reason != "read_only":
+            raise
 
 
 def take_verified(user_id: int) -> VerifiedAccount | None:

@@ -76,12 +76,12 @@ class ListsInTurn:
 def _page_is_bounded(piccolo_crud: Any, request: Request) -> None:
     sizes = _values(request, "__page_size")
     if sizes and not _is_count(sizes):
-        raise HTTPException(400, f"__page_size is at most {MAX_ROWS}.")
+        raise HTTPException(422, f"__page_size is at most {MAX_ROWS}.")
 
 
 def _choice_is_bounded(piccolo_crud: Any, request: Request) -> None:
     if not _is_count(_values(request, "limit")):
-        raise HTTPException(400, f"limit is needed, and at most {MAX_ROWS}.")
+        raise HTTPException(422, f"limit is needed, and at most {MAX_ROWS}.")
 
 
 def _values(request: Request, name: str) -> list[str]:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from starlette.responses import RedirectResponse
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from audit.apps import AppRegistry
+from audit.apps import AppRegistry, refuse_twice
 from audit.errors import DatabaseUnavailable
 from home.accounts.sessions import authenticate, request_info
 from home.services import Services
@@ -73,12 +73,16 @@ class BackOffice:
         settings = self.services.settings
         production = settings.environment == "production"
         links = {page.title: page.path for page in self.pages if page.title is not None}
-        tables = [_configured(each) for _, each in self.registry.all("tables", self.services)]
+        tables = [
+            (app, _configured(each)) for app, each in self.registry.all("tables", self.services)
+        ]
+        refuse_twice([(app, f"table {t.table_class._meta.tablename}") for app, t in tables])
+        forms = self.registry.all("forms", self.services)
+        refuse_twice([(app, f"form {form.name}") for app, form in forms])
         sentences = self.registry.sentences()
-        forms = [each for _, each in self.registry.all("forms", self.services)]
         admin = create_admin(
-            tables=bounded(with_surfacing(with_checks(with_replica_lists(tables)))),
-            forms=[for_administrators(form, sentences) for form in forms],
+            tables=with_surfacing(with_checks(bounded(with_replica_lists([t for _, t in tables])))),
+            forms=[for_administrators(form, sentences) for _, form in forms],
             auth_table=User,
             session_table=Session,
             auto_include_related=False,

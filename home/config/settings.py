@@ -26,7 +26,13 @@ from pydantic_settings import (
 
 from audit.settings import Keys
 from home.config.dsn import Database, DsnError, from_parts, from_url
-from home.config.sources import TWINS, OtherNames, SettingsError, secret_names
+from home.config.sources import (
+    TWINS,
+    OtherNames,
+    SettingsError,
+    forget_libpq_variables,
+    secret_names,
+)
 from home.config.types import Clamped, Milliseconds, Networks, Port, Texts
 
 ROOT = Path(__file__).resolve().parent.parent.parent
@@ -170,7 +176,7 @@ class Settings(BaseSettings):
 
 
 def load_settings(parts: Sequence[type[BaseModel]] = (), **overrides: Any) -> Settings:
-    """Read and check all settings.
+    """Read and check all settings. Variables of libpq do not count beside them, and are dropped.
 
     Args:
         parts: settings of apps, whose fields are read along with ours.
@@ -179,6 +185,7 @@ def load_settings(parts: Sequence[type[BaseModel]] = (), **overrides: Any) -> Se
     Raises:
         SettingsError: one line for each variable that is wrong.
     """
+    forget_libpq_variables()
     bases: tuple[Any, ...] = (*parts, Settings)
     kind: type[Settings] = create_model("Settings", __base__=bases) if parts else Settings
     try:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import re
 from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
@@ -21,6 +23,17 @@ TWINS = {
     "postgres_user": "db_user",
     "postgres_password": "db_password",
 }
+
+LIBPQ_VARIABLE = re.compile("PG[A-Z]+")
+
+
+def forget_libpq_variables() -> None:
+    """Take PGSSLMODE, PGPORT and the like out of this process's environment.
+
+    The driver and the embedded server would read them beside the settings, which are to decide.
+    """
+    for name in [name for name in os.environ if LIBPQ_VARIABLE.fullmatch(name)]:
+        del os.environ[name]
 
 
 def secret_names(kind: type[BaseModel]) -> list[str]:

@@ -3,7 +3,7 @@
 WITH relations AS (
     SELECT oid, relname::text, relkind
     FROM pg_class
-    WHERE relnamespace = $1::text::regnamespace AND relkind IN ('r', 'p', 'v', 'm')
+    WHERE relnamespace = (SELECT oid FROM pg_namespace WHERE nspname = $1) AND relkind IN ('r', 'p', 'v', 'm')
 )
 SELECT CASE WHEN relkind IN ('v', 'm') THEN 'view' ELSE 'table' END AS kind,
        relname AS relation,
@@ -38,6 +38,6 @@ UNION ALL
 -- They belong to no table. The body counts, and on whose behalf and where it looks.
 SELECT 'function', '', proname::text,
        concat_ws(' ', md5(prosrc), CASE WHEN prosecdef THEN 'SECURITY DEFINER' END,
-                 replace(array_to_string(proconfig, ' '), $1::text, 'schema'))
+                 replace(array_to_string(proconfig, ' '), quote_ident($1), 'schema'))
 FROM pg_proc
-WHERE pronamespace = $1::text::regnamespace
+WHERE pronamespace = (SELECT oid FROM pg_namespace WHERE nspname = $1)

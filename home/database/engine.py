@@ -6,9 +6,11 @@ Importing it connects to nothing; the pool exists before the database does; noth
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from typing import Any, cast
+from weakref import WeakSet
 
 import asyncpg
 import structlog
@@ -38,6 +40,8 @@ from home.database.transaction import Transaction
 
 log = structlog.get_logger("groundwork.database")
 
+EXPIRE_SECONDS = 1.0
+
 
 class Engine(PostgresEngine):
     """The engine of all tables.
@@ -60,6 +64,9 @@ class Engine(PostgresEngine):
         self.timings = Timings()
         self._queue = self._new_queue()
         self.is_closed = False
+        self._reviving: asyncio.Task[dict[str, Any]] | None = None
+        self._pooled: WeakSet[ObservedConnection] = WeakSet()
+        self._expired_at = -EXPIRE_SECONDS
         nodes: dict[str, PostgresEngine] = {}
         if settings.replica and not is_replica:
             node = Engine(settings.model_copy(update=LIMITS), is_replica=True)
@@ -90,7 +97,24 @@ class Engine(PostgresEngine):
         """
         if self.embedded is not None and not self.config:
             self.config.update(await asyncio.to_thread(self.embedded.start))
+        try:
+            return await connect(self.settings, {**self.config, **options}, session or {})
+        except DatabaseUnavailable as error:
+            if self.embedded is None or error.reason != "refused":
+                raise
+        await self._revive(self.embedded)
         return await connect(self.settings, {**self.config, **options}, session or {})
+
+    async def _revive(self, embedded: EmbeddedServer) -> None:
+        """Start the embedded server again, which somebody killed; one attempt serves all."""
+        if self._reviving is None or self._reviving.done():
+            log.warning("embedded_server_is_gone")
+            self._reviving = asyncio.create_task(asyncio.to_thread(embedded.start))
+            self._reviving.add_done_callback(lambda task: task.cancelled() or task.exception())
+        await asyncio.wait({self._reviving}, timeout=self.settings.db_connection_timeout_ms / 1000)
+        if not self._reviving.done():
+            raise DatabaseUnavailable("starting_up")
+        self.config.update(self._reviving.result())
 
     async def acquire(self) -> Any:
         """A connection from the pool, or a single one where there is no pool (commands).
@@ -259,7 +283,31 @@ class Engine(PostgresEngine):
         limit = options["command_timeout"]  # the rest is what asyncpg.connect has as defaults
         connection = await self.get_new_connection(ONE_REQUEST, command_timeout=limit)
         connection.timings = self.timings
+        if not self.is_replica:
+            connection.when_lost = self._connection_lost
+            self._pooled.add(connection)
         return connection
+
+    def _connection_lost(self, reason: str) -> None:
+        if reason == "read_only":
+            self.expire_connections()
+        elif reason == "pooler_not_configured":  # some statements get through all the same
+            self.probe.problem = reason
+
+    def expire_connections(self) -> None:
+        """Have all connections of the pool opened anew, since they lead to a server that takes no
+        changes: the address may lead to another one by now. At most once a second."""
+        now = time.monotonic()
+        if now - self._expired_at < EXPIRE_SECONDS:
+            return
+        self._expired_at = now
+        if self._pooled:
+            log.warning("connections_expired", reason="read_only", number=len(self._pooled))
+        for connection in list(self._pooled):
+            connection.expire()
+        self.probe.hang_up()
+        if self.replica is not None:
+            self.replica.hang_up()
 
     async def close_connection_pool(self) -> None:
         """Close all connections, at the latest after two seconds."""
@@ -269,13 +317,14 @@ class Engine(PostgresEngine):
         await self.jobs.close()
         await self.probe.close()
         pool, self.pool = self.pool, None
-        if pool is None:
-            return
-        try:
-            async with asyncio.timeout(2):
-                await pool.close()
-        except (Exception, asyncio.CancelledError):
-            pool.terminate()
+        if pool is not None:
+            try:
+                async with asyncio.timeout(2):
+                    await pool.close()
+            except (Exception, asyncio.CancelledError):
+                pool.terminate()
+        if self.embedded is not None:
+            await asyncio.to_thread(self.embedded.stop)
 
     def is_full(self) -> bool:
         """Whether the next one has to wait for a connection."""

@@ -24,10 +24,13 @@ CONNECTION_ERRORS = (
     pg.InvalidAuthorizationSpecificationError,
     pg.InvalidCatalogNameError,
     pg.InternalClientError,
+    pg.ReadOnlySQLTransactionError,  # the address leads to another server than it should
 )
 
 # First match wins. The codes are what health answers show: they hold no internals.
 REASONS: tuple[tuple[type[BaseException], str], ...] = (
+    (pg.ReadOnlySQLTransactionError, "read_only"),
+    (pg.TargetServerAttributeNotMatched, "wrong_server"),
     (TimeoutError, "timeout"),
     (asyncio.CancelledError, "timeout"),
     (socket.gaierror, "unknown_host"),
@@ -42,14 +45,23 @@ REASONS: tuple[tuple[type[BaseException], str], ...] = (
     (pg.InsufficientResourcesError, "out_of_space"),  # of disk or memory
 )
 
+# What to do, where the code does not say it.
+HINTS = {
+    "read_only": "this server takes no changes: it is a standby, or its default is read-only",
+    "wrong_server": "this server is not what target_session_attrs in DATABASE_URL asks for",
+    "pooler_not_configured": "there is a pooler in between: set DB_POOLER=transaction",
+    "encoding_not_utf8": "create the database with ENCODING 'UTF8'",
+    "strings_not_standard": "set standard_conforming_strings = on for the role or the database",
+}
+
 
 def reason_of(error: BaseException) -> str:
     """Return a code that tells an administrator what to look at, without internals."""
     if isinstance(error, DatabaseUnavailable):
         return error.reason
-    if isinstance(error, ConnectionError) and "SSL" in str(
-        error
-    ):  # asyncpg: «rejected SSL upgrade»
+    if _is_of_pooler(error):
+        return "pooler_not_configured"
+    if isinstance(error, ConnectionError) and "SSL" in str(error):  # «rejected SSL upgrade»
         return "tls_failed"
     return next((code for kind, code in REASONS if isinstance(error, kind)), "connection_lost")
 
@@ -59,7 +71,20 @@ def is_lost_connection(error: BaseException) -> bool:
     if isinstance(error, pg.InterfaceError):
         # asyncpg: «connection is closed», «pool is closing», «has been released back to the pool»
         return any(word in str(error) for word in ("closed", "closing", "released"))
-    return isinstance(error, CONNECTION_ERRORS)
+    return isinstance(error, CONNECTION_ERRORS) or _is_of_pooler(error)
+
+
+def _is_of_pooler(error: BaseException) -> bool:
+    """Return whether it is what a pooler in transaction mode says to who relies on a session."""
+    if isinstance(error, pg.ProtocolViolationError):
+        return "startup parameter" in str(error)  # PgBouncer speaks English only
+    lost = (pg.InvalidSQLStatementNameError, pg.DuplicatePreparedStatementError)
+    return isinstance(error, lost) and "__asyncpg_" in str(error)
+
+
+def unavailable(reason: str) -> DatabaseUnavailable:
+    """Return the error for a reason, with what to do about it."""
+    return DatabaseUnavailable(reason, HINTS.get(reason, ""))
 
 
 # Of a statement. Around a block of other code only InterfaceError is surely the driver's.
@@ -86,7 +111,10 @@ def translated(
     except kinds as error:
         if not is_lost_connection(error):
             raise
-        reason = reason_of(error)
+        found = unavailable(reason_of(error))
         if is_news:
-            log.warning("connection_failed", reason=reason, error=type(error).__name__)
-        raise DatabaseUnavailable(reason) from error
+            hint = {"hint": found.hint} if found.hint else {}
+            log.warning(
+                "connection_failed", reason=found.reason, error=type(error).__name__, **hint
+            )
+        raise found from error

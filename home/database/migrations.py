@@ -44,6 +44,7 @@ async def migrate(db: Database) -> list[str]:
     async with db.transaction() as transaction:
         await transaction.connection.execute(f"select pg_advisory_xact_lock({LOCK})")
         await transaction.connection.execute(f"SET LOCAL lock_timeout = '{PATIENCE}'")
+        await transaction.connection.execute("SET LOCAL statement_timeout = 0")  # of the role
         before = await applied_migrations(transaction.connection)
         chatter = io.StringIO()
         with contextlib.redirect_stdout(chatter):

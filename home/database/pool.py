@@ -10,6 +10,7 @@ import structlog
 
 from audit.errors import DatabaseUnavailable, PoolTimeout
 from audit.jobs import Job
+from home.database.errors import unavailable
 
 if TYPE_CHECKING:
     from home.database.engine import Engine
@@ -18,6 +19,8 @@ log = structlog.get_logger("groundwork.database")
 
 OLDEST_VERSION = (15, 0)
 FILL_SECONDS = 5.0
+# A standby, or a server whose administrator wants no changes for now.
+IS_READ_ONLY = "SELECT pg_is_in_recovery() OR current_setting('transaction_read_only')::bool"
 A_WEEK = 7 * 86_400.0
 
 
@@ -49,13 +52,14 @@ class PoolKeeper:
         """Open the connections that are missing.
 
         Raises:
-            DatabaseUnavailable: they cannot be opened.
+            DatabaseUnavailable: they cannot be opened, or lead to a server that takes no changes.
         """
         try:
             version, round_trip_ms = await _fill_pool(self.engine)
         except DatabaseUnavailable as error:
             if self._connected is not False:
-                log.warning("database_unavailable", reason=error.reason)
+                hint = {"hint": error.hint} if error.hint else {}
+                log.warning("database_unavailable", reason=error.reason, **hint)
             self._connected = False
             raise
         if not self._connected:
@@ -71,7 +75,9 @@ async def _fill_pool(engine: Engine) -> tuple[str, float]:
             if engine.is_full():  # so it is warm: hold none while waiting for another
                 break
         started = time.perf_counter()
-        await connections[0].fetchval("select 1")
+        if await connections[0].fetchval(IS_READ_ONLY):
+            engine.expire_connections()
+            raise unavailable("read_only")
         round_trip_ms = round((time.perf_counter() - started) * 1000, 2)
         version = connections[0].get_server_version()
         if version < OLDEST_VERSION:

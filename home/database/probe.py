@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from audit.errors import DatabaseUnavailable
 from home.database.migrations import pending_migrations
-from home.database.pool import version_text
+from home.database.pool import IS_READ_ONLY, version_text
 
 if TYPE_CHECKING:
     from home.database.engine import Engine
@@ -20,11 +20,17 @@ DEADLINE_SECONDS = 0.45
 
 @dataclass
 class Verdict:
-    """What a probe found: `latency_ms` where connected, else `error`, a reason code."""
+    """What a probe found: `latency_ms` where connected, and `error`, a reason code, where the
+    database cannot be used or takes no changes."""
 
     connected: bool
     latency_ms: float | None = None
     error: str | None = None
+
+    @property
+    def is_healthy(self) -> bool:
+        """Return whether the database answers and takes changes."""
+        return self.connected and self.error is None
 
 
 class Probe:
@@ -35,6 +41,7 @@ class Probe:
 
     def __init__(self, db: Engine) -> None:
         self.db = db
+        self.problem: str | None = None  # that only a restart with other settings ends
         self._connection: Any = None
         self._task: asyncio.Task[None] | None = None
         self._deadline: asyncio.TimerHandle | None = None
@@ -74,6 +81,11 @@ class Probe:
                 pass  # the report already says what it knows
         return found
 
+    def hang_up(self) -> None:
+        """End the connection, unless it is in use: the next probe opens another."""
+        if self._task is None and self._connection is not None:
+            self._connection.terminate()
+
     async def close(self) -> None:
         """End the probe and its connection."""
         if self._task is not None:
@@ -98,9 +110,12 @@ class Probe:
                     server_settings={"application_name": "groundwork health"}, command_timeout=limit
                 )
             started = time.perf_counter()
-            await self._connection.fetchval("select 1")
+            read_only = await self._connection.fetchval(IS_READ_ONLY)
             latency_ms = round((time.perf_counter() - started) * 1000, 2)
-            self._tell(Verdict(True, latency_ms=latency_ms))
+            self._tell(Verdict(True, latency_ms, "read_only" if read_only else self.problem))
+            if read_only:  # the next probe looks where the address leads then
+                self._connection.terminate()
+                self.db.expire_connections()
         except DatabaseUnavailable as error:
             self._tell(Verdict(False, error=error.reason))
         except BaseException:  # shutting down, or an error of ours: nobody waits for ever

@@ -103,6 +103,10 @@ class Replica:
     async def start(self) -> None:
         await self.engine.start_connection_pool()
 
+    def hang_up(self) -> None:
+        """End the line to the primary: its address may lead to another server by now."""
+        self._lines[0].hang_up()
+
     async def close(self) -> None:
         for line in self._lines:
             line.hang_up()

@@ -17,6 +17,7 @@ from home.database.engine import Engine
 from home.database.probe import Verdict
 from home.web.request_context import security_headers
 
+NO_STORE = {"cache-control": "no-store"}
 PROXY_HEADERS = ("x-forwarded-for", "x-real-ip", "forwarded")
 
 
@@ -26,17 +27,17 @@ class SharedReport:
     It stands before the middlewares, hence it has the headers of every answer in it.
     """
 
-    def __init__(self, db: Engine) -> None:
+    def __init__(self, db: Engine, production: bool) -> None:
         self.probe = db.probe
-        self.headers = security_headers(db.settings.environment == "production")
+        self.headers = NO_STORE | security_headers(production)
         self._verdict: Verdict | None = None
         self._response = Response()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         verdict = await self.probe.verdict()
         if verdict is not self._verdict:
-            self._verdict, self._response = verdict, _json(_report(verdict))
-            self._response.headers.update(self.headers)
+            self._response = JSONResponse(_report(verdict), headers=self.headers)
+            self._verdict = verdict
         await self._response(scope, receive, send)
 
 
@@ -44,9 +45,9 @@ def _report(verdict: Verdict) -> dict[str, Any]:
     database: dict[str, Any] = {"connected": verdict.connected}
     if verdict.connected:
         database["latencyMs"] = verdict.latency_ms
-    else:
+    if verdict.error is not None:
         database["error"] = verdict.error
-    status = "ok" if verdict.connected else "degraded"
+    status = "ok" if verdict.is_healthy else "degraded"
     return {"status": status, "timestamp": _now(), "database": database}
 
 
@@ -70,11 +71,11 @@ def health_routes(db: Engine, jobs: Sequence[JobStatus]) -> list[Route]:
         return _json(full)
 
     async def ready(request: Request) -> Response:
-        connected = (await db.probe.verdict()).connected
-        services = {"postgres": "connected" if connected else "disconnected"}
-        status = "ok" if connected else "degraded"
-        body = {"status": status, "timestamp": _now(), "services": services}
-        return _json(body, 200 if connected else 503)
+        verdict = await db.probe.verdict()
+        state = (verdict.error or "connected") if verdict.connected else "disconnected"
+        status = "ok" if verdict.is_healthy else "degraded"
+        body = {"status": status, "timestamp": _now(), "services": {"postgres": state}}
+        return _json(body, 200 if verdict.is_healthy else 503)
 
     async def live(request: Request) -> Response:
         return _json({"status": "ok", "timestamp": _now()})
@@ -87,7 +88,11 @@ def health_routes(db: Engine, jobs: Sequence[JobStatus]) -> list[Route]:
 
 
 def may_see_details(request: Request, db: Engine) -> bool:
-    """Callers in METRICS_NETWORKS, and not by way of a proxy."""
+    """Return whether the caller is in METRICS_NETWORKS, and no proxy.
+
+    A proxy is known by TRUSTED_PROXIES, or by the header with which it says whom it speaks for: one
+    that is neither named nor says anything cannot be told from a scraper on its host.
+    """
     if request.client is None:
         return False
     if any(header in request.headers for header in PROXY_HEADERS):
@@ -96,11 +101,13 @@ def may_see_details(request: Request, db: Engine) -> bool:
         address = ip_address(request.client.host)
     except ValueError:
         return False
+    if any(address in network for network in db.settings.trusted_proxies):
+        return False
     return any(address in network for network in db.settings.metrics_networks)
 
 
 def _json(content: dict[str, Any], status: int = 200) -> Response:
-    return JSONResponse(content, status, headers={"cache-control": "no-store"})
+    return JSONResponse(content, status, headers=NO_STORE)
 
 
 def _now() -> str:

@@ -138,11 +138,11 @@ async def trail(db: Engine, seal_interval: float) -> Panel:
 def database(db: Engine, verdict: Verdict) -> Panel:
     """The pool and the latency now."""
     pool = db.figures()
-    latency = f"{verdict.latency_ms} ms" if verdict.connected else str(verdict.error)
+    latency = f"{verdict.latency_ms} ms" if verdict.is_healthy else str(verdict.error)
     return Panel(
         "Database",
         [
-            Figure("round trip", latency, "/api/health", needs_attention=not verdict.connected),
+            Figure("round trip", latency, "/api/health", needs_attention=not verdict.is_healthy),
             Figure("connections in use", f"{pool.in_use} of {pool.max}"),
             Figure("waiting for one", str(pool.waiting), needs_attention=pool.waiting > 0),
         ],

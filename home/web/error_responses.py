@@ -21,6 +21,15 @@ log = structlog.get_logger("groundwork.web")
 UNUSABLE = (asyncpg.DataError, asyncpg.ProgramLimitExceededError)
 
 
+class ConflictingChanges(GroundworkError):
+    """Others changed the same at the same moment; nothing was stored. Try again.
+
+    A deadlock, a lock that was not given in time, or a serialization failure.
+    """
+
+    status, code, retry_after = 503, "conflicting_changes", 1
+
+
 def error_response(status: int, code: str, message: str, **headers: str) -> JSONResponse:
     """Return an error as every one looks: `{"error": {"message", "code"}}`."""
     return JSONResponse({"error": {"message": message, "code": code}}, status, headers=headers)
@@ -89,6 +98,9 @@ def answer_for(error: Exception, path: str, sentences: Mapping[str, str]) -> Res
             return _refusal(error, "The database is unavailable. Try again in a moment.")
         case asyncpg.InsufficientResourcesError():
             return answer_for(DatabaseUnavailable(reason_of(error)), path, sentences)
+        case asyncpg.TransactionRollbackError() | asyncpg.LockNotAvailableError():
+            log.warning("conflicting_changes", path=path, error=type(error).__name__)
+            return _refusal(ConflictingChanges(), str(ConflictingChanges()))
         case GroundworkError() if error.status < 500 or error.retry_after is not None:
             return _refusal(error, str(error))
         case asyncpg.IntegrityConstraintViolationError():

@@ -1,9 +1,18 @@
-"""How uvicorn is told to bound what comes in over HTTP."""
+"""uvicorn, with bounds for what comes in over HTTP, and for how long it takes to end."""
 
 from __future__ import annotations
 
+import signal
+import sys
+from collections.abc import Callable
+from types import FrameType
 from typing import Any
 
+import uvicorn
+from starlette.applications import Starlette
+from uvicorn.config import STARTUP_FAILURE
+
+from home.config.exiting import EXIT_SECONDS, exit_within
 from home.web.connections import RESERVE, Connections
 
 try:
@@ -18,9 +27,65 @@ MIN_CONNECTIONS = 8
 # What the process needs besides: 20 connections each to database and replica, three to watch them,
 # and some twenty for the event loop, files and libraries.
 OTHER_DESCRIPTORS = 72
+DRAIN_SECONDS = 5  # for requests in flight
+# When all is written, what is left is a source, or a thread, that does not stop.
+TIDY_UP_SECONDS = 1.0
 # Of h11, which parses where httptools cannot be installed (PyPy). It knows no limit of time: let a
 # proxy stand in front.
 H11_MAX_HEAD_BYTES = 16 * 1024
+
+
+class Server(uvicorn.Server):
+    """Ends in time, also where something in it does not stop."""
+
+    def __init__(self, config: uvicorn.Config, stop_database: Callable[[], None] | None) -> None:
+        super().__init__(config)
+        self.stop_database = stop_database
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        """Begin to end, on a signal."""
+        exit_within(EXIT_SECONDS, last=self.stop_database)
+        super().handle_exit(sig, frame)
+
+
+def end_on_signals(stop_database: Callable[[], None] | None) -> None:
+    """Let SIGINT, SIGTERM and SIGHUP end the process with success.
+
+    While uvicorn serves it handles the first two itself, and hands them on when it has shut down.
+
+    Args:
+        stop_database: the embedded one.
+    """
+
+    def end(number: int, frame: FrameType | None) -> None:
+        exit_within(TIDY_UP_SECONDS, last=stop_database)
+        sys.exit(0)
+
+    signal.signal(signal.SIGTERM, end)
+    signal.signal(signal.SIGINT, end)
+    if hasattr(signal, "SIGHUP") and signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:  # nohup
+        signal.signal(signal.SIGHUP, lambda *_: signal.raise_signal(signal.SIGTERM))
+
+
+def serve_until_told(
+    app: Starlette, host: str, port: int, stop_database: Callable[[], None] | None
+) -> None:
+    """Serve until a signal ends the process; requests in flight finish first."""
+    config = uvicorn.Config(
+        app,
+        host=host,
+        port=port,
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        proxy_headers=False,  # RequestContext decides whose word counts
+        timeout_graceful_shutdown=DRAIN_SECONDS,
+        **uvicorn_options(),
+    )
+    server = Server(config, stop_database)
+    server.run()
+    if not server.started:
+        sys.exit(STARTUP_FAILURE)
 
 
 def uvicorn_options() -> dict[str, Any]:

@@ -1,14 +1,16 @@
-"""Gets a file from the web or from the disk: bounded in time and size, never whole in memory."""
+"""Getting a file from the web or from the disk: bounded in time and size, never whole in memory."""
 
 from __future__ import annotations
 
 import asyncio
 import logging
+import socket
 import tempfile
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from http import HTTPStatus
+from ipaddress import ip_address
 from pathlib import Path
 from typing import IO
 
@@ -40,7 +42,7 @@ class File:
 
 @asynccontextmanager
 async def fetched(address: str, token: str | None, known: str | None) -> AsyncIterator[File]:
-    """The file at an address, for the length of the block.
+    """Have the file at an address, for the length of the block.
 
     Args:
         address: http://, https://, or a path.
@@ -112,16 +114,44 @@ async def _download(address: str, token: str | None, known: str | None, target: 
 
 
 async def _follow(client: httpx.AsyncClient, request: httpx.Request) -> httpx.Response:
-    """The answer after redirects. httpx sends the token to no other host."""
+    """Return the answer after redirects. httpx sends the token to no other host."""
+    first = request.url
     for _ in range(REDIRECTS + 1):
         response = await client.send(request, stream=True)
         if response.next_request is None:
             return response
         await response.aclose()
-        if request.url.scheme == "https" and response.next_request.url.scheme != "https":
-            raise SyncFailed("The directory's server redirects to an address without encryption.")
         request = response.next_request
+        await _check_redirect(first, request.url)
     raise SyncFailed("The directory's server redirects in circles.")
+
+
+async def _check_redirect(first: httpx.URL, target: httpx.URL) -> None:
+    """Refuse what the server of DIRECTORY_URL must not make us do: others trust this machine."""
+    if first.scheme == "https" and target.scheme != "https":
+        raise SyncFailed("The directory's server redirects to an address without encryption.")
+    if await _is_internal(target.host) and not await _is_internal(first.host):
+        raise SyncFailed(
+            "The directory's server redirects to an internal address. "
+            "If that is meant, let DIRECTORY_URL name it."
+        )
+
+
+async def _is_internal(host: str) -> bool:
+    """Return whether a host is, or may be, this machine or one that the internet cannot reach."""
+    found = map(ip_address, await addresses_of(host))
+    # An IPv4 address may come in the clothes of an IPv6 one.
+    plain = [getattr(address, "ipv4_mapped", None) or address for address in found]
+    return any(address.is_multicast or not address.is_global for address in plain)
+
+
+async def addresses_of(host: str) -> list[str]:
+    """Return the IP addresses of a host; none if nobody here knows it, but perhaps a proxy."""
+    try:
+        found = await asyncio.get_running_loop().getaddrinfo(host, None)
+    except socket.gaierror:
+        return []
+    return [str(entry[4][0]) for entry in found]
 
 
 def _refuse_unless_ok(response: httpx.Response) -> None:

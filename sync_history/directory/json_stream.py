@@ -1,4 +1,4 @@
-"""JSON values off a file that is read piece by piece, with the lines they begin at."""
+"""Reading JSON values from a file piece by piece, with the lines they begin at."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class Malformed(Exception):
 
 
 class Scanner:
-    """Takes values off a file that is read piece by piece, and counts lines."""
+    """Takes values from a file that is read piece by piece, and counts lines."""
 
     decode = JSONDecoder().raw_decode
 
@@ -43,7 +43,7 @@ class Scanner:
         self.at = end
 
     def peek(self) -> str:
-        """The next character that is no white space; empty at the end of the file."""
+        """Return the next character that is no white space; empty at the end of the file."""
         while True:
             space = SPACE.match(self.text, self.at)
             assert space is not None  # it matches nothing, too
@@ -54,7 +54,7 @@ class Scanner:
                 return ""
 
     def value(self) -> object:
-        """The value that begins here.
+        """Return the value that begins here.
 
         Raises:
             Malformed: it is broken, or longer than LONGEST characters.

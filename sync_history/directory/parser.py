@@ -26,7 +26,7 @@ YES, NO = {"true", "yes", "1"}, {"false", "no", "0", ""}
 CUT_OFF = "The directory is incomplete: it ends in the middle of line {}. Nothing was changed."
 
 
-class Line(NamedTuple):
+class Entry(NamedTuple):
     """What one line, or one object, says of a person.
 
     Args:
@@ -45,8 +45,8 @@ class Line(NamedTuple):
     problem: str | None = None
 
 
-def read_people(path: Path) -> tuple[str, Iterator[Line]]:
-    """The people of a file, one by one, broken lines included.
+def read_people(path: Path) -> tuple[str, Iterator[Entry]]:
+    """Read the people of a file, one by one, broken lines included.
 
     Returns:
         What their numbers count, «line», or «item» of a JSON array; and the people.
@@ -65,7 +65,7 @@ def read_people(path: Path) -> tuple[str, Iterator[Line]]:
     return "item" if read is _from_array else "line", _decoded(path, read)
 
 
-def _decoded(path: Path, read: Callable[[TextIO], Iterator[Line]]) -> Iterator[Line]:
+def _decoded(path: Path, read: Callable[[TextIO], Iterator[Entry]]) -> Iterator[Entry]:
     number = 0
     with path.open(encoding="utf-8-sig", newline="") as file:
         try:
@@ -79,37 +79,37 @@ def _decoded(path: Path, read: Callable[[TextIO], Iterator[Line]]) -> Iterator[L
             ) from None
 
 
-def _person(number: int, values: Mapping[str, object]) -> Line:
+def _person(number: int, values: Mapping[str, object]) -> Entry:
     email = values.get("email")
     if email is None or email == "":
-        return Line(number, problem="has no e-mail address")
+        return Entry(number, problem="has no e-mail address")
     if not isinstance(email, str):
-        return Line(number, problem="email is not text")
+        return Entry(number, problem="email is not text")
     email = normalise_email(email)
     if len(email) > 255 or not EMAIL.fullmatch(email) or UNPRINTABLE.search(email):
-        return Line(number, problem=f"{email[:60]!a} is no e-mail address")
+        return Entry(number, problem=f"{email[:60]!a} is no e-mail address")
     texts: dict[str, str | None] = {}
     for name in TEXTS:
         text = values.get(name)
         if text is not None and not isinstance(text, str):
-            return Line(number, email, problem=f"{name} is not text")
+            return Entry(number, email, problem=f"{name} is not text")
         text = text.strip() if text else None
         if text and len(text) > 255:
-            return Line(number, email, problem=f"{name} is longer than 255 characters")
+            return Entry(number, email, problem=f"{name} is longer than 255 characters")
         if text and UNPRINTABLE.search(text):
-            return Line(number, email, problem=f"{name} holds control characters")
+            return Entry(number, email, problem=f"{name} holds control characters")
         texts[name] = text or None
     left = str(values.get("is_disabled") or "").strip().lower()
     if left not in YES | NO:
-        return Line(number, email, problem="is_disabled is neither true nor false")
-    return Line(number, email, **texts, has_left=left in YES)
+        return Entry(number, email, problem="is_disabled is neither true nor false")
+    return Entry(number, email, **texts, has_left=left in YES)
 
 
 # CSV --------------------------------------------------------------------------------------
 
 
 class _Lines:
-    """The lines of a file, none of them too long; remembers the last one."""
+    """Yields the lines of a file, none of them too long; remembers the last one."""
 
     def __init__(self, file: TextIO) -> None:
         self.file = file
@@ -137,7 +137,7 @@ class _Lines:
         return not self.last.endswith(("\n", "\r"))
 
 
-def _from_csv(file: TextIO) -> Iterator[Line]:
+def _from_csv(file: TextIO) -> Iterator[Entry]:
     lines = _Lines(file)
     first = next(lines)
     delimiter = max(",;\t", key=first.count)
@@ -152,7 +152,7 @@ def _from_csv(file: TextIO) -> Iterator[Line]:
         except csv.Error as error:
             if "unexpected end" in str(error):
                 raise SyncFailed(CUT_OFF.format(number)) from None
-            yield Line(number, problem="is not proper CSV: look at its quotation marks")
+            yield Entry(number, problem="is not proper CSV: look at its quotation marks")
             continue
         if not cells:
             continue
@@ -160,9 +160,11 @@ def _from_csv(file: TextIO) -> Iterator[Line]:
             if lines.is_cut_off:
                 raise SyncFailed(CUT_OFF.format(number))
             problem = f"has {len(cells)} fields where the header has {len(header)}"
-            yield Line(number, problem=problem)
+            yield Entry(number, problem=problem)
         elif reader.line_num > number:  # whom else a stray quotation mark swallowed, nobody knows
-            yield Line(number, problem=f"goes on to line {reader.line_num}, inside quotation marks")
+            yield Entry(
+                number, problem=f"goes on to line {reader.line_num}, inside quotation marks"
+            )
         else:
             yield _person(number, dict(zip(header, cells, strict=True)))
 
@@ -174,10 +176,9 @@ def _header(reader: Iterator[list[str]]) -> list[str]:
         raise SyncFailed("The directory's first line is no header. Nothing was changed.") from None
     known = [name for name in header if name in ("email", "is_disabled", *TEXTS)]
     if "email" not in known:
-        found = ascii(", ".join(header)[:100])
+        # What is there instead is not said: it may be another server's answer.
         raise SyncFailed(
-            f"The directory has no column «email» in its first line, only {found}. "
-            "Nothing was changed."
+            "The directory has no column «email» in its first line. Nothing was changed."
         )
     if len(set(known)) < len(known):
         raise SyncFailed("The directory names a column twice in its header. Nothing was changed.")
@@ -187,7 +188,7 @@ def _header(reader: Iterator[list[str]]) -> list[str]:
 # JSON -------------------------------------------------------------------------------------
 
 
-def _from_array(file: TextIO) -> Iterator[Line]:
+def _from_array(file: TextIO) -> Iterator[Entry]:
     scanner = Scanner(file)
     scanner.peek()
     scanner.at += 1  # the bracket
@@ -209,7 +210,7 @@ def _from_array(file: TextIO) -> Iterator[Line]:
         scanner.at += 1
 
 
-def _from_objects(file: TextIO) -> Iterator[Line]:
+def _from_objects(file: TextIO) -> Iterator[Entry]:
     scanner = Scanner(file)
     last = 0
     while scanner.peek():
@@ -220,19 +221,19 @@ def _from_objects(file: TextIO) -> Iterator[Line]:
             if error.is_cut_off:
                 raise _broken_json(number, is_cut_off=True) from None
             scanner.skip_line()
-            yield Line(number, problem="is not JSON")
+            yield Entry(number, problem="is not JSON")
         else:
             if number == last:
-                yield Line(number, problem="holds more than one object")
+                yield Entry(number, problem="holds more than one object")
             else:
                 yield _object(number, value)
         last = number
 
 
-def _object(number: int, value: object) -> Line:
+def _object(number: int, value: object) -> Entry:
     if isinstance(value, dict):
         return _person(number, value)
-    return Line(number, problem="is no object with an email")
+    return Entry(number, problem="is no object with an email")
 
 
 def _broken_json(line: int, is_cut_off: bool) -> SyncFailed:

@@ -8,7 +8,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from sync_history.directory.parser import Line, read_people
+from audit.database import Connection
+from home.database.connection import ObservedConnection
+from sync_history.directory.parser import Entry, read_people
 from sync_history.sources import Run, SyncFailed
 
 SQL = Path(__file__).parent / "sql"
@@ -75,7 +77,7 @@ class Plan:
     counts: dict[str, int] = field(default_factory=dict)
 
 
-async def make_plan(connection: Any, run: Run, path: Path) -> Plan:
+async def make_plan(connection: ObservedConnection, run: Run, path: Path) -> Plan:
     """Read a file, and store what has to change. Inside a transaction; no account is touched.
 
     Raises:
@@ -103,7 +105,7 @@ async def make_plan(connection: Any, run: Run, path: Path) -> Plan:
     return plan
 
 
-async def _load(connection: Any, run: Run, path: Path, plan: Plan) -> None:
+async def _load(connection: ObservedConnection, run: Run, path: Path, plan: Plan) -> None:
     plan.unit, people = read_people(path)
 
     async def rows() -> AsyncIterator[tuple[Any, ...]]:
@@ -117,7 +119,7 @@ async def _load(connection: Any, run: Run, path: Path, plan: Plan) -> None:
             if line.email is None:
                 plan.unreadable += 1
             else:
-                yield (*line[: len(Line._fields) - 1], line.problem is not None)
+                yield (*line[: len(Entry._fields) - 1], line.problem is not None)
 
     await connection.execute(LINES)
     await connection.copy_records_to_table("directory_lines", records=rows())
@@ -126,13 +128,13 @@ async def _load(connection: Any, run: Run, path: Path, plan: Plan) -> None:
     await connection.execute("ANALYZE directory_lines")
 
 
-async def _count(connection: Any, run: Run, plan: Plan) -> None:
+async def _count(connection: Connection, run: Run, plan: Plan) -> None:
     figures = await connection.fetch(FIGURES, run.id)
     plan.batches = {row["action"]: (row["first"], row["last"]) for row in figures}
     plan.counts = {row["action"]: row["count"] for row in figures}
 
 
-async def _hold_back(connection: Any, run: Run, plan: Plan) -> None:
+async def _hold_back(connection: Connection, run: Run, plan: Plan) -> None:
     """Take those off the plan who must not be disabled now."""
     if plan.unreadable and plan.missing and not run.force:
         await connection.execute(HOLD_BACK, run.id)
@@ -148,7 +150,7 @@ async def _hold_back(connection: Any, run: Run, plan: Plan) -> None:
     await _count(connection, run, plan)
 
 
-async def check_limit(connection: Any, run: Run, plan: Plan, percent: int) -> None:
+async def check_limit(connection: Connection, run: Run, plan: Plan, percent: int) -> None:
     """Refuse to disable many at once: half a file looks like a company that left.
 
     Args:

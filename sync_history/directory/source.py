@@ -16,20 +16,20 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from datetime import timedelta
 from pathlib import Path
-from typing import Any, cast
 
 import asyncpg
 
-from audit.errors import DatabaseUnavailable
-from home.database.errors import is_lost_connection, reason_of
-from home.tables import User
+from audit.database import Connection, Database, Record
+from home.database.connection import ObservedConnection
+from home.database.engine import Engine
+from home.database.errors import translated
 from sync_history.directory.plan import Plan, check_limit, make_plan
 from sync_history.settings import SyncSettings
 from sync_history.sources import Run, SyncFailed, source
 
 BATCH = 5_000  # changes in one transaction
 SHOWN = 10  # people of each kind that a dry run names
-STATEMENT_SECONDS = 300.0
+STATEMENT_SECONDS = 300
 # A process that was stopped must not keep others from the accounts.
 LIMITS = """
     SELECT set_config('lock_timeout', '30s', true),
@@ -117,15 +117,15 @@ async def directory(run: Run) -> None:
     """
     from sync_history.directory.download import fetched  # its HTTP client takes long to load
 
-    db = cast(Any, User._meta.db)
-    settings: SyncSettings = db.settings
+    db = run.services.db
+    settings = run.services.settings_of(SyncSettings)
     address = settings.directory_url
     if not address:
         raise SyncFailed("DIRECTORY_URL is not set: name a CSV or JSON file, by path or https://.")
     digest = hashlib.sha256(address.encode()).hexdigest()
     known = None
     if not (run.dry_run or run.force):
-        known = next((row["etag"] for row in await db.fetch(KNOWN, digest)), None)
+        known = await db.fetchval(KNOWN, digest)
     secret = settings.directory_token
     async with fetched(address, secret.get_secret_value() if secret else None, known) as file:
         if file.path is None:
@@ -141,44 +141,41 @@ async def directory(run: Run) -> None:
 
 
 @asynccontextmanager
-async def _own_connection(db: Any) -> AsyncIterator[Any]:
-    """A connection whose statements may take long; none of the pool's is kept from others."""
+async def _own_connection(db: Engine) -> AsyncIterator[ObservedConnection]:
+    """Have a connection whose statements may take long; none of the pool's is kept from others."""
     connection = await db.get_new_connection(command_timeout=STATEMENT_SECONDS)
     connection.slow_query_ms = STATEMENT_SECONDS * 1000
     try:
-        yield connection
+        with translated():  # it may be lost in COPY, which is not translated
+            yield connection
     except (asyncpg.LockNotAvailableError, asyncpg.DeadlockDetectedError):
         raise SyncFailed("Somebody else is changing the same accounts. Try again later.") from None
     except asyncpg.IntegrityConstraintViolationError:
         raise SyncFailed(
             "Somebody changed the same accounts meanwhile. Run it again: it does the rest."
         ) from None
-    except Exception as error:
-        if is_lost_connection(error):  # in COPY, which nobody observes
-            raise DatabaseUnavailable(reason_of(error)) from error
-        raise
     finally:
         try:
             await asyncio.shield(connection.close(timeout=1))
-        except Exception:
+        except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError):
             connection.terminate()
 
 
-async def _unchanged(db: Any, run: Run) -> None:
-    [row] = await db.fetch("SELECT count(*) FROM directory_people WHERE left_at IS NULL")
-    run.total(row["count"])
-    run.synced(row["count"])
+async def _unchanged(db: Database, run: Run) -> None:
+    people = await db.fetchval("SELECT count(*) FROM directory_people WHERE left_at IS NULL")
+    run.total(people)
+    run.synced(people)
     run.note("The directory is unchanged since it was read last.")
 
 
-async def _plan(connection: Any, run: Run, path: Path, max_disable: int) -> Plan:
+async def _plan(connection: ObservedConnection, run: Run, path: Path, max_disable: int) -> Plan:
     # Left open by an error or a dry run, it ends with its connection: nothing has happened.
     transaction = connection.transaction()
     await transaction.start()
     await connection.execute(LIMITS)
     plan = await make_plan(connection, run, path)
     if run.dry_run:
-        await _tell(connection, run, plan)
+        await _note_plan(connection, run, plan)
     await check_limit(connection, run, plan, max_disable)
     if not run.dry_run:
         await connection.execute(FORGET)
@@ -186,8 +183,8 @@ async def _plan(connection: Any, run: Run, path: Path, max_disable: int) -> Plan
     return plan
 
 
-async def _tell(connection: Any, run: Run, plan: Plan) -> None:
-    """Say what would be done."""
+async def _note_plan(connection: Connection, run: Run, plan: Plan) -> None:
+    """Note what would be done."""
     for action, count in plan.counts.items():
         rows = await connection.fetch(
             "SELECT email FROM directory_changes WHERE run_id = $1 AND action = $2"
@@ -203,8 +200,8 @@ async def _tell(connection: Any, run: Run, plan: Plan) -> None:
         run.note("Nothing would change.")
 
 
-async def _apply(connection: Any, run: Run, plan: Plan) -> bool:
-    """Make the changes; whether accounts now are what the whole file says."""
+async def _apply(connection: Connection, run: Run, plan: Plan) -> bool:
+    """Make the changes; return whether accounts now are what the whole file says."""
     changing = sum(plan.counts.values())
     # What is neither wrong nor changed nor held back is as it should be.
     run.synced(plan.lines + plan.missing - plan.failed - plan.held_back - changing)
@@ -224,10 +221,14 @@ async def _apply(connection: Any, run: Run, plan: Plan) -> bool:
 
 
 async def _apply_batch(
-    connection: Any, run: Run, action: str, part: tuple[int, int]
+    connection: Connection, run: Run, action: str, part: tuple[int, int]
 ) -> tuple[int, list[int]]:
-    """Make some changes of one kind: how many, and the lines that somebody else was faster with."""
-    taken = []
+    """Make some changes of one kind.
+
+    Returns:
+        How many, and the lines of accounts that somebody else made in the meantime.
+    """
+    taken: list[Record] = []
     async with connection.transaction():
         await connection.execute(LIMITS)
         # The first statement's count is how many were done: accounts may have vanished meanwhile.

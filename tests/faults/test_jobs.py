@@ -59,7 +59,7 @@ def all_jobs(db: Engine) -> dict[str, Job]:
     """Every job of the application by its name, in haste."""
     settings = piccolo_conf.SETTINGS.model_copy(update={"audit_seal_interval": 1})
     found = [job for _, job in piccolo_conf.APP_REGISTRY.all("jobs", Services(db, settings))]
-    found += [PoolKeeper(db).job(), scheduler.job()]
+    found += [PoolKeeper(db).job(), scheduler.job(Services(db, settings))]
     return {job.name: replace(job, at_once=True, **QUICK) for job in found}
 
 

@@ -24,6 +24,7 @@ from home.tables import User
 from sync_history.tables import SyncRun
 from tests.conftest import ROOT, enter
 from tests.live import running
+from tests.sync_history.misbehaving import FAILURES
 
 pytestmark = pytest.mark.any_version
 
@@ -160,3 +161,20 @@ async def test_four_schedulers_run_each_due_time_once(url: str, db: Engine, seco
     assert {run.status for run in runs[:-1]} == {"succeeded"}
     begun = AuditLog.count().where(AuditLog.action == "sync_history.insert")
     assert await begun == len(runs)
+
+
+async def test_a_source_of_the_server_can_only_fail_itself(
+    url: str, db: Engine, administrator: User
+) -> None:
+    misbehaving = "tests.sync_history.misbehaving"
+    with running(url, SYNC_SOURCES=misbehaving, SYNC_SCHEDULER="false") as live:
+        async with httpx.AsyncClient(base_url=live.address, timeout=30) as ada:
+            await enter(ada, administrator.email)
+            for name, error in FAILURES.items():
+                assert (await ada.post(f"/api/sync/{name}")).status_code == 202
+                run = await the_run(name, "failed")
+                assert run.error_message.startswith(error)
+            assert (await ada.get("/api/health")).status_code == 200
+        said = await asyncio.to_thread(live.end)
+    assert live.process.returncode == 0, said
+    assert len(said) < 1_000_000, "a text of 100 MB is in the log"

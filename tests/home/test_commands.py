@@ -33,6 +33,9 @@ from tests.conftest import PASSWORD, ROOT, point_at, run_piccolo
 pytestmark = pytest.mark.any_version
 
 NOWHERE = "postgresql://ada:canary-c4n4ry@127.0.0.1:1/nothing"
+LAST_SUPERUSER = (
+    "The database refused: the last active superuser cannot be removed, disabled or demoted"
+)
 ADA = "--email=ada@example.com"
 Done = subprocess.CompletedProcess[str]
 
@@ -385,3 +388,51 @@ async def test_sessions_are_ended_and_purged(url: str, member: User, administrat
     assert await Session.count() == 0
     await Session.create_session(administrator.id)
     assert run_piccolo(url, "home", "revoke_sessions", "--everybody").stdout == "ended 1 sessions\n"
+
+
+async def test_accounts_are_listed_with_what_they_may(url: str, administrator: User) -> None:
+    await User.create_user("mel@example.com", PASSWORD, is_approved=True)
+    await User.create_user("zed@example.com", PASSWORD, is_disabled=True)
+    done = run_piccolo(url, "home", "list_users")
+    assert (done.returncode, done.stdout) == (
+        0,
+        "ada@example.com\tsuperuser\n"
+        "mel@example.com\tmember\n"
+        "zed@example.com\tawaits approval\tdisabled\n",
+    )
+
+
+async def test_rights_are_changed_and_the_trail_says_by_whom(
+    url: str, administrator: User, member: User
+) -> None:
+    options = ("--email=MEL@example.com", "--admin=yes", "--approved=no")
+    done = run_piccolo(url, "home", "change_permissions", *options, USER="zoe")
+    assert (done.returncode, done.stdout) == (0, "changed mel@example.com\n")
+    mel = await User.objects().get(User.id == member.id)
+    assert mel is not None
+    assert (mel.is_admin, mel.is_approved, mel.is_superuser) == (True, False, False)
+    database = await asyncpg.connect(url)
+    newest = await database.fetchrow(
+        "SELECT action, actor FROM audit_logs WHERE resource = 'users' ORDER BY id DESC LIMIT 1"
+    )
+    await database.close()
+    assert newest is not None
+    assert newest["action"] == "users.update"
+    assert newest["actor"].startswith("cli:")
+
+
+@pytest.mark.parametrize(
+    ("options", "code", "line"),
+    [
+        ([], 2, "Give at least one of --admin, --superuser, --approved, --disabled; see --help"),
+        (["--admin=maybe"], 2, "--admin is yes or no; see --help"),
+        (["--superuser=no"], 1, LAST_SUPERUSER),
+    ],
+)
+async def test_rights_that_cannot_be_changed_stay(
+    url: str, administrator: User, options: list[str], code: int, line: str
+) -> None:
+    done = run_piccolo(url, "home", "change_permissions", ADA, *options)
+    assert the_one_line(done, code) == line
+    await administrator.refresh()
+    assert administrator.is_superuser

@@ -7,18 +7,26 @@ import re
 from typing import Any
 
 import pytest
+from piccolo.table import Table
+from piccolo_admin.endpoints import FormConfig
 from pydantic import BaseModel, create_model
 from starlette.requests import Request
 
 import piccolo_conf
 from audit.apps import App, WrongApp
+from audit.jobs import Job
 from home import composition
+from home.backoffice.mounting import BackOffice
 from home.services import Services
 from home.web.openapi import Operation, document
 from home.web.pages import Page
 from tests.home.backoffice.conftest import registry_with
 
 SERVICES = Services(piccolo_conf.DB, piccolo_conf.SETTINGS)
+
+
+class Tool(Table):
+    """Something."""
 
 
 async def handler(request: Request) -> Any:
@@ -104,3 +112,32 @@ def test_two_for_one_path_are_refused(first: App, second: App) -> None:
 def test_paths_of_ours_are_taken(path: str) -> None:
     with pytest.raises(WrongApp, match=f"App tools: GET {path} is there already, in app home"):
         start_with(tools=page(path))
+
+
+@pytest.mark.parametrize("path", ["/admin", "/admin/", "/metrics", "/api/docs", "/health/live"])
+def test_what_is_no_page_of_an_app_cannot_be_hidden_by_one(path: str) -> None:
+    with pytest.raises(WrongApp, match=f"App tools: {path} is taken: choose another path."):
+        start_with(tools=page(path))
+
+
+def test_two_jobs_of_one_name_are_refused() -> None:
+    async def nothing() -> None:
+        """Stands for any work."""
+
+    app = App(jobs=lambda services: [Job("tidy", nothing, every=60)])
+    start_with(tools=app)
+    with pytest.raises(WrongApp, match="App lending: job tidy is there already, in app tools"):
+        start_with(tools=app, lending=app)
+
+
+def test_two_forms_or_tables_of_one_name_are_refused_when_the_back_office_is_built() -> None:
+    def form(services: Services) -> list[FormConfig]:
+        return [FormConfig("Return", BaseModel, lambda request, form: "Done.")]
+
+    for app, what in (
+        (App(forms=form), "form Return"),
+        (App(tables=lambda services: [Tool]), "table tool"),
+    ):
+        registry = registry_with(tools=app, lending=app)
+        with pytest.raises(WrongApp, match=f"App lending: {what} is there already, in app tools"):
+            BackOffice(SERVICES, registry, []).build()

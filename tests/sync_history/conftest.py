@@ -9,8 +9,10 @@ from typing import Any
 
 import pytest
 
+import piccolo_conf
 from audit.tables import AuditLog
 from home.database.engine import Engine
+from home.services import Services
 from sync_history import runner, runs
 from sync_history import sources as registry
 from sync_history.sources import Function, source
@@ -31,11 +33,15 @@ async def registered(
     await runner.close()
 
 
+SERVICES = Services.of(piccolo_conf.DB)
+
+
 async def run_of(name: str, *, dry_run: bool = False, force: bool = False) -> SyncRun:
     """Start a source and wait for its end."""
-    started = await runs.start(name, dry_run=dry_run, force=force)
+    services = Services.of(piccolo_conf.DB)  # with the settings that a test may have changed
+    started = await runs.start(services.db, name, dry_run=dry_run, force=force)
     async with asyncio.timeout(20):
-        await runner.launch(started).task
+        await runner.launch(services, started).task
     return await stored(started.id)
 
 

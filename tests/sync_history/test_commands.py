@@ -67,7 +67,7 @@ async def test_the_exit_code_tells_how_it_ended(
 
 
 async def test_a_dry_run_prints_what_it_would_do(url: str, db: Engine) -> None:
-    done = sync(url, "run", "quick", "--dry_run", "--force")
+    done = sync(url, "run", "quick", "--dry-run", "--force")
     assert done.stdout.splitlines()[:3] == [f"would sync item {n}" for n in range(3)]
     [run] = await SyncRun.objects()
     assert (run.dry_run, run.force) == (True, True)
@@ -83,7 +83,7 @@ async def test_a_source_that_is_running_is_not_started_again(url: str, db: Engin
     ("arguments", "complaint"),
     [
         (("run",), "Missing a required argument: 'source'; see --help"),
-        (("run", "quick", "--dry_run=no"), "--dry_run is a flag"),
+        (("run", "quick", "--dry-run=no"), "--dry-run is a flag"),
         (("run", "nothing"), "There is no source of this name. Known are: broken, partly, quick"),
         (("run", "\x1b[2J"), "There is no source of this name."),
         (("list", "--limit=0"), "--limit is at least 1"),

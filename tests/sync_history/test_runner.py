@@ -16,7 +16,7 @@ from home.tables import User
 from sync_history import runner, runs
 from sync_history.sources import Function, Run, SyncFailed
 from sync_history.tables import Status, SyncRun
-from tests.sync_history.conftest import run_of, stored, trail_of, until
+from tests.sync_history.conftest import SERVICES, run_of, stored, trail_of, until
 
 pytestmark = pytest.mark.any_version
 
@@ -87,6 +87,29 @@ async def test_all_failed(registered: Register) -> None:
 
 
 @pytest.mark.parametrize(
+    ("total", "failed", "status", "message"),
+    [
+        (3, 1, "partial", "1 of 3 items failed, see the error details."),
+        (None, 1, "partial", "1 items failed, see the error details."),
+        (1, 1, "failed", "The only item failed, line 0: is empty"),
+        (2, 2, "failed", "All 2 items failed. The first, line 0: is empty"),
+    ],
+)
+async def test_of_a_dry_run_what_did_not_fail_would_be_done(
+    registered: Register, total: int | None, failed: int, status: str, message: str
+) -> None:
+    async def crm(run: Run) -> None:
+        if total is not None:
+            run.total(total)
+        for number in range(failed):
+            run.failed(f"line {number}", "is empty")
+
+    registered(crm)
+    run = await run_of("crm", dry_run=True)
+    assert (run.status, run.error_message) == (status, message)
+
+
+@pytest.mark.parametrize(
     ("error", "message"),
     [
         (SyncFailed("Closed on Saturdays."), "Closed on Saturdays."),
@@ -137,14 +160,14 @@ async def test_progress_is_stored_while_it_runs_and_survives_the_rollback(
             await asyncio.sleep(60)
 
     registered(crm)
-    started = await runs.start("crm")
-    runner.launch(started)
+    started = await runs.start(SERVICES.db, "crm")
+    runner.launch(SERVICES, started)
     async with asyncio.timeout(10):
         while not (run := await stored(started.id)).items_synced:
             await asyncio.sleep(0.05)
     assert (run.status, run.items_total, run.items_failed) == ("running", 10, 1)
     assert json.loads(run.error_details)["failures"][0]["item"] == "line 5"
-    await runs.cancel(run.id)
+    await runs.cancel(SERVICES.db, run.id)
     run = await until(run.id, "cancelled")
     assert (run.items_synced, run.items_failed) == (4, 1)
     assert await User.count().where(User.organization == "ACME") == 0

@@ -21,7 +21,7 @@ from sync_history.settings import SyncSettings
 from sync_history.sources import Run, Source, source
 from sync_history.tables import SyncRun
 from tests.conftest import point_at
-from tests.sync_history.conftest import stored
+from tests.sync_history.conftest import SERVICES, stored
 
 HOUR = timedelta(hours=1)
 
@@ -35,7 +35,7 @@ HOURLY = Source("hourly", nothing, HOUR)
 
 @asynccontextmanager
 async def scheduling(starts: bool = True) -> AsyncIterator[None]:
-    supervisor = Supervisor([scheduler.job(starts)])
+    supervisor = Supervisor([scheduler.job(SERVICES, starts)])
     supervisor.start()
     try:
         yield
@@ -44,14 +44,14 @@ async def scheduling(starts: bool = True) -> AsyncIterator[None]:
 
 
 async def test_of_many_who_look_at_once_one_starts_it(db: Engine) -> None:
-    found = await asyncio.gather(*[runs.start_due(HOURLY) for _ in range(20)])
+    found = await asyncio.gather(*[runs.start_due(SERVICES.db, HOURLY) for _ in range(20)])
     [started] = [each for each in found if each is not None]
     run = await stored(started.id)
     assert (run.trigger_type, run.triggered_by, run.status) == ("automatic", None, "pending")
     assert (run.due_at.minute, run.due_at.second, run.due_at.microsecond) == (0, 0, 0)
     assert timedelta() <= run.created_at - run.due_at < HOUR
-    await runs.cancel(run.id)
-    assert await runs.start_due(HOURLY) is None, "its due time has had its run"
+    await runs.cancel(SERVICES.db, run.id)
+    assert await runs.start_due(SERVICES.db, HOURLY) is None, "its due time has had its run"
 
 
 async def test_missed_runs_are_made_up_for_once(db: Engine) -> None:
@@ -59,19 +59,19 @@ async def test_missed_runs_are_made_up_for_once(db: Engine) -> None:
         "INSERT INTO sync_history (source, status, due_at)"
         " VALUES ('hourly', 'succeeded', date_trunc('hour', now()) - interval '9 hours')"
     )
-    started = await runs.start_due(HOURLY)
+    started = await runs.start_due(SERVICES.db, HOURLY)
     assert started is not None
-    await runs.cancel(started.id)
-    assert await runs.start_due(HOURLY) is None
+    await runs.cancel(SERVICES.db, started.id)
+    assert await runs.start_due(SERVICES.db, HOURLY) is None
     assert await SyncRun.count() == 2
 
 
 async def test_what_runs_already_is_waited_for(db: Engine) -> None:
     run = SyncRun(source="hourly", status="running")
     await run.save()
-    assert await runs.start_due(HOURLY) is None
+    assert await runs.start_due(SERVICES.db, HOURLY) is None
     await db.fetch("UPDATE sync_history SET status = 'succeeded'")
-    assert await runs.start_due(HOURLY) is not None
+    assert await runs.start_due(SERVICES.db, HOURLY) is not None
 
 
 async def test_another_interval_or_clock_makes_no_second_run_of_a_due_time(db: Engine) -> None:
@@ -79,12 +79,27 @@ async def test_another_interval_or_clock_makes_no_second_run_of_a_due_time(db: E
         "INSERT INTO sync_history (source, status, due_at)"
         " VALUES ('hourly', 'succeeded', date_trunc('hour', now()) + interval '1 hour')"
     )
-    assert await runs.start_due(HOURLY) is None
-    assert await runs.start_due(Source("hourly", nothing, timedelta(days=1))) is None
+    assert await runs.start_due(SERVICES.db, HOURLY) is None
+    assert await runs.start_due(SERVICES.db, Source("hourly", nothing, timedelta(days=1))) is None
+
+
+async def test_due_times_of_a_clock_that_was_set_back_stop_nothing(db: Engine) -> None:
+    await db.fetch(
+        "INSERT INTO sync_history (source, status, due_at)"
+        " VALUES ('hourly', 'succeeded', date_trunc('hour', now()) + interval '10 years')"
+    )
+    with capture_logs() as logs:
+        started = await runs.start_due(SERVICES.db, HOURLY)
+        assert started is not None
+        await runs.cancel(SERVICES.db, started.id)
+        assert await runs.start_due(SERVICES.db, HOURLY) is None
+    [entry] = logs
+    assert (entry["event"], entry["source"]) == ("due_time_in_the_future", "hourly")
+    assert (await stored(started.id)).due_at <= datetime.now(UTC)
 
 
 async def test_by_hand_only_means_never_by_itself(db: Engine) -> None:
-    assert await runs.start_due(Source("x", nothing)) is None
+    assert await runs.start_due(SERVICES.db, Source("x", nothing)) is None
 
 
 async def test_the_scheduler_runs_what_is_due_and_closes_what_is_dead(
@@ -140,7 +155,7 @@ async def test_what_it_is_about_to_start_is_begun_before_it_ends(
     source("ticking", every=timedelta(seconds=1))(nothing)
     looking, looked = asyncio.Event(), asyncio.Event()
 
-    async def slowly(source: Source) -> None:
+    async def slowly(db: Engine, source: Source) -> None:
         looking.set()
         await asyncio.sleep(0.3)
         looked.set()

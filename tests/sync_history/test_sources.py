@@ -9,8 +9,23 @@ from pathlib import Path
 import asyncpg
 import pytest
 
+import piccolo_conf
+from home.config.settings import load_settings
+from home.services import Services
 from sync_history import sources as registry
-from sync_history.sources import KEPT, LARGEST, CannotLoad, Run, Source, load, source, sources
+from sync_history.settings import SyncSettings
+from sync_history.sources import (
+    KEPT,
+    LARGEST,
+    CannotLoad,
+    Progress,
+    Run,
+    Source,
+    load,
+    source,
+    sources,
+)
+from tests.sync_history.conftest import SERVICES
 
 
 @pytest.fixture(autouse=True)
@@ -57,41 +72,47 @@ def test_a_module_that_is_not_there_is_named() -> None:
 
 
 def test_a_run_counts() -> None:
-    run = Run(1, "x")
+    run = Run(SERVICES, 1, "x")
     run.total(10)
     run.synced()
     run.synced(4)
     run.failed("line 3", "no address")
-    assert (run.items_total, run.items_synced, run.items_failed) == (10, 5, 1)
-    assert run.details() == {"failures": [{"item": "line 3", "error": "no address"}]}
+    details = {"failures": [{"item": "line 3", "error": "no address"}]}
+    assert run.progress == Progress(10, 5, 1, details)
     run.synced(LARGEST)
-    assert run.items_synced == LARGEST
-    for wrong in (run.synced, run.total):
+    assert run.progress.synced == LARGEST
+    for count in (run.synced, run.total):
         with pytest.raises(ValueError, match="negative"):
-            wrong(-1)
+            count(-1)
+        for wrong in (1.5, float("nan"), "5", None):
+            with pytest.raises(TypeError):
+                count(wrong)  # type: ignore[arg-type]  # the mistake
 
 
 def test_what_it_keeps_is_bounded_and_counted() -> None:
-    run = Run(1, "x")
+    run = Run(SERVICES, 1, "x")
     for number in range(1_200):
         run.failed(f"line {number}", "x" * 10_000)
         run.note("y" * 10_000)
-    details = run.details()
+    details = run.progress.details
     assert details is not None
     assert len(details["failures"]) == KEPT["failures"] == 500
     assert details["failures_left_out"] == 700
     assert details["notes_left_out"] == 200
     assert {len(each["error"]) for each in details["failures"]} == {500}
     assert {len(note) for note in details["notes"]} == {500}
-    assert run.items_failed == 1_200
+    assert run.progress.failed == 1_200
 
 
 def test_errors_become_words_that_can_be_stored() -> None:
-    run = Run(1, "x", mask=lambda text: text.replace("s3cret", "***"))
+    settings = load_settings([SyncSettings], directory_token="s3cret")
+    run = Run(Services(piccolo_conf.DB, settings), 1, "x")
     run.failed("a\x00\ud800", ValueError("s3cret"))
     run.failed("b", asyncpg.UniqueViolationError("duplicate key", "Key (email)=(ada@...)"))
     run.failed("c", KeyError())
-    assert run.failures == [
+    details = run.progress.details
+    assert details is not None
+    assert details["failures"] == [
         {"item": "a" + 4 * "\ufffd", "error": "ValueError: ***"},
         {"item": "b", "error": "UniqueViolationError: duplicate key"},
         {"item": "c", "error": "KeyError"},

@@ -104,7 +104,7 @@ async def test_too_many_rows_are_refused(
 )  # fmt: skip
 async def test_a_page_has_an_end(ada: httpx.AsyncClient, query: str) -> None:
     assert (await ada.get("/admin/api/tables/users/?__page_size=100")).status_code == 200
-    assert (await ada.get(f"/admin/api/tables/users/?{query}")).status_code in (400, 422)
+    assert (await ada.get(f"/admin/api/tables/users/?{query}")).status_code == 422
 
 
 @pytest.mark.parametrize("query", ["", "?limit=101", "?limit=ALL", "?limit=-1", "?search=a"])
@@ -113,7 +113,7 @@ async def test_so_have_the_names_that_a_foreign_key_offers(
 ) -> None:
     ids = "/admin/api/tables/users/ids/"
     assert (await ada.get(f"{ids}?limit=100&search=ada")).status_code == 200
-    assert (await ada.get(ids + query)).status_code in (400, 422)
+    assert (await ada.get(ids + query)).status_code == 422
 
 
 @pytest.mark.parametrize("name", ["a%0D%0AX-Evil:1", "%0A", "%C3%BC", "", "a" * 101])

@@ -6,6 +6,8 @@ import json
 import subprocess
 import sys
 import timeit
+from statistics import median
+from time import process_time
 from typing import Any
 from urllib.parse import quote, quote_plus
 
@@ -110,11 +112,13 @@ def test_credentials_in_any_url_are_redacted(text: str, expected: str) -> None:
     "unit", ["://x:", "://x:y@", "://@", "://x/", "password=", "a" * 99 + "://"]
 )
 def test_twice_the_text_is_twice_the_work(unit: str) -> None:
-    def least_seconds(characters: int) -> float:
-        text = unit * (characters // len(unit))
-        return min(timeit.repeat(lambda: Redactor([]).clean(text, 10**6), number=3, repeat=9))
+    half, whole = (unit * (characters // len(unit)) for characters in (30_000, 60_000))
 
-    assert least_seconds(60_000) / least_seconds(30_000) < 3
+    def seconds(text: str) -> float:  # of this process
+        return timeit.timeit(lambda: Redactor([]).clean(text, 10**6), process_time, number=3)
+
+    # Neighbours in time, since other programs use the machine, too.
+    assert median(seconds(whole) / seconds(half) for _ in range(25)) < 3
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import shutil
 import signal
@@ -9,13 +10,17 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import asyncpg
 import pytest
 
+from audit.errors import DatabaseUnavailable
+from home.config.settings import Settings
 from home.database.embedded import EmbeddedServer, EmbeddedUnavailable
-from tests.conftest import ROOT
+from home.database.engine import Engine
+from tests.conftest import ROOT, missing
 
 HOLD = """
 import sys
@@ -136,6 +141,80 @@ async def test_after_kill_9_of_everything_data_is_there_and_a_strangers_id_does_
     assert stranger.poll() is None
     stranger.kill()
     stranger.wait()
+
+
+async def test_who_outlives_a_killed_server_stops_the_one_that_came_after(
+    tmp_path: Path, hold: Callable[..., Holder]
+) -> None:
+    first = hold(tmp_path)
+    kill_postmaster(tmp_path)
+    second = hold(tmp_path)
+    assert await ask(second, "SELECT 1") == 1
+    second.leave()
+    assert postmaster(tmp_path) is not None
+    first.leave()
+    assert postmaster(tmp_path) is None
+
+
+def kill_postmaster(folder: Path) -> int:
+    """kill -9; returns the id that it had."""
+    pid = postmaster(folder)
+    assert pid is not None
+    os.kill(pid, signal.SIGKILL)
+    return pid
+
+
+async def test_a_running_application_starts_its_killed_server_again(tmp_path: Path) -> None:
+    db = Engine(Settings(database_url=None))
+    db.embedded = EmbeddedServer(tmp_path)
+    await db.start_connection_pool()
+    await db.execute("CREATE TABLE notes AS SELECT 'kept' AS note")
+    for _ in range(3):
+        pid = kill_postmaster(tmp_path)
+        async with asyncio.timeout(20):
+            while postmaster(tmp_path) == pid:  # its children answer for a moment longer
+                with suppress(DatabaseUnavailable):
+                    await db.fetchval("SELECT 1")
+                await asyncio.sleep(0.01)
+            while True:
+                try:
+                    assert await db.fetchval("SELECT note FROM notes") == "kept"
+                    break
+                except DatabaseUnavailable:
+                    await asyncio.sleep(0.05)
+        assert (await db.probe.verdict()).connected
+    await db.close_connection_pool()
+    assert postmaster(tmp_path) is None, "it stayed behind"
+    await db.start_connection_pool()
+    assert await db.fetchval("SELECT note FROM notes") == "kept"
+    await db.close_connection_pool()
+
+
+async def test_a_locale_that_does_not_exist_is_no_obstacle(
+    tmp_path: Path, hold: Callable[..., Holder]
+) -> None:
+    holder = hold(tmp_path, LC_ALL="xx_YY")
+    assert await ask(holder, "SELECT 1") == 1
+
+
+def test_a_full_disk_is_named_in_one_sentence(tmp_path: Path) -> None:
+    command = ["mount", "-t", "tmpfs", "-o", "size=16m", "tmpfs", str(tmp_path)]
+    if shutil.which("mount") is None or subprocess.run(command, check=False).returncode:
+        missing("the right to mount a tmpfs", "run it as root")
+    try:
+        code = "import sys; from pathlib import Path;"
+        code += "from home.database.embedded import EmbeddedServer as E, EmbeddedUnavailable as U\n"
+        code += "try: E(Path(sys.argv[1])).start()\nexcept U as error: print(error)"
+        done = subprocess.run(
+            [sys.executable, "-c", code, str(tmp_path)],
+            cwd=ROOT, capture_output=True, text=True, check=False,
+        )  # fmt: skip
+    finally:
+        subprocess.run(["umount", str(tmp_path)], check=True)
+    disk = f"the disk of {tmp_path / 'postgres'} is full; make room, or set DATABASE_URL."
+    assert done.stdout == f"The embedded PostgreSQL did not start: {disk}\n"
+    assert "Traceback" not in done.stderr
+    assert "initdb" not in done.stderr
 
 
 @pytest.mark.parametrize("name", ["my notes", "Büro(Ada's)&$HOME;`x`"])

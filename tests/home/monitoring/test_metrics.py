@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from ipaddress import ip_network
+
 import httpx
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 import piccolo_conf
 from home.tables import User
-from tests.conftest import PASSWORD, browser, create_app, point_at
+from tests.conftest import PASSWORD, browser, client_with, create_app, point_at
 
 pytestmark = pytest.mark.any_version
 
@@ -65,3 +67,11 @@ async def test_it_is_not_for_strangers(client: httpx.AsyncClient, url: str) -> N
         answer = await stranger.get("/metrics")
     assert answer.status_code == 403
     assert answer.json()["error"]["message"] == "Metrics are for callers in METRICS_NETWORKS."
+
+
+@pytest.mark.parametrize(("proxies", "status"), [("127.0.0.0/8", 403), ("10.0.0.0/8", 200)])
+async def test_a_proxy_that_says_nothing_is_no_scraper(url: str, proxies: str, status: int) -> None:
+    async with client_with(trusted_proxies=(ip_network(proxies),)) as client:
+        assert (await client.get("/metrics")).status_code == status
+        report = (await client.get("/api/health?details")).json()
+        assert ("pool" in report["database"]) == (status == 200)

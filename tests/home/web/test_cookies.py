@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from ipaddress import ip_network
+from typing import Any
 
 import pytest
 
+from home.accounts.sessions import RequestInfo, request_info
+from home.backoffice.cookies import AdminCookies
 from home.tables import User
 from tests.conftest import PASSWORD, client_with, sign_in
 
@@ -49,6 +52,44 @@ async def test_a_cookie_that_another_host_could_have_set_is_not_believed(
         for path in ("/api/me", "/admin/api/tables/"):
             answer = await client.get(path, headers={"cookie": f"id={token}"})
             assert answer.status_code == 401
+
+
+@pytest.mark.parametrize(
+    "cookie",
+    [
+        "id\xa0={token}", "id ={token}", "id\t={token}", " id={token}", "\xa0id={token}",
+        '__Host-id="{token}"', "__Host-id\xa0={token}", "__Host-id ={token}",
+        "a=b;\xa0__Host-id={token}", "a=b;\x85__Host-id={token}", "a=b;\x1c__Host-id={token}",
+        "__Host-id={token}; __Host-id=", "__host-id={token}", "__Host-id={token}\xa0",
+        "__Host-id=x; id={token}", "a=b,__Host-id={token}",
+    ],
+)  # fmt: skip
+async def test_nor_is_one_that_only_looks_like_ours(
+    url: str, administrator: User, cookie: str
+) -> None:
+    async with client_with(base_url="https://test") as client:
+        await client.post("/api/sign-in", json=ADA)
+        token = client.cookies["__Host-id"]
+        client.cookies.clear()
+        sent = {b"cookie": cookie.format(token=token).encode("latin-1")}
+        for path in ("/api/me", "/admin/api/tables/"):
+            assert (await client.get(path, headers=sent)).status_code == 401, path
+
+
+async def test_piccolo_admin_is_given_what_was_understood_and_nothing_else() -> None:
+    seen: list[tuple[bytes, bytes]] = []
+
+    async def admin(scope: Any, receive: Any, send: Any) -> None:
+        seen.extend(scope["headers"])
+
+    for is_secure in (True, False):
+        seen.clear()
+        request_info.set(RequestInfo("", "our-token", is_secure))
+        sent = "a=b; id=x; __Host-id=y; csrftoken=c-1; position=1f; csrftoken\xa0=d; =e; id"
+        headers = [(b"host", b"test"), (b"cookie", sent.encode("latin-1")), (b"cookie", b"id=z")]
+        await AdminCookies(admin)({"headers": headers}, None, None)  # type: ignore[arg-type]
+        expected = b"csrftoken=c-1; position=1f; id=our-token"
+        assert seen == [(b"host", b"test"), (b"cookie", expected)]
 
 
 @pytest.mark.parametrize(("address", "name"), [("10.0.0.1", "__Host-id"), ("203.0.113.9", "id")])

@@ -331,13 +331,16 @@ async def test_another_protocol_is_not_spoken(served: Served) -> None:
 
 async def held(served: Served, number: int, first: bytes = b"") -> list[asyncio.StreamReader]:
     """Connections that stay."""
-    readers = []
+    readers, at_work = [], served.app.at_work + (number if first else 0)
     for _ in range(number):
         reader, writer = await served.connect()
         writer.write(first)
         served.app.__dict__.setdefault("writers", []).append(writer)
         readers.append(reader)
         await asyncio.sleep(0.001)
+    async with asyncio.timeout(5):
+        while served.app.at_work < at_work:
+            await asyncio.sleep(0.01)
     await asyncio.sleep(0.05)
     return readers
 

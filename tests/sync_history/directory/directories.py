@@ -9,6 +9,7 @@ from typing import Any, cast
 
 import piccolo_conf
 from audit.context import Actor, acting_as
+from home.services import Services
 from sync_history.directory.source import directory
 
 ADA = {"email": "ada@example.com", "display_name": "Ada", "organization": "Engines"}
@@ -21,6 +22,10 @@ class Report:
 
     source = "directory"
     cancelled = False
+
+    @property
+    def services(self) -> Services:
+        return Services.of(piccolo_conf.DB)
 
     def __init__(self, id: int = 1, *, dry_run: bool = False, force: bool = False) -> None:
         self.id = id

@@ -279,6 +279,35 @@ async def test_a_redirect_does_not_lead_out_of_encryption(
 
 
 @pytest.mark.any_version
+@pytest.mark.parametrize(
+    "host",
+    [
+        "localhost", "10.0.0.1", "192.168.1.1", "169.254.169.254", "100.64.0.1", "0.0.0.0",
+        "[::1]", "[fe80::1]", "[fd00::1]", "[::ffff:127.0.0.1]", "224.0.0.1",
+    ],
+)  # fmt: skip
+async def test_a_redirect_does_not_lead_inside(
+    server: DirectoryServer, host: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = download.addresses_of
+
+    async def addresses_of(host: str) -> list[str]:
+        """Our server stands for one of the internet."""
+        return ["93.184.216.34"] if host == "127.0.0.1" else await real(host)
+
+    monkeypatch.setattr(download, "addresses_of", addresses_of)
+    server.redirects = {"/people?key=canary": f"http://{host}:{server.server_port}/inside"}
+    assert "redirects to an internal address" in await refusal()
+    assert [asked["path"] for asked in server.asked] == ["/people?key=canary"]
+
+
+@pytest.mark.any_version
+async def test_nothing_of_a_foreign_answer_is_repeated(server: DirectoryServer) -> None:
+    server.body = b"AKIA-canary,secret-canary\nx,y\n"
+    assert "no column" in await refusal()
+
+
+@pytest.mark.any_version
 @pytest.mark.parametrize("target", ["/circle", "file:///etc/passwd", "ftp://localhost/", "//["])
 async def test_redirects_that_lead_nowhere(server: DirectoryServer, target: str) -> None:
     set_directory(server.address("/circle"))

@@ -14,6 +14,7 @@ from home.tables import Session, User
 from sync_history.directory.tables import DirectoryChange, DirectoryPerson
 from sync_history.sources import SyncFailed
 from tests.conftest import PASSWORD
+from tests.sync_history.conftest import run_of
 from tests.sync_history.directory.directories import (
     ADA,
     BEA,
@@ -309,6 +310,13 @@ async def test_a_dry_run_says_what_it_would_do_and_does_nothing(db: Engine, tmp_
     assert report.notes[0].endswith("p9@x.com and 2 more")
     assert report.notes[1] == "Would disable 2: ada@example.com, bea@example.com"
     assert report.done == 0
+
+
+async def test_one_broken_line_of_a_dry_run_is_not_all_of_it(db: Engine, tmp_path: Path) -> None:
+    set_directory(write_json(tmp_path / "people.json", ADA, BEA, {}))
+    run = await run_of("directory", dry_run=True)
+    assert (run.status, run.items_total, run.items_failed) == ("partial", 3, 1)
+    assert run.error_message == "1 of 3 items failed, see the error details."
 
 
 async def test_an_account_made_in_the_meantime_is_not_taken_over(

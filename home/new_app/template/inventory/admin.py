@@ -55,4 +55,4 @@ def forms(services: Services) -> list[FormConfig]:
     async def endpoint(request: Request, form: ReturnForm) -> str:
         return await take_back(services.db, form)
 
-    return [FormConfig("Take an item back", ReturnForm, endpoint, "It is here again.", GROUP)]
+    return [FormConfig("Return to the inventory", ReturnForm, endpoint, "It is back.", GROUP)]

@@ -13,14 +13,14 @@ from home.web.people import Who, person_of
 from inventory.tables import Item
 
 
-class NewItem(Body):
+class NewInventoryItem(Body):
     """What it is, and what it costs in cents."""
 
     name: Annotated[str, Field(min_length=1, max_length=100)]
     price: int = 0
 
 
-class ItemOut(BaseModel):
+class InventoryItem(BaseModel):
     """One item."""
 
     id: int
@@ -28,18 +28,18 @@ class ItemOut(BaseModel):
     price: int
 
 
-class Items(BaseModel):
+class InventoryItems(BaseModel):
     """All there are."""
 
-    items: list[ItemOut]
+    items: list[InventoryItem]
 
 
 def operations(services: Services) -> list[Operation]:
     """Return what the API can do."""
     path = "/api/inventory"
     return [
-        Operation("GET", path, list_items, "All items.", answer=Items),
-        Operation("POST", path, add_item, "Add an item.", NewItem, ItemOut, 201, errors=(409,)),
+        Operation("GET", path, list_items, "All items.", answer=InventoryItems),
+        Operation("POST", path, add_item, "Add an item.", NewInventoryItem, InventoryItem, 201, errors=(409,)),
     ]
 
 
@@ -51,7 +51,7 @@ async def list_items(request: Request) -> Response:
 
 async def add_item(request: Request) -> Response:
     """Add an item; for administrators."""
-    body = await body_of(request, NewItem)
+    body = await body_of(request, NewInventoryItem)
     await person_of(request, Who.ADMINISTRATORS)
     item = Item(**body.model_dump())
     await item.save()

@@ -1,4 +1,4 @@
-"""What the inventory brings to the application. Delete the lines that you do not need."""
+"""What the inventory brings to the application. Delete what you do not need."""
 
 from audit.apps import App
 from inventory.settings import InventorySettings

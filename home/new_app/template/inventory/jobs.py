@@ -28,7 +28,7 @@ def jobs(services: Services) -> list[Job]:
             if overdue:
                 log.info("items_overdue", items=overdue)
 
-    return [Job("count overdue items", count_overdue, every=3600, at_once=True)]
+    return [Job("count overdue inventory", count_overdue, every=3600, at_once=True)]
 
 
 def lifespan(services: Services) -> list[AbstractAsyncContextManager[None]]:

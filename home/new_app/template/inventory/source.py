@@ -1,4 +1,4 @@
-"""Items that come from elsewhere. Named in SYNC_SOURCES=inventory.source, they come every hour."""
+"""Items from elsewhere. With SYNC_SOURCES=inventory.source they come every hour."""
 
 from datetime import timedelta
 

@@ -1,0 +1,1 @@
+"""`groundwork`: all commands of this checkout, listed and explained without importing them."""
