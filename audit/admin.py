@@ -15,7 +15,7 @@ from audit.tables import AuditLog, AuditSeal
 
 
 def refuse(sentence: str) -> Any:
-    """A validator that answers 403 with a sentence."""
+    """Return a validator that answers 403 with a sentence."""
 
     def validator(piccolo_crud: Any, request: Request) -> None:
         raise HTTPException(status_code=403, detail=sentence)
@@ -24,7 +24,7 @@ def refuse(sentence: str) -> Any:
 
 
 def read_only(sentence: str) -> Validators:
-    """Validators that let rows be read and nothing else."""
+    """Return validators that let rows be read and nothing else."""
     deny = [refuse(sentence)]
     return Validators(
         post_single=deny, put_single=deny, patch_single=deny, delete_single=deny, delete_all=deny
@@ -32,7 +32,7 @@ def read_only(sentence: str) -> Validators:
 
 
 def tables(services: Services) -> list[TableConfig]:
-    """Table configurations of the group Audit."""
+    """Return the table configurations of the group Audit."""
     return [
         TableConfig(
             AuditLog,

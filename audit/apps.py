@@ -57,7 +57,7 @@ class App:
 
     Args:
         settings: a Pydantic model whose fields are read from the environment and `.env`.
-        sentences: for constraints of its tables, by name: what people are told when a change
+        sentences: for constraints of its tables, by name: what people read when a change
             violates one.
         instead: for groups of Piccolo's commands that are of no use in this application: a
             sentence with the commands to use.

@@ -42,7 +42,7 @@ class DatabaseUnavailable(GroundworkError, ConnectionError):
     """The database did not answer; nothing is known to be stored. Try again.
 
     Args:
-        reason: a code that tells an administrator what to look at, without internals.
+        reason: a code from which an administrator knows what to look at, without internals.
         hint: what to do about it, for logs and commands.
     """
 

@@ -41,6 +41,15 @@ IS_FRESH = """
 """
 
 
+class Waiting:
+    """How long the oldest row has waited for a seal, as this process last saw it."""
+
+    seconds = 0
+
+
+waiting = Waiting()
+
+
 class NotSealed(GroundworkError):
     """The trail is not being sealed as it should be."""
 
@@ -88,6 +97,7 @@ async def concerns(db: Database, interval: float = 0) -> list[str]:
     """
     row = await db.fetchrow(STANDING)
     assert row is not None  # whatever is joined
+    waiting.seconds = row["unsealed_seconds"] or 0
     found = []
     if row["seal_is_ahead"]:
         found.append(f"seal {row['seal']} is from the future: a clock was ahead, or it was forged")
@@ -98,7 +108,7 @@ async def concerns(db: Database, interval: float = 0) -> list[str]:
         )
     if row["row_is_ahead"]:
         found.append("the newest row is from the future: a clock is ahead")
-    if interval and (row["unsealed_seconds"] or 0) > LATE * interval:
-        age = timedelta(seconds=min(row["unsealed_seconds"], MAX_SECONDS))
+    if interval and waiting.seconds > LATE * interval:
+        age = timedelta(seconds=min(waiting.seconds, MAX_SECONDS))
         found.append(f"rows have waited for a seal for {age}")
     return found

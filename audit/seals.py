@@ -9,10 +9,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
-
-import asyncpg
 
 from audit.database import Connection, Database, Queries, Record
 from audit.digests import CONTENT, Leaf, Seal, SealKeys, pack, rows_digest
@@ -110,8 +107,7 @@ async def seal(
         if made is None:
             return done
         # Afterwards, since it cannot be rolled back: the sequence is never ahead of the seals.
-        with suppress(asyncpg.InsufficientPrivilegeError):  # it is only evidence
-            await db.fetchval("SELECT setval('audit_seals_id_seq', $1)", made.id)
+        await db.fetchval("SELECT audit_note_seals_v1()")
         done.seals += 1
         done.rows += made.row_count
         progress(made.row_count)

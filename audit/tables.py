@@ -47,7 +47,7 @@ class AuditLog(Table, tablename="audit_logs"):
 
     @classmethod
     def count(cls, column: Column | None = None, distinct: Sequence[Column] | None = None) -> Count:
-        """An estimate above 100,000 rows, see `EstimatedCount`."""
+        """Return an estimate above 100,000 rows, see `EstimatedCount`."""
         if column or distinct:
             return super().count(column, distinct)
         return EstimatedCount(cls)

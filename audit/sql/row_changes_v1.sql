@@ -171,12 +171,25 @@ CREATE TRIGGER append_only BEFORE UPDATE OR DELETE ON audit_seals
 CREATE TRIGGER append_only_truncate BEFORE TRUNCATE ON audit_seals
     FOR EACH STATEMENT EXECUTE FUNCTION audit_append_only_v1();
 
+-- Move the sequence along behind the seals: it betrays that the last ones were removed. Whoever seals
+-- may do this, and only this, with it.
+CREATE FUNCTION audit_note_seals_v1() RETURNS bigint LANGUAGE plpgsql SECURITY DEFINER AS $$
+BEGIN
+    RETURN (
+        SELECT setval('audit_seals_id_seq',
+                      greatest(max(id), (SELECT last_value FROM audit_seals_id_seq)))
+        FROM audit_seals HAVING count(*) > 0
+    );
+END
+$$;
+
 -- A temporary table of the caller must not stand in for the trail.
 DO $$
 DECLARE
     name text;
 BEGIN
-    FOREACH name IN ARRAY ARRAY['audit_row_v1', 'audit_inserted_v1', 'audit_truncate_v1'] LOOP
+    FOREACH name IN ARRAY ARRAY['audit_row_v1', 'audit_inserted_v1', 'audit_truncate_v1',
+                                'audit_note_seals_v1'] LOOP
         EXECUTE format('ALTER FUNCTION %I() SET search_path = %I, pg_temp', name, current_schema());
     END LOOP;
 END

@@ -21,6 +21,7 @@ from starlette.responses import Response
 
 from audit.jobs import JobStatus
 from audit.record import recorded
+from audit.sealing import waiting
 from home.database.connection import BOUNDS
 from home.database.engine import Engine
 from home.database.probe import Verdict
@@ -66,6 +67,8 @@ class Figures(Collector):
         yield from self._pool()
         yield from self._statements()
         yield from self._jobs()
+        about = "How long the oldest row has waited for a seal, when this process last looked."
+        yield _gauge("trail_unsealed_seconds", about, waiting.seconds)
         events = CounterMetricFamily(
             "groundwork_events",
             "Events that this process put on the trail, sign-ins among them.",

@@ -28,6 +28,8 @@ from audit.seals import LastSealForged, OtherKey, seal
 from audit.tables import AuditLog
 from audit.verify import verify
 from home.accounts import sessions
+from home.database.probe import Verdict
+from home.monitoring.metrics import Figures
 from home.services import Services
 from home.tables import User
 from tests.audit.trails import KEY
@@ -223,9 +225,16 @@ async def test_a_row_ahead_of_the_sequence_neither_stops_sealing_nor_breaks_it(
     await record(db, "thing.happened")
     assert (await seal(db, keys)).rows == 1
     assert (await verify(db, keys)).problem is None
+    assert await db.fetchval("SELECT last_value FROM audit_seals_id_seq") == 2
     [said] = await concerns(db, 60)
     assert said.startswith("row 5000 has an id that was never drawn")
     assert (await browsed_overview()).count("row 5000 has an id that was never drawn") == 1
+    point_at(urls[1])
+    await owner.execute("ALTER TABLE audit_seals DISABLE TRIGGER append_only")
+    await owner.execute("DELETE FROM audit_seals WHERE id = 2")
+    problem = (await verify(db, keys)).problem
+    assert problem is not None
+    assert problem.kind == "seal_removed", "the application's role keeps the evidence"
     await owner.close()
 
 
@@ -234,6 +243,9 @@ async def test_rows_that_nobody_seals_are_named(urls: tuple[str, str]) -> None:
     old = "now() - interval '4 hours'"
     await owner.execute(f"INSERT INTO audit_logs (action, created_at) VALUES ('x', {old})")
     assert await concerns(db, 3600) == ["rows have waited for a seal for 4:00:00"]
+    figures = {metric.name: metric for metric in Figures(db, [], Verdict(connected=True)).collect()}
+    [sample] = figures["groundwork_trail_unsealed_seconds"].samples
+    assert sample.value == 4 * 3600
     assert "rows have waited for a seal for 4:00:" in await browsed_overview()
     point_at(urls[1])
     await owner.execute("INSERT INTO audit_logs (action, created_at) VALUES ('x', '2099-01-01')")
