@@ -66,11 +66,11 @@ class Transaction(asyncpg.transaction.Transaction):
             await super().commit()
 
     async def rollback(self) -> None:
-        with translated():
+        with translated(follows=True):
             await super().rollback()
 
     async def __aexit__(self, kind: Any, error: Any, traceback: Any) -> None:
-        with translated():
+        with translated(follows=error is not None):
             await super().__aexit__(kind, error, traceback)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import socket
 import ssl
 from collections.abc import Iterator
@@ -92,11 +93,14 @@ DRIVER_ERRORS = (OSError, pg.PostgresError, pg.InterfaceError, pg.InternalClient
 
 
 @contextmanager
-def translated(kinds: tuple[type[Exception], ...] = DRIVER_ERRORS) -> Iterator[None]:
+def translated(
+    kinds: tuple[type[Exception], ...] = DRIVER_ERRORS, *, follows: bool = False
+) -> Iterator[None]:
     """Raise DatabaseUnavailable in place of what the driver says of a connection that is gone.
 
     Around statements, and around what leaves a transaction or gives a connection back: asyncpg
-    raises InterfaceError there, which is neither a PostgresError nor a ConnectionError.
+    raises InterfaceError there, which is neither a PostgresError nor a ConnectionError. What only
+    `follows` from another error is not logged again.
     """
     try:
         yield
@@ -107,5 +111,7 @@ def translated(kinds: tuple[type[Exception], ...] = DRIVER_ERRORS) -> Iterator[N
             raise
         found = unavailable(reason_of(error))
         hint = {"hint": found.hint} if found.hint else {}
-        log.warning("connection_failed", reason=found.reason, error=type(error).__name__, **hint)
+        level = logging.DEBUG if follows else logging.WARNING
+        name = type(error).__name__
+        log.log(level, "connection_failed", reason=found.reason, error=name, **hint)
         raise found from error
