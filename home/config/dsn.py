@@ -32,7 +32,7 @@ class Database:
 
 
 def from_parts(parts: Mapping[str, Any]) -> Database:
-    """From host, port, database, user and password; absent ones get the usual defaults."""
+    """Take host, port, database, user and password; absent ones get the usual defaults."""
     user = parts.get("user") or "postgres"
     return Database(
         {

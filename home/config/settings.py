@@ -139,7 +139,7 @@ class Settings(BaseSettings):
 
     @property
     def database(self) -> Database | None:
-        """Where the database is; None means the embedded PostgreSQL."""
+        """Return where the database is; None means the embedded PostgreSQL."""
         if self.database_url is not None:
             return self._from_url(self.database_url)
         parts = {
@@ -153,7 +153,7 @@ class Settings(BaseSettings):
 
     @property
     def replica(self) -> Database | None:
-        """Where reads that may be stale can go."""
+        """Return where reads that may be stale can go."""
         return self._from_url(self.database_replica_url) if self.database_replica_url else None
 
     def _from_url(self, url: SecretStr) -> Database:

@@ -10,7 +10,7 @@ from pydantic_settings import NoDecode
 
 
 def _parts(value: object) -> object:
-    """Text with commas, as a tuple."""
+    """Split text with commas into a tuple."""
     if not isinstance(value, str):
         return value
     return tuple(part.strip() for part in value.split(",") if part.strip())
@@ -27,7 +27,7 @@ def _networks(value: object) -> object:
 
 
 def _clamp(value: object) -> object:
-    """DB_POOL_MAX is clamped to 1..20 rather than refused."""
+    """Clamp DB_POOL_MAX to 1..20 rather than refuse it."""
     try:
         return min(max(int(str(value)), 1), 20)
     except ValueError:

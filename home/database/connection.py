@@ -66,11 +66,11 @@ class Transaction(asyncpg.transaction.Transaction):
             await super().commit()
 
     async def rollback(self) -> None:
-        with translated(is_news=False):
+        with translated(follows=True):
             await super().rollback()
 
     async def __aexit__(self, kind: Any, error: Any, traceback: Any) -> None:
-        with translated(is_news=error is None):
+        with translated(follows=error is not None):
             await super().__aexit__(kind, error, traceback)
 
 
@@ -175,10 +175,10 @@ class ObservedConnection(asyncpg.Connection):
         self._told = actor
 
 
-async def close_if_state_was_left(connection: Any) -> None:
-    """Stands for `RESET ALL` at release: no round trip, and no state for the next user.
+async def close_if_state_was_left(connection: ObservedConnection) -> None:
+    """End a connection that may not be used again, at its release, in place of `RESET ALL`.
 
-    Ending the connection is surer than `RESET ALL`, which keeps roles and temporary tables.
+    It costs no round trip, and is surer: `RESET ALL` keeps roles and temporary tables.
     """
     if connection.left_state or connection.is_expired:
         await connection.close(timeout=1)
@@ -227,8 +227,10 @@ def _unsupported(reported: object) -> str | None:
     return None
 
 
-async def create_pool(settings: Settings, connect: Callable[..., Any], **options: Any) -> Any:
-    """An empty pool, whose connections `connect` opens when they are needed."""
+async def create_pool(
+    settings: Settings, connect: Callable[..., Awaitable[ObservedConnection]], **options: Any
+) -> Any:
+    """Return an empty pool, whose connections `connect` opens when they are needed."""
     make_pool: Any = asyncpg.create_pool  # its stubs know no `connect=`
     return await make_pool(
         connect=connect,

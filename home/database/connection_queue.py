@@ -23,11 +23,11 @@ class ConnectionQueue:
 
     @property
     def waiting(self) -> int:
-        """How many wait now."""
+        """Return how many wait now."""
         return sum(not turn.done() for _, turn in self._queue)
 
     async def take(self) -> None:
-        """Have a slot, until it is given back.
+        """Take a slot, until it is given back.
 
         Raises:
             TimeoutError: none became free in time.

@@ -218,7 +218,7 @@ def _forget_dead(data: Path) -> None:
 
 
 def _plain_path(data: Path) -> Path:
-    """The server's options go through a shell: reach a folder with spaces, say, by a link."""
+    """Return a path without spaces and the like, by a link: it goes through a shell."""
     if not re.search(r"[^\w/.,:@%+-]", str(data)):
         return data
     digest = hashlib.sha256(os.fsencode(data)).hexdigest()[:12]
@@ -231,7 +231,7 @@ def _plain_path(data: Path) -> Path:
 
 
 def _announce_root(data: Path) -> None:
-    """PostgreSQL refuses to run as root: say what the wheel does about it before it does it."""
+    """Say what the wheel does about it that PostgreSQL refuses to run as root."""
     import pwd
 
     closed = [folder for folder in data.parents if folder.exists() and _is_closed(folder)]

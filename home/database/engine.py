@@ -14,6 +14,7 @@ from weakref import WeakSet
 
 import asyncpg
 import structlog
+from asyncpg.pool import PoolConnectionProxy
 from piccolo.engine.postgres import PostgresEngine
 from piccolo.querystring import QueryString
 
@@ -116,8 +117,8 @@ class Engine(PostgresEngine):
             raise DatabaseUnavailable("starting_up")
         self.config.update(self._reviving.result())
 
-    async def acquire(self) -> Any:
-        """A connection from the pool, or a single one where there is no pool (commands).
+    async def acquire(self) -> ObservedConnection:
+        """Return a connection from the pool, or a single one where there is no pool (commands).
 
         Raises:
             PoolTimeout: after `DB_CONNECTION_TIMEOUT_MS`.
@@ -133,7 +134,7 @@ class Engine(PostgresEngine):
             full = self.figures().in_use >= self.settings.db_pool_max
             raise (PoolTimeout() if full else DatabaseUnavailable("timeout")) from error
         try:  # at once, or as soon as it is connected, for which `connect` has a limit
-            return await pool.acquire()
+            return cast(ObservedConnection, await pool.acquire())  # a proxy, which looks like one
         except BaseException as error:
             queue.give()
             if isinstance(error, asyncpg.InterfaceError) and is_lost_connection(error):
@@ -144,7 +145,7 @@ class Engine(PostgresEngine):
         seconds = self.settings.db_connection_timeout_ms / 1000
         return ConnectionQueue(self.settings.db_pool_max, seconds)
 
-    async def release(self, connection: Any, limit: float | None = 1) -> None:
+    async def release(self, connection: ObservedConnection, limit: float | None = 1) -> None:
         """Give a connection back; never fails, never waits long, survives cancellation.
 
         Without a `limit` (seconds) it is cheaper: where nothing is left that would have to end.
@@ -154,7 +155,7 @@ class Engine(PostgresEngine):
                 await asyncio.shield(connection.close(timeout=1))
                 return
             try:
-                await self.pool.release(connection, timeout=limit)
+                await self.pool.release(cast(PoolConnectionProxy, connection), timeout=limit)
             finally:
                 self._queue.give()
         except Exception as error:
@@ -162,7 +163,7 @@ class Engine(PostgresEngine):
             connection.terminate()
 
     @asynccontextmanager
-    async def connection(self) -> AsyncIterator[Any]:
+    async def connection(self) -> AsyncIterator[ObservedConnection]:
         """Have the connection of the current transaction, or one for this block."""
         with translated((asyncpg.InterfaceError,)):  # it may end while nothing is asked of it
             if (transaction := self._open_transaction()) is not None:
@@ -232,8 +233,8 @@ class Engine(PostgresEngine):
         return found
 
     @asynccontextmanager
-    async def reading(self) -> AsyncIterator[Any]:
-        """A connection for a command that reads much: of the replica, if that is up to date."""
+    async def reading(self) -> AsyncIterator[ObservedConnection]:
+        """Have a connection for reading much: of the replica, if that is up to date."""
         connection = await self.replica.caught_up() if self.replica else None
         if connection is None:
             async with self.connection() as connection:
@@ -327,11 +328,11 @@ class Engine(PostgresEngine):
             await asyncio.to_thread(self.embedded.stop)
 
     def is_full(self) -> bool:
-        """Whether the next one has to wait for a connection."""
+        """Return whether the next one has to wait for a connection."""
         return not self._queue.free
 
     def figures(self) -> PoolFigures:
-        """The pool now."""
+        """Return what the pool holds now."""
         size = self.pool.get_size() if self.pool else 0
         idle = self.pool.get_idle_size() if self.pool else 0
         return PoolFigures(size, idle, size - idle, self._queue.waiting, self.settings.db_pool_max)

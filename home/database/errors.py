@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import socket
 import ssl
 from collections.abc import Iterator
@@ -93,16 +94,13 @@ DRIVER_ERRORS = (OSError, pg.PostgresError, pg.InterfaceError, pg.InternalClient
 
 @contextmanager
 def translated(
-    kinds: tuple[type[Exception], ...] = DRIVER_ERRORS, *, is_news: bool = True
+    kinds: tuple[type[Exception], ...] = DRIVER_ERRORS, *, follows: bool = False
 ) -> Iterator[None]:
     """Raise DatabaseUnavailable in place of what the driver says of a connection that is gone.
 
     Around statements, and around what leaves a transaction or gives a connection back: asyncpg
-    raises InterfaceError there, which is neither a PostgresError nor a ConnectionError.
-
-    Args:
-        kinds: what the driver may raise here.
-        is_news: it is logged; else the cause has been.
+    raises InterfaceError there, which is neither a PostgresError nor a ConnectionError. What only
+    `follows` from another error is not logged again.
     """
     try:
         yield
@@ -112,9 +110,8 @@ def translated(
         if not is_lost_connection(error):
             raise
         found = unavailable(reason_of(error))
-        if is_news:
-            hint = {"hint": found.hint} if found.hint else {}
-            log.warning(
-                "connection_failed", reason=found.reason, error=type(error).__name__, **hint
-            )
+        hint = {"hint": found.hint} if found.hint else {}
+        level = logging.DEBUG if follows else logging.WARNING
+        name = type(error).__name__
+        log.log(level, "connection_failed", reason=found.reason, error=name, **hint)
         raise found from error

@@ -59,7 +59,7 @@ async def migrate(db: Database) -> list[str]:
 
 
 async def _create_tracking_table() -> None:
-    """Before the lock: every `piccolo` command also makes this table, without one."""
+    """Make Piccolo's table, before the lock: every `piccolo` command does so, without one."""
     from piccolo.apps.migrations.tables import Migration
 
     with contextlib.suppress(
@@ -69,20 +69,20 @@ async def _create_tracking_table() -> None:
 
 
 async def applied_migrations(connection: Connection) -> set[str]:
-    """Ids of all migrations that the database has."""
+    """Return the ids of all migrations that the database has."""
     if await connection.fetchval("select to_regclass('migration')") is None:
         return set()
     return {row["name"] for row in await connection.fetch("select name from migration")}
 
 
 async def pending_migrations(connection: Connection) -> list[str]:
-    """Ids of the migrations that the code has and the database has not."""
+    """Return the ids of the migrations that the code has and the database has not."""
     return sorted(known_migrations() - await applied_migrations(connection))
 
 
 @lru_cache(maxsize=1)
 def known_migrations() -> frozenset[str]:
-    """Ids of all migrations of all registered apps."""
+    """Return the ids of all migrations of all registered apps."""
     from piccolo.apps.migrations.commands.base import BaseMigrationManager
     from piccolo.conf.apps import Finder
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import structlog
 
@@ -13,6 +13,9 @@ from audit.jobs import Job
 from home.database.errors import unavailable
 
 if TYPE_CHECKING:
+    from asyncpg.types import ServerVersion
+
+    from home.database.connection import ObservedConnection
     from home.database.engine import Engine
 
 log = structlog.get_logger("groundwork.database")
@@ -68,7 +71,7 @@ class PoolKeeper:
 
 
 async def _fill_pool(engine: Engine) -> tuple[str, float]:
-    connections: list[Any] = []
+    connections: list[ObservedConnection] = []
     try:
         for _ in range(max(engine.settings.db_pool_min, 1)):
             connections.append(await engine.acquire())
@@ -90,6 +93,6 @@ async def _fill_pool(engine: Engine) -> tuple[str, float]:
             await engine.release(connection)
 
 
-def version_text(version: Any) -> str:
-    """«15.18» from asyncpg's ServerVersion, which keeps the second number in `micro`."""
+def version_text(version: ServerVersion) -> str:
+    """Return «15.18» from asyncpg's ServerVersion, which keeps the second number in `micro`."""
     return f"{version.major}.{version.micro}"

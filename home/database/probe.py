@@ -12,6 +12,7 @@ from home.database.migrations import pending_migrations
 from home.database.pool import IS_READ_ONLY, version_text
 
 if TYPE_CHECKING:
+    from home.database.connection import ObservedConnection
     from home.database.engine import Engine
 
 # An answer that waits for the probe is out within 500 ms; the rest is for the way back.
@@ -34,7 +35,7 @@ class Verdict:
 
 
 class Probe:
-    """Asks the database at most one question at a time, however many wait for the answer.
+    """Ask the database at most one question at a time, however many wait for the answer.
 
     It never takes a slot of the pool, so a full pool does not look like a dead database.
     """
@@ -42,14 +43,14 @@ class Probe:
     def __init__(self, db: Engine) -> None:
         self.db = db
         self.problem: str | None = None  # that only a restart with other settings ends
-        self._connection: Any = None
+        self._connection: ObservedConnection | None = None
         self._task: asyncio.Task[None] | None = None
         self._deadline: asyncio.TimerHandle | None = None
         self._callers: list[asyncio.Future[Verdict]] = []
         self._known: Verdict | None = None
 
     async def verdict(self) -> Verdict:
-        """The state of the database, at the latest 450 ms after the probe began.
+        """Return the state of the database, at the latest 450 ms after the probe began.
 
         Connecting may take longer than that (TLS, a database that wakes up): the probe goes on,
         its callers are told «timeout», and later ones find it connected.
@@ -68,7 +69,7 @@ class Probe:
         return await caller
 
     async def details(self) -> dict[str, Any]:
-        """What administrators may see besides: the pool, the server, pending migrations."""
+        """Return what administrators may see besides: the pool, the server, pending migrations."""
         found: dict[str, Any] = {"pool": asdict(self.db.figures())}
         if self.db.replica is not None:
             found["replica"] = asdict(self.db.replica.state)

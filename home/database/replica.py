@@ -18,10 +18,12 @@ from typing import TYPE_CHECKING, Any
 import asyncpg
 import structlog
 
+from audit.database import Record
 from audit.errors import DatabaseUnavailable
 from home.database.errors import reason_of
 
 if TYPE_CHECKING:
+    from home.database.connection import ObservedConnection
     from home.database.engine import Engine
 
 log = structlog.get_logger("groundwork.database")
@@ -60,10 +62,10 @@ class Line:
 
     def __init__(self, engine: Engine) -> None:
         self.engine = engine
-        self._connection: Any = None
+        self._connection: ObservedConnection | None = None
 
     async def ask(self, sql: str) -> int | None:
-        """One number, within WATCH_SECONDS once connected.
+        """Return one number, within WATCH_SECONDS once connected.
 
         Raises:
             DatabaseUnavailable: no answer.
@@ -98,7 +100,7 @@ class Replica:
         self.replayed = 0
         self._sent: deque[tuple[float, int]] = deque()  # when the primary was where
         self._lines = (Line(primary), Line(engine))
-        self._reading: set[Any] = set()
+        self._reading: set[ObservedConnection] = set()
 
     async def start(self) -> None:
         await self.engine.start_connection_pool()
@@ -112,8 +114,9 @@ class Replica:
             line.hang_up()
         await self.engine.close_connection_pool()
 
-    async def fetch(self, sql: str, *args: Any) -> list[Any] | None:
-        """Rows, if they may be stale and the replica has what must be there; None: ask the primary.
+    async def fetch(self, sql: str, *args: Any) -> list[Record] | None:
+        """Return rows, if they may be stale and the replica has what must be there, else None: the
+        primary is to be asked.
 
         Raises:
             DatabaseUnavailable: the statement took too long, and would on the primary, too.
@@ -127,7 +130,7 @@ class Replica:
             return None
         self._reading.add(connection)
         try:
-            rows: list[Any] = await connection.fetch(sql, *args)
+            rows: list[Record] = await connection.fetch(sql, *args)
             return rows
         except DatabaseUnavailable as error:
             if error.reason == "timeout" and self.state.usable:
@@ -139,10 +142,12 @@ class Replica:
             self._reading.discard(connection)
             await self.engine.release(connection)
 
-    async def caught_up(self) -> Any:
-        """A connection to a replica that has all that is on the primary now, or None. It belongs to
-        the caller. For commands, which have no pool: it waits for up to a second."""
-        [[position]] = await self.primary.fetch(SENT)
+    async def caught_up(self) -> ObservedConnection | None:
+        """Return a connection to a replica that has all that the primary has, or None.
+
+        It belongs to the caller. For commands, which have no pool: it waits for up to a second.
+        """
+        position = await self.primary.fetchval(SENT)
         try:
             connection = await self.engine.get_new_connection()
         except DatabaseUnavailable:
