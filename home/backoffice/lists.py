@@ -34,6 +34,10 @@ def bounded(tables: list[TableConfig]) -> list[TableConfig]:
     return tables
 
 
+# It becomes a part of a header.
+RANGE_NAME = re.compile(r"[A-Za-z0-9_.-]{1,64}")
+
+
 class ListsInTurn:
     """Middleware around piccolo-admin: a few lists are made at once, the next ones wait for them.
 
@@ -77,6 +81,8 @@ def _page_is_bounded(piccolo_crud: Any, request: Request) -> None:
     sizes = _values(request, "__page_size")
     if sizes and not _is_count(sizes):
         raise HTTPException(422, f"__page_size is at most {MAX_ROWS}.")
+    if not all(RANGE_NAME.fullmatch(name) for name in _values(request, "__range_header_name")):
+        raise HTTPException(422, "__range_header_name has letters, digits and _ . - only.")
 
 
 def _choice_is_bounded(piccolo_crud: Any, request: Request) -> None:

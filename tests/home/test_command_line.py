@@ -14,7 +14,7 @@ import pytest
 
 import piccolo_conf
 from home.command_line.catalogue import commands_of, groups
-from tests.conftest import ROOT, run_piccolo
+from tests.conftest import ROOT, missing, run_piccolo
 
 pytestmark = pytest.mark.any_version
 
@@ -205,9 +205,9 @@ COMPLETE = {
 )
 def test_shells_complete_names(shell: str, words: str, found: str, tmp_path: Path) -> None:
     if shutil.which(shell) is None:
-        pytest.skip(f"{shell} is not installed; to run this: apt-get install {shell}")
+        missing(shell, f"apt-get install {shell}")
     program = tmp_path / "groundwork"
-    program.write_text(f'#!/bin/sh\nPYTHONPATH={ROOT} exec {sys.executable} -P -m home "$@"\n')
+    program.write_text(f'#!/bin/sh\nPYTHONPATH="{ROOT}" exec "{sys.executable}" -P -m home "$@"\n')
     program.chmod(0o755)
     done = subprocess.run(
         [shell, "-c", COMPLETE[shell].format(words=words)],

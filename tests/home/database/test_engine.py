@@ -332,6 +332,8 @@ async def test_the_pool_exists_before_the_database_and_warms_once_it_is_there(ur
         await db.start_connection_pool()
         with pytest.raises(DatabaseUnavailable):
             await db.run_ddl("select 1")
+        while not any(entry["event"] == "database_unavailable" for entry in logs):
+            await asyncio.sleep(0.01)
         database = Settings(database_url=url).database
         assert database is not None
         db.config.update(database.args)  # the database starts

@@ -145,6 +145,8 @@ async def serving(limit: int = 100, leaving: float = 0.2) -> AsyncIterator[Serve
         yield Served(app, port, Quick.peers)
     finally:
         app.go_on.set()
+        for writer in app.__dict__.get("writers", []):
+            writer.close()
         server.should_exit = True
         await task
 
