@@ -33,6 +33,7 @@ from home.database.errors import is_lost_connection, translated
 from home.database.pool import PoolFigures, PoolKeeper
 from home.database.probe import Probe
 from home.database.replica import LIMITS, WATCH_SECONDS, Replica
+from home.database.spare import SpareConnection
 from home.database.statements import may_write, needs_actor
 from home.database.transaction import Transaction
 
@@ -59,6 +60,7 @@ class Engine(PostgresEngine):
         self.replica: Replica | None = None
         self.timings = Timings()
         self._queue = self._new_queue()
+        self._spare = SpareConnection()
         self.is_closed = False
         nodes: dict[str, PostgresEngine] = {}
         if settings.replica and not is_replica:
@@ -101,7 +103,7 @@ class Engine(PostgresEngine):
         if self.pool is None:
             if self.is_closed:
                 raise DatabaseUnavailable("shutting_down")
-            return await self.get_new_connection()
+            return self._spare.take() or await self.get_new_connection()
         queue, pool = self._queue, self.pool
         try:
             await queue.take()
@@ -127,7 +129,10 @@ class Engine(PostgresEngine):
         """
         try:
             if self.pool is None:
-                await asyncio.shield(connection.close(timeout=1))
+                done = (
+                    connection.close(timeout=1) if self.is_closed else self._spare.give(connection)
+                )
+                await asyncio.shield(done)
                 return
             try:
                 await self.pool.release(connection, timeout=limit)
@@ -247,6 +252,7 @@ class Engine(PostgresEngine):
             log.warning("pool_exists")
             return
         self.is_closed = False
+        await self._spare.close()
         self._queue = self._new_queue()
         self.pool = await create_pool(self.settings, self._connect_for_pool, **kwargs)
         if self.is_replica:
@@ -268,6 +274,7 @@ class Engine(PostgresEngine):
             await self.replica.close()
         await self.jobs.close()
         await self.probe.close()
+        await self._spare.close()
         pool, self.pool = self.pool, None
         if pool is None:
             return
