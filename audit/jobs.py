@@ -9,11 +9,11 @@ from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
-import structlog
+from audit.log import Logger
 
 LATE = 3  # times `every`: a job that has not succeeded for so long stands still
 
-log = structlog.get_logger("groundwork.jobs")
+log = Logger("groundwork.jobs")
 
 
 @dataclass(frozen=True)

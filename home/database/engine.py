@@ -11,7 +11,6 @@ from contextlib import asynccontextmanager
 from typing import Any, cast
 
 import asyncpg
-import structlog
 from piccolo.engine.postgres import PostgresEngine
 from piccolo.querystring import QueryString
 
@@ -19,6 +18,7 @@ from audit.context import current_actor
 from audit.database import Record
 from audit.errors import DatabaseUnavailable, PoolTimeout
 from audit.jobs import Job, Supervisor
+from audit.log import Logger
 from home.config.settings import ROOT, Settings
 from home.database.connection import (
     ONE_REQUEST,
@@ -37,7 +37,7 @@ from home.database.spare import SpareConnection
 from home.database.statements import may_write, needs_actor
 from home.database.transaction import Transaction
 
-log = structlog.get_logger("groundwork.database")
+log = Logger("groundwork.database")
 
 
 class Engine(PostgresEngine):

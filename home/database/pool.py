@@ -6,15 +6,14 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-import structlog
-
 from audit.errors import DatabaseUnavailable, PoolTimeout
 from audit.jobs import Job
+from audit.log import Logger
 
 if TYPE_CHECKING:
     from home.database.engine import Engine
 
-log = structlog.get_logger("groundwork.database")
+log = Logger("groundwork.database")
 
 OLDEST_VERSION = (15, 0)
 FILL_SECONDS = 5.0
