@@ -40,7 +40,7 @@ class BackOffice:
         if self._admin is None:
             async with self._building:
                 if self._admin is None:  # importing it takes a while, in which others are served
-                    self._admin = await asyncio.to_thread(self._build)
+                    self._admin = await asyncio.to_thread(self.build)
         await self._admin(scope, receive, send)
 
     async def _elsewhere(self) -> str | None:
@@ -54,7 +54,8 @@ class BackOffice:
             return "/sign-in"
         return None if person.is_admin else "/"
 
-    def _build(self) -> ASGIApp:
+    def build(self) -> ASGIApp:
+        """Return piccolo-admin, with what stands around it."""
         from piccolo_admin.endpoints import create_admin
 
         from home.accounts.second_factor import SecondFactor

@@ -61,11 +61,11 @@ class Transaction(asyncpg.transaction.Transaction):
             await super().commit()
 
     async def rollback(self) -> None:
-        with translated():
+        with translated(is_news=False):
             await super().rollback()
 
     async def __aexit__(self, kind: Any, error: Any, traceback: Any) -> None:
-        with translated():
+        with translated(is_news=error is None):
             await super().__aexit__(kind, error, traceback)
 
 

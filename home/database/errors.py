@@ -67,11 +67,17 @@ DRIVER_ERRORS = (OSError, pg.PostgresError, pg.InterfaceError, pg.InternalClient
 
 
 @contextmanager
-def translated(kinds: tuple[type[Exception], ...] = DRIVER_ERRORS) -> Iterator[None]:
+def translated(
+    kinds: tuple[type[Exception], ...] = DRIVER_ERRORS, *, is_news: bool = True
+) -> Iterator[None]:
     """Raise DatabaseUnavailable in place of what the driver says of a connection that is gone.
 
     Around statements, and around what leaves a transaction or gives a connection back: asyncpg
     raises InterfaceError there, which is neither a PostgresError nor a ConnectionError.
+
+    Args:
+        kinds: what the driver may raise here.
+        is_news: it is logged; else the cause has been.
     """
     try:
         yield
@@ -81,5 +87,6 @@ def translated(kinds: tuple[type[Exception], ...] = DRIVER_ERRORS) -> Iterator[N
         if not is_lost_connection(error):
             raise
         reason = reason_of(error)
-        log.warning("connection_failed", reason=reason, error=type(error).__name__)
+        if is_news:
+            log.warning("connection_failed", reason=reason, error=type(error).__name__)
         raise DatabaseUnavailable(reason) from error

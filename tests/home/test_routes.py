@@ -1,0 +1,308 @@
+"""Every route of the application, those of piccolo-admin included: who may use it, and how.
+
+A new route is missing in the list, and fails the test until somebody has said who may use it.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import AsyncIterator, Iterator, Mapping
+from typing import Any
+
+import httpx
+import pytest
+from pydantic import SecretStr
+from starlette.applications import Starlette
+from starlette.routing import BaseRoute, Mount
+
+from audit.tables import AuditLog, AuditSeal
+from home.accounts.second_factor import AuthenticatorSecret
+from home.backoffice.mounting import BackOffice
+from home.database.engine import Engine
+from home.tables import Session, User, UserPreference
+from home.web.people import CSRF_HEADER, csrf_token
+from sync_history.directory.tables import DirectoryPerson
+from sync_history.tables import SyncRun
+from tests.conftest import PASSWORD, client_with
+
+pytestmark = pytest.mark.any_version
+
+# Each includes those after it.
+ANYBODY, MEMBERS, ADMINISTRATORS, SUPERUSERS, NOBODY = range(5)
+METHODS = ("GET", "OPTIONS", "TRACE", "POST", "PATCH", "PUT", "DELETE")  # what removes comes last
+
+# Path, method, and who may use it. HEAD goes with GET.
+OURS: dict[str, dict[str, int]] = {
+    "/": {"GET": ANYBODY},
+    "/sign-in": {"GET": ANYBODY, "POST": ANYBODY},
+    "/register": {"GET": ANYBODY, "POST": ANYBODY},
+    "/second-factor": {"GET": ANYBODY, "POST": ANYBODY},
+    "/admin/api/mfa-setup/{rest:path}": {"GET": ANYBODY, "POST": ANYBODY},
+    "/favicon.ico": {"GET": ANYBODY},
+    "/static/*": {"GET": ANYBODY},
+    "/health": {"GET": ANYBODY},
+    "/health/live": {"GET": ANYBODY},
+    "/metrics": {"GET": ANYBODY},  # of METRICS_NETWORKS
+    "/api/health": {"GET": ANYBODY},
+    "/api/openapi.json": {"GET": ANYBODY},
+    "/api/docs": {"GET": ANYBODY},
+    "/api/register": {"POST": ANYBODY},
+    "/api/sign-in": {"POST": ANYBODY},
+    "/api/sign-out": {"POST": MEMBERS},
+    "/api/me": {"GET": MEMBERS, "PATCH": MEMBERS},
+    "/api/me/password": {"POST": MEMBERS},
+    "/api/me/preferences": {"GET": MEMBERS, "PUT": MEMBERS, "PATCH": MEMBERS},
+    "/api/me/sessions": {"GET": MEMBERS, "DELETE": MEMBERS},
+    "/api/me/sessions/{sid}": {"DELETE": MEMBERS},
+    "/api/sync": {"GET": ADMINISTRATORS},
+    "/api/sync/{source}": {"POST": ADMINISTRATORS},
+    "/api/sync/runs/{id}": {"GET": ADMINISTRATORS},
+    "/api/sync/runs/{id}/cancel": {"POST": ADMINISTRATORS},
+}
+PICCOLO_ADMIN: dict[str, dict[str, int]] = {
+    "/admin/": {"GET": ADMINISTRATORS},
+    "/admin/openapi.json": {"GET": ANYBODY},  # which names nothing
+    "/admin/assets/*": {"GET": ANYBODY},
+    "/admin/public/openapi.json": {"GET": ANYBODY},
+    "/admin/public/docs/": {"GET": ANYBODY},
+    "/admin/public/docs/oauth2-redirect/": {"GET": ANYBODY},
+    "/admin/public/login/*": {"GET": ANYBODY, "POST": ANYBODY},
+    "/admin/public/logout/": {"POST": MEMBERS},
+    "/admin/public/meta/": {"GET": ANYBODY},
+    "/admin/public/translations/": {"GET": ANYBODY},
+    "/admin/public/translations/{language_code:str}/": {"GET": ANYBODY},
+    "/admin/api/openapi.json": {"GET": ADMINISTRATORS},
+    "/admin/api/docs/": {"GET": ADMINISTRATORS},
+    "/admin/api/docs/oauth2-redirect/": {"GET": ADMINISTRATORS},
+    "/admin/api/user/": {"GET": ADMINISTRATORS},
+    "/admin/api/change-password/": {"POST": ADMINISTRATORS},
+    "/admin/api/links/": {"GET": ADMINISTRATORS},
+    "/admin/api/media/": {"POST": ADMINISTRATORS},  # no table has files
+    "/admin/api/media/generate-file-url/": {"POST": ADMINISTRATORS},
+    "/admin/api/forms/": {"GET": ADMINISTRATORS},
+    "/admin/api/forms/grouped/": {"GET": ADMINISTRATORS},
+    "/admin/api/forms/{form_slug:str}/": {"GET": ADMINISTRATORS, "POST": ADMINISTRATORS},
+    "/admin/api/forms/{form_slug:str}/schema/": {"GET": ADMINISTRATORS},
+    "/admin/api/tables/": {"GET": ADMINISTRATORS},
+    "/admin/api/tables/grouped/": {"GET": ADMINISTRATORS},
+}
+# Of each table: who reads it, and who may do what to its rows.
+READ_ONLY = {"POST": NOBODY, "PATCH": NOBODY, "PUT": NOBODY, "DELETE": NOBODY}
+TABLES: dict[str, dict[str, int]] = {
+    "audit_logs": READ_ONLY,
+    "audit_seals": READ_ONLY,
+    "authenticator_secrets": READ_ONLY,
+    "directory_people": READ_ONLY,
+    "sessions": READ_ONLY | {"DELETE": SUPERUSERS},
+    "sync_history": READ_ONLY,
+    "user_preferences": READ_ONLY,
+    "users": {"POST": NOBODY, "PATCH": SUPERUSERS, "PUT": NOBODY, "DELETE": SUPERUSERS},
+}
+FORMS = {
+    "approve-a-person", "reject-a-person", "disable-a-person", "enable-a-person",
+    "revoke-sessions", "create-a-person", "give-a-new-password", "remove-a-second-factor",
+    "export-the-trail", "start-a-sync", "cancel-a-run",
+}  # fmt: skip
+
+
+def table_routes() -> dict[str, dict[str, int]]:
+    found: dict[str, dict[str, int]] = {}
+    for table, who in TABLES.items():
+        path = f"/admin/api/tables/{table}/"
+        found[path] = {"GET": ADMINISTRATORS, "POST": who["POST"]}
+        for read in ("ids", "new", "count", "schema", "references"):
+            found[f"{path}{read}/"] = {"GET": ADMINISTRATORS}
+        found[f"{path}{{row_id:str}}/"] = {"GET": ADMINISTRATORS} | {
+            method: who[method] for method in ("PATCH", "PUT", "DELETE")
+        }
+    return found
+
+
+LISTED = OURS | PICCOLO_ADMIN | table_routes()
+
+
+def walk(routes: list[BaseRoute], prefix: str = "") -> Iterator[tuple[str, set[str]]]:
+    """Yield path and methods of all routes. What is mounted and has none itself is `/*`."""
+    for route in routes:
+        path = prefix + getattr(route, "path", "?")
+        app: Any = getattr(route, "app", None) if isinstance(route, Mount) else None
+        if app is None:
+            yield path, methods_of(route)
+            continue
+        while not hasattr(app, "routes") and (inside := inner(app)) is not None:
+            app = inside
+        if hasattr(app, "routes"):
+            yield from walk(app.routes, path)
+        else:
+            yield f"{path}/*", methods_of(app)
+
+
+def inner(app: Any) -> Any:
+    """Return what a middleware stands around."""
+    return app.build() if isinstance(app, BackOffice) else getattr(app, "app", None)
+
+
+def methods_of(route: Any) -> set[str]:
+    methods: set[str] | None = getattr(route, "methods", None)
+    if methods is None:
+        endpoint = getattr(route, "endpoint", route)
+        methods = {method for method in METHODS if hasattr(endpoint, method.lower())} or {"GET"}
+    return methods - {"HEAD"}
+
+
+def test_every_route_is_listed(app_without_database: Starlette) -> None:
+    found: dict[str, set[str]] = {}
+    for path, methods in walk(app_without_database.routes):
+        found.setdefault(path, set()).update(methods)
+    assert found == {path: set(methods) for path, methods in LISTED.items()}
+
+
+@pytest.fixture
+def app_without_database() -> Starlette:
+    from tests.conftest import create_app
+
+    return create_app()
+
+
+class Cast:
+    """Nobody, a member, an administrator and a superuser, each with a new session per request."""
+
+    def __init__(self, client: httpx.AsyncClient, people: list[User | None]) -> None:
+        self.client = client
+        self.people = people
+
+    async def ask(self, who: int, method: str, path: str, **content: Any) -> httpx.Response:
+        person = self.people[who]
+        self.client.cookies.clear()
+        headers = {"X-CSRFToken": "x" * 36}
+        cookies = {"csrftoken": "x" * 36}
+        if person is not None:
+            token = (await Session.create_session(person.id)).token
+            cookies["id"] = token
+            headers[CSRF_HEADER] = csrf_token(token)
+            if "form" in content:
+                content["data"] = content.pop("form") | {"csrf_token": csrf_token(token)}
+        else:
+            content["data"] = content.pop("form", None)
+        headers["cookie"] = "; ".join(f"{name}={value}" for name, value in cookies.items())
+        return await self.client.request(method, path, headers=headers, **content)
+
+
+@pytest.fixture
+async def people(client: httpx.AsyncClient, administrator: User, member: User) -> Cast:
+    rights = {"is_admin": True, "is_approved": True}
+    olga = await User.create_user("olga@example.com", PASSWORD, **rights)
+    return Cast(client, [None, member, olga, administrator])
+
+
+@pytest.fixture
+async def rows(people: Cast, db: Engine) -> dict[str, Any]:
+    """The key of a row in each table."""
+    victim = await User.create_user("vic@example.com", PASSWORD, is_approved=True)
+    other = await User.create_user("oda@example.com", PASSWORD, is_approved=True)
+    preference = UserPreference(user_id=other.id, preferences="{}")
+    secret = AuthenticatorSecret(user_id=other.id, secret="x", recovery_codes=[])
+    run = SyncRun(source="crm")
+    seal = AuditSeal(
+        first_id=1, last_id=1, row_count=1, rows_digest="0" * 64, leaves=b"", algorithm="sha256",
+        digest="0" * 64,
+    )  # fmt: skip
+    for row in (preference, secret, run, seal, DirectoryPerson(user_id=other.id)):
+        await row.save()
+    session = await Session.create_session(other.id)
+    log = await AuditLog.objects().first()
+    assert log is not None
+    return {
+        "users": victim.id, "user_preferences": preference.id, "sync_history": run.id,
+        "authenticator_secrets": secret.id, "audit_logs": log.id, "audit_seals": seal.id,
+        "sessions": session.sid, "directory_people": other.id,
+    }  # fmt: skip
+
+
+# What is sent, where `{}` would not tell a stranger from somebody who mistyped.
+FORMS_SENT = {"/sign-in": {"email": "mel@example.com", "password": PASSWORD}}
+BODIES = {
+    "/admin/api/tables/users/{row_id:str}/": {"display_name": "Vic"},
+    "/api/me/password": {"old": PASSWORD, "new": PASSWORD},
+}
+
+
+def address(path: str, rows: Mapping[str, Any]) -> str:
+    """Return a path with values in the places of parameters."""
+    table = path.removeprefix("/admin/api/tables/").partition("/")[0]
+    values = {"row_id": rows.get(table), "form_slug": "approve-a-person", "language_code": "en"}
+    filled = re.sub(r"{(\w+)[^}]*}", lambda found: str(values.get(found[1], "7")), path)
+    return filled.replace("*", "")
+
+
+def is_refused(answer: httpx.Response) -> bool:
+    elsewhere = answer.status_code == 303 and answer.headers["location"] in ("/sign-in", "/")
+    return elsewhere or answer.status_code in (401, 403, 405)
+
+
+async def test_each_route_is_for_whom_the_list_says(people: Cast, rows: dict[str, Any]) -> None:
+    wrong: list[tuple[str, str, int, int]] = []
+    for path, allowed in LISTED.items():
+        for method in METHODS:
+            for who in (ANYBODY, MEMBERS, ADMINISTRATORS, SUPERUSERS):
+                content: dict[str, Any] = {}
+                if method == "POST" and path in FORMS_SENT:
+                    content = {"form": FORMS_SENT[path]}
+                elif method in ("POST", "PATCH", "PUT"):
+                    content = {"json": BODIES.get(path, {})}
+                answer = await people.ask(who, method, address(path, rows), **content)
+                assert answer.status_code < 500 or method == "TRACE", (method, path, answer.text)
+                is_allowed = who >= allowed.get(method, NOBODY)
+                is_absent = method not in allowed and answer.status_code in (400, 404)
+                if (is_refused(answer) or is_absent) is is_allowed:
+                    wrong.append((method, path, who, answer.status_code))
+    assert wrong == [], "\n".join(map(str, wrong))
+
+
+async def test_every_form_is_listed(people: Cast) -> None:
+    answer = await people.ask(ADMINISTRATORS, "GET", "/admin/api/forms/")
+    assert {form["slug"] for form in answer.json()} == FORMS
+
+
+SPELLINGS = [
+    "", "/", "/x", "/x/", "//", "/%2e%2e/mfa-setup/", "/../mfa-setup/", "/.", "%2f", "%2fx", ";x/",
+    "/?x=/", "/#", "%00/", "%20/", "/%ff",
+]  # fmt: skip
+PREFIXES = [
+    "/admin/api/mfa-setup", "/admin/api/%6dfa-setup", "/admin/api/mfa%2dsetup",
+    "/admin/api/MFA-SETUP", "/admin/api//mfa-setup", "/admin//api/mfa-setup",
+    "/admin/./api/mfa-setup", "/admin/api/./mfa-setup", "/admin/api/x/../mfa-setup",
+    "/admin/api%2fmfa-setup", "//admin/api/mfa-setup", "/admin/api;/mfa-setup",
+]  # fmt: skip
+
+
+@pytest.fixture
+async def enrolled(url: str, administrator: User) -> AsyncIterator[httpx.AsyncClient]:
+    """Ada in the back office, with a second factor."""
+    async with client_with(mfa_key=SecretStr("k" * 32)) as client:
+        await AuthenticatorSecret(user_id=administrator.id, secret="x", recovery_codes=[]).save()
+        await client.get("/admin/public/meta/")
+        client.headers["X-CSRFToken"] = client.cookies["csrftoken"]
+        client.cookies["id"] = (await Session.create_session(administrator.id)).token
+        assert (await client.get("/admin/api/user/")).status_code == 200
+        yield client
+
+
+@pytest.mark.parametrize("prefix", PREFIXES)
+async def test_no_spelling_reaches_the_second_factors_of_piccolo_api(
+    enrolled: httpx.AsyncClient, prefix: str
+) -> None:
+    before = await AuthenticatorSecret.select()
+    for rest in SPELLINGS:
+        for action in ("revoke", "register"):
+            body = {"action": action, "password": PASSWORD, "format": "json"}
+            for sent in ({"content": json.dumps(body)}, {"data": body}):
+                answer = await enrolled.post(prefix + rest, **sent)
+                assert answer.status_code in (303, 307, 404, 405, 422), (rest, answer.text)
+                assert answer.headers.get("location", "/second-factor") == "/second-factor" or (
+                    answer.status_code == 307
+                )
+        page = await enrolled.get(prefix + rest)
+        assert page.status_code in (303, 307, 404), (rest, page.text)
+    assert await AuthenticatorSecret.select() == before
