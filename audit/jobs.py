@@ -11,12 +11,12 @@ from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
-import structlog
+from audit.log import Logger
 
 LATE = 3  # times `every`: a job that has not succeeded for so long stands still
 CLOSE_SECONDS = 5.0
 
-log = structlog.get_logger("groundwork.jobs")
+log = Logger("groundwork.jobs")
 
 
 @dataclass(frozen=True)

@@ -129,6 +129,8 @@ def point_at(url: str) -> Engine:
     database = Settings(database_url=url).database
     assert database is not None
     db = piccolo_conf.DB
+    if (connection := db._spare.take()) is not None:  # to the other database
+        connection.terminate()
     db.config.clear()
     db.config.update(database.args)
     db.is_closed = False
@@ -156,7 +158,9 @@ async def maintenance(place: Place) -> AsyncIterator[asyncpg.Connection]:
 async def template(place: Place, maintenance: asyncpg.Connection) -> str:
     """The name of a database that the migrations built."""
     await maintenance.execute("CREATE DATABASE groundwork_template")
-    await migrate(point_at(in_database(place.direct, "groundwork_template")))
+    db = point_at(in_database(place.direct, "groundwork_template"))
+    await migrate(db)
+    await db.close_connection_pool()  # PostgreSQL copies no database that somebody is connected to
     return "groundwork_template"
 
 

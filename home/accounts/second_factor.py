@@ -12,24 +12,26 @@ import json
 import secrets
 import time
 from collections.abc import Sequence
-from typing import Any, NamedTuple, cast
+from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
-import structlog
 from piccolo.columns import BigInt, ForeignKey, OnDelete
 from piccolo.constraints import Unique
 from piccolo_api.encryption.providers import EncryptionProvider, XChaCha20Provider
-from piccolo_api.mfa.authenticator.provider import AuthenticatorProvider
 from piccolo_api.mfa.authenticator.tables import AuthenticatorSecret as StockSecret
 
 from audit.context import identify
 from audit.database import Database, Record
 from audit.errors import GroundworkError
+from audit.log import Logger
 from audit.record import record
 from home.accounts import sessions, throttle
 from home.accounts.sessions import VerifiedAccount
 from home.database.engine import Engine
 from home.services import Services
 from home.tables import User, engine_of
+
+if TYPE_CHECKING:
+    from piccolo_api.mfa.authenticator.provider import AuthenticatorProvider
 
 ISSUER = "Groundwork"
 STEP_SECONDS = 30
@@ -69,7 +71,7 @@ REMOVE = """
     DELETE FROM authenticator_secrets USING account WHERE user_id = account.id RETURNING user_id
 """
 
-log = structlog.get_logger("groundwork.accounts")
+log = Logger("groundwork.accounts")
 
 
 class AuthenticatorSecret(StockSecret, tablename="authenticator_secrets"):
@@ -217,6 +219,8 @@ class SecondFactor:
 
     def provider(self) -> AuthenticatorProvider:
         """Return what the back office's own sign-in asks."""
+        from piccolo_api.mfa.authenticator.provider import AuthenticatorProvider
+
         return AuthenticatorProvider(
             self.encryption, secret_table=AuthenticatorSecret, issuer_name=ISSUER
         )

@@ -10,8 +10,6 @@ from contextlib import asynccontextmanager
 from ipaddress import IPv4Address, IPv6Network, ip_address
 from typing import Any, NamedTuple
 
-from piccolo_api.rate_limiting.middleware import RateLimitProvider
-
 from audit.context import Actor, acting_as, current_actor, storable
 from audit.database import Database
 from audit.errors import GroundworkError
@@ -86,12 +84,6 @@ class Throttled(GroundworkError):
     @property
     def retry_after(self) -> int:
         return self._retry_after
-
-
-class NoLimit(RateLimitProvider):
-    """Stands for the stock limiter, which counts successes, and in one process only."""
-
-    def increment(self, identifier: str) -> None: ...
 
 
 class Attempt(NamedTuple):

@@ -59,12 +59,12 @@ class BackOffice:
         from piccolo_admin.endpoints import create_admin
 
         from home.accounts.second_factor import SecondFactor
-        from home.accounts.throttle import NoLimit
         from home.backoffice.answers import answer_errors, leave_out
         from home.backoffice.cookies import AdminCookies
         from home.backoffice.csv_export import SCRIPT, CsvExport
         from home.backoffice.input_check import InputCheck
         from home.backoffice.lists import ListsInTurn, bounded
+        from home.backoffice.no_limit import NoLimit
         from home.backoffice.own_functions import for_administrators, with_surfacing
         from home.backoffice.query_check import with_checks
         from home.tables import Session, User
@@ -86,7 +86,7 @@ class BackOffice:
             auth_table=User,
             session_table=Session,
             auto_include_related=False,
-            rate_limit_provider=NoLimit(),  # home.accounts.throttle limits sign-ins
+            rate_limit_provider=NoLimit(),
             mfa_providers=[SecondFactor.of(self.services).provider()],
             production=production,
             site_name="Groundwork",

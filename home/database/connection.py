@@ -10,15 +10,15 @@ from typing import Any, Literal
 
 import asyncpg
 import asyncpg.transaction
-import structlog
 
 from audit.context import Actor, actor_sql, current_actor
 from audit.errors import DatabaseUnavailable
+from audit.log import Logger
 from home.config.settings import Settings
 from home.database.errors import DRIVER_ERRORS, reason_of, translated, unavailable
 from home.database.statements import leaves_state
 
-log = structlog.get_logger("groundwork.database")
+log = Logger("groundwork.database")
 
 # What the server does about a client that went away without a word: with PostgreSQL's defaults its
 # connections and locks stay for two hours. Poolers refuse these, see docs/reliability.md.

@@ -13,7 +13,6 @@ from typing import Any, cast
 from weakref import WeakSet
 
 import asyncpg
-import structlog
 from asyncpg.pool import PoolConnectionProxy
 from piccolo.engine.postgres import PostgresEngine
 from piccolo.querystring import QueryString
@@ -22,6 +21,7 @@ from audit.context import current_actor
 from audit.database import Record
 from audit.errors import DatabaseUnavailable, PoolTimeout
 from audit.jobs import Job, Supervisor
+from audit.log import Logger
 from home.config.settings import ROOT, Settings
 from home.database.connection import (
     ONE_REQUEST,
@@ -36,10 +36,11 @@ from home.database.errors import is_lost_connection, translated
 from home.database.pool import PoolFigures, PoolKeeper
 from home.database.probe import Probe
 from home.database.replica import LIMITS, WATCH_SECONDS, Replica
+from home.database.spare import SpareConnection
 from home.database.statements import may_write, needs_actor
 from home.database.transaction import Transaction
 
-log = structlog.get_logger("groundwork.database")
+log = Logger("groundwork.database")
 
 EXPIRE_SECONDS = 1.0
 
@@ -64,6 +65,7 @@ class Engine(PostgresEngine):
         self.replica: Replica | None = None
         self.timings = Timings()
         self._queue = self._new_queue()
+        self._spare = SpareConnection()
         self.is_closed = False
         self._reviving: asyncio.Task[dict[str, Any]] | None = None
         self._pooled: WeakSet[ObservedConnection] = WeakSet()
@@ -126,7 +128,7 @@ class Engine(PostgresEngine):
         if self.pool is None:
             if self.is_closed:
                 raise DatabaseUnavailable("shutting_down")
-            return await self.get_new_connection()
+            return self._spare.take() or await self.get_new_connection()
         queue, pool = self._queue, self.pool
         try:
             await queue.take()
@@ -152,7 +154,10 @@ class Engine(PostgresEngine):
         """
         try:
             if self.pool is None:
-                await asyncio.shield(connection.close(timeout=1))
+                done = (
+                    connection.close(timeout=1) if self.is_closed else self._spare.give(connection)
+                )
+                await asyncio.shield(done)
                 return
             try:
                 await self.pool.release(cast(PoolConnectionProxy, connection), timeout=limit)
@@ -272,6 +277,7 @@ class Engine(PostgresEngine):
             log.warning("pool_exists")
             return
         self.is_closed = False
+        await self._spare.close()
         self._queue = self._new_queue()
         self.pool = await create_pool(self.settings, self._connect_for_pool, **kwargs)
         if self.is_replica:
@@ -317,6 +323,7 @@ class Engine(PostgresEngine):
             await self.replica.close()
         await self.jobs.close()
         await self.probe.close()
+        await self._spare.close()
         pool, self.pool = self.pool, None
         if pool is not None:
             try:

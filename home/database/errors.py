@@ -9,12 +9,12 @@ import ssl
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-import structlog
 from asyncpg import exceptions as pg
 
 from audit.errors import DatabaseUnavailable
+from audit.log import Logger
 
-log = structlog.get_logger("groundwork.database")
+log = Logger("groundwork.database")
 
 # Errors of a connection, as against errors of a statement.
 CONNECTION_ERRORS = (

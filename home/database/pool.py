@@ -6,10 +6,9 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-import structlog
-
 from audit.errors import DatabaseUnavailable, PoolTimeout
 from audit.jobs import Job
+from audit.log import Logger
 from home.database.errors import unavailable
 
 if TYPE_CHECKING:
@@ -18,7 +17,7 @@ if TYPE_CHECKING:
     from home.database.connection import ObservedConnection
     from home.database.engine import Engine
 
-log = structlog.get_logger("groundwork.database")
+log = Logger("groundwork.database")
 
 OLDEST_VERSION = (15, 0)
 FILL_SECONDS = 5.0

@@ -16,17 +16,17 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import asyncpg
-import structlog
 
 from audit.database import Record
 from audit.errors import DatabaseUnavailable
+from audit.log import Logger
 from home.database.errors import reason_of
 
 if TYPE_CHECKING:
     from home.database.connection import ObservedConnection
     from home.database.engine import Engine
 
-log = structlog.get_logger("groundwork.database")
+log = Logger("groundwork.database")
 
 # Twice this, and a little, until reads go on against the primary: less than a second.
 WATCH_SECONDS = 0.4

@@ -83,6 +83,56 @@ async def test_a_closed_server_opens_no_connections_of_its_own(url: str) -> None
     assert await backends(url) == 0
 
 
+PID = "select pg_backend_pid()"
+
+
+@pytest.mark.direct
+async def test_without_a_pool_one_connection_serves_statement_after_statement(url: str) -> None:
+    db = engine(url)
+    first = await db.fetchval(PID)
+    async with db.transaction() as transaction:
+        assert await transaction.connection.fetchval(PID) == first
+    assert await db.fetchval(PID) == first
+    await asyncio.gather(*(db.fetch("select pg_sleep(0.1)") for _ in range(3)))
+    assert await backends(url) == 1
+    await db.start_connection_pool()
+    assert await backends(url) == 0
+    await db.close_connection_pool()
+
+
+@pytest.mark.direct
+@pytest.mark.parametrize("end", ["SET search_path TO pg_catalog", "BEGIN", "killed"])
+async def test_without_a_pool_nobody_gets_a_connection_that_was_used_up(url: str, end: str) -> None:
+    db = engine(url)
+    connection = await db.acquire()
+    first = await connection.fetchval(PID)
+    if end != "killed":
+        await connection.execute(end)
+    await db.release(connection)
+    if end == "killed":
+        killer = await asyncpg.connect(url)
+        await killer.execute("select pg_terminate_backend($1)", first)
+        await killer.close()
+        while not connection.is_closed():
+            await asyncio.sleep(0.01)
+    assert await db.fetchval(PID) != first
+    assert await db.fetchval("show search_path") != "pg_catalog"
+    await db.close_connection_pool()
+
+
+@pytest.mark.direct
+async def test_without_a_pool_the_connection_ends_with_its_event_loop(url: str) -> None:
+    db = engine(url)
+    for _ in range(2):  # one event loop after another, as in Piccolo's commands
+        first, second = await asyncio.to_thread(asyncio.run, two_pids(db))
+        assert first == second
+        assert await backends(url) == 0
+
+
+async def two_pids(db: Engine) -> tuple[int, int]:
+    return await db.fetchval(PID), await db.fetchval(PID)
+
+
 async def test_a_connection_lost_in_a_transaction_gives_its_slot_back(url: str) -> None:
     db = engine(url, db_pool_max=1)
     await db.start_connection_pool()

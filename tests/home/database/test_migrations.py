@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import json
+import subprocess
+import sys
 
 import asyncpg
 import pytest
@@ -109,6 +111,21 @@ async def test_the_order_that_the_refusals_name_leads_to_the_end(empty_url: str)
         done = run_piccolo(empty_url, "migrations", "forwards", app)
         assert done.returncode == 0, done.stdout + done.stderr
     assert "as declared" in run_piccolo(empty_url, "home", "verify").stdout
+
+
+def test_migrations_load_nothing_that_only_the_server_needs() -> None:
+    program = """if True:
+        import sys
+        sys.argv = ["piccolo", "migrations", "forwards", "all"]
+        from piccolo.conf.apps import Finder
+        for config in Finder().get_app_registry().app_configs.values():
+            assert config.table_classes and not config.get_commands()
+        print(*{module.partition(".")[0] for module in sys.modules})
+    """
+    done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    heavy = {"apscheduler", "httpx", "piccolo_admin", "rich", "starlette", "structlog", "uvicorn"}
+    assert heavy & set(done.stdout.split()) == set()
 
 
 async def test_all_the_way_back_at_once(url: str) -> None:
