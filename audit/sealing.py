@@ -4,18 +4,17 @@ from __future__ import annotations
 
 from datetime import timedelta
 
-import structlog
-
 from audit.apps import Services
 from audit.database import Database
 from audit.digests import SealKeys
 from audit.errors import GroundworkError
 from audit.jobs import Job
+from audit.log import Logger
 from audit.seals import DRAWN, Sealed, last_seal, seal
 from audit.settings import AuditSettings
 from audit.summary import count_sealed
 
-log = structlog.get_logger("groundwork.audit")
+log = Logger("groundwork.audit")
 
 LATE = 3  # times AUDIT_SEAL_INTERVAL: rows that have waited for so long are not being sealed
 MAX_SECONDS = 10**12  # Python adds up no more

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from audit.app_config import AppConfig
-from home.accounts.second_factor import AuthenticatorSecret
+from home.accounts.authenticator import AuthenticatorSecret
 from home.tables import Session, User, UserPreference
 
 APP_CONFIG = AppConfig(

@@ -21,7 +21,7 @@ from piccolo.constraints import Check, Unique
 from piccolo.table import Table
 from piccolo_api.session_auth.tables import SessionsBase
 
-from home.accounts import passwords, sessions
+from home.accounts import passwords, sessions, verified_account
 from home.accounts.credentials import SignInFailed, verify_password
 from home.accounts.credentials import normalise_email as normalise_email
 from home.database.engine import Engine
@@ -125,7 +125,7 @@ class User(BaseUser, tablename="users"):
 
         Raises:
             PasswordRefused: the password breaks a rule.
-            sessions.SignInRefused: the account changed meanwhile.
+            verified_account.SignInRefused: the account changed meanwhile.
         """
         who = cls.email == normalise_email(user) if isinstance(user, str) else cls.id == user
         stored = await cls.select(cls.id, cls.is_admin).where(who).first()
@@ -133,10 +133,10 @@ class User(BaseUser, tablename="users"):
             return
         passwords.check(password, is_admin=stored["is_admin"])
         password_hash = await passwords.hash_password(password)
-        verified = sessions.take_verified(stored["id"])
+        verified = verified_account.take(stored["id"])
         version = verified.version if verified else None
         if not await cls.raw(STORE_HASH, password_hash, stored["id"], version, version):
-            raise sessions.SignInRefused
+            raise verified_account.SignInRefused
 
     @classmethod
     async def login(cls, username: str, password: str) -> int | None:
@@ -152,7 +152,7 @@ class User(BaseUser, tablename="users"):
             account = await verify_password(engine_of(cls), username, password)
         except SignInFailed:
             return None
-        sessions.verified_account.set(account)
+        verified_account.verified_account.set(account)
         return account.user_id
 
 
@@ -201,7 +201,7 @@ class Session(SessionsBase, tablename="sessions"):
         How long it lasts follows from who it is, see `home.accounts.sessions`; dates are not used.
         """
         db = engine_of(cls)
-        begun = await sessions.create(db, await sessions.account_of(db, user_id))
+        begun = await sessions.create(db, await verified_account.account_of(db, user_id))
         session = cls(
             sid=sessions.digest(begun.token),
             user_id=user_id,

@@ -11,10 +11,10 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import replace
 
 import asyncpg
-import structlog
 
 from audit.context import acting_as, current_actor
 from audit.errors import DatabaseUnavailable
+from audit.log import Logger
 from home.services import Services
 from sync_history import runs
 from sync_history.containment import create_task, exit_refused
@@ -38,7 +38,7 @@ CLOSE_SECONDS = 2.0
 # Who blocks the event loop for so long is named: all requests waited meanwhile.
 BLOCKED_SECONDS = 5.0
 
-log = structlog.get_logger("groundwork.sync")
+log = Logger("groundwork.sync")
 
 
 class Execution:

@@ -7,12 +7,12 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-import structlog
 from piccolo.columns.combination import WhereRaw
 
 from audit.context import Actor, acting_as, current_actor
 from audit.database import Connection, Database
 from audit.errors import GroundworkError
+from audit.log import Logger
 from sync_history.sources import Source, sources
 from sync_history.tables import Status, SyncRun, Trigger
 
@@ -91,7 +91,7 @@ REAP = """
 
 AHEAD_SECONDS = 5.0  # a clock that is corrected by less is none that was wrong
 
-log = structlog.get_logger("groundwork.sync")
+log = Logger("groundwork.sync")
 
 
 class CannotStart(GroundworkError):

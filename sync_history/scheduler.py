@@ -9,11 +9,11 @@ import asyncio
 import time
 
 import asyncpg
-import structlog
 
 from audit.context import acting_as
 from audit.errors import DatabaseUnavailable
 from audit.jobs import Job
+from audit.log import Logger
 from home.services import Services
 from sync_history import runner, runs
 from sync_history.settings import SyncSettings
@@ -22,7 +22,7 @@ from sync_history.sources import Source, sources
 LOOK_SECONDS = 5.0
 CLOSE_SECONDS = 1.0
 
-log = structlog.get_logger("groundwork.sync")
+log = Logger("groundwork.sync")
 
 
 def jobs(services: Services) -> list[Job]:

@@ -9,7 +9,8 @@ from audit.record import record
 from home.accounts import devices, passwords, sessions, throttle
 from home.accounts.credentials import SignInFailed, verify_password
 from home.accounts.second_factor import SecondFactor
-from home.accounts.sessions import SignedIn, VerifiedAccount
+from home.accounts.sessions import SignedIn
+from home.accounts.verified_account import SignInRefused, VerifiedAccount
 from home.database.engine import Engine
 
 STORE_HASH = """
@@ -72,7 +73,7 @@ async def sign_in(
 
     Raises:
         sessions.SecondFactorMissing: an administrator has to set one up first.
-        sessions.SignInRefused: the account changed at this very moment.
+        SignInRefused: the account changed at this very moment.
         As `check_credentials`.
     """
     account = await check_credentials(db, factor, email, password, code)
@@ -103,6 +104,6 @@ async def change_password(db: Engine, person: SignedIn, old: str, new: str) -> C
     async with db.transaction():
         version = await db.fetchval(STORE_HASH, person.id, account.version, stored)
         if version is None or account.user_id != person.id:
-            raise sessions.SignInRefused
+            raise SignInRefused
         session = await sessions.create(db, account._replace(version=version))
     return Cookies(session.token, devices.issue(account.email, stored, account.device))

@@ -10,7 +10,8 @@ from audit.errors import GroundworkError
 from audit.record import record
 from home.accounts import devices, passwords, throttle
 from home.accounts.hashing_queue import Busy
-from home.accounts.sessions import RequestInfo, VerifiedAccount, request_info
+from home.accounts.sessions import RequestInfo, request_info
+from home.accounts.verified_account import VerifiedAccount
 
 MAX_EMAIL_LENGTH: Final = 255
 

@@ -1,55 +1,34 @@
-"""Second factors: codes of an authenticator app (TOTP, RFC 6238), by piccolo-api's authenticator.
-
-What is different here: a secret counts only once a code has proven that the app has it; a code
-works once, however many try it at the same time; a wrong code counts as a failed sign-in.
-"""
+"""Setting up a second factor, and asking for it: a secret counts once a code has proven that the
+person's app has it."""
 
 from __future__ import annotations
 
 import hashlib
-import hmac
 import json
 import secrets
 import time
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple, cast
+from typing import TYPE_CHECKING, NamedTuple, cast
 
-from piccolo.columns import BigInt, ForeignKey, OnDelete
-from piccolo.constraints import Unique
-from piccolo_api.encryption.providers import EncryptionProvider, XChaCha20Provider
-from piccolo_api.mfa.authenticator.tables import AuthenticatorSecret as StockSecret
+from piccolo_api.encryption.providers import XChaCha20Provider
 
 from audit.context import identify
-from audit.database import Database, Record
 from audit.errors import GroundworkError
-from audit.log import Logger
-from audit.record import record
-from home.accounts import sessions, throttle
-from home.accounts.sessions import VerifiedAccount
+from home.accounts.authenticator import AuthenticatorSecret, digest_of, matching_step, use_code
+from home.accounts.verified_account import VerifiedAccount
 from home.database.engine import Engine
 from home.services import Services
-from home.tables import User, engine_of
 
 if TYPE_CHECKING:
     from piccolo_api.mfa.authenticator.provider import AuthenticatorProvider
 
 ISSUER = "Groundwork"
-STEP_SECONDS = 30
 SETUP_SECONDS = 600
 RECOVERY_CODES = 8
 TOO_LATE = "This took longer than ten minutes. Begin again."
 
-READ = """
-    SELECT secret, recovery_codes, last_used_step FROM authenticator_secrets
-    WHERE user_id = $1 FOR UPDATE
-"""
-USE_CODE = "UPDATE authenticator_secrets SET last_used_step = $2 WHERE user_id = $1"
-USE_RECOVERY_CODE = """
-    UPDATE authenticator_secrets SET recovery_codes = array_remove(recovery_codes, $2)
-    WHERE user_id = $1
-"""
-# Each locks the account first, and does nothing once it is not what was verified any more. Storing
-# a factor makes it another one, so that what began under the same version can be confirmed once.
+# Locks the account first, and does nothing once it is not what was verified any more. Storing a
+# factor makes it another one, so that what began under the same version can be confirmed once.
 STORE = """
     WITH account AS (
         SELECT id FROM users
@@ -63,112 +42,6 @@ STORE = """
         last_used_step = excluded.last_used_step, created_at = now()
     RETURNING user_id
 """
-REMOVE = """
-    WITH account AS (
-        SELECT id FROM users WHERE id = $1 AND ($2::integer IS NULL OR credentials_version = $2)
-        FOR NO KEY UPDATE
-    )
-    DELETE FROM authenticator_secrets USING account WHERE user_id = account.id RETURNING user_id
-"""
-
-log = Logger("groundwork.accounts")
-
-
-class AuthenticatorSecret(StockSecret, tablename="authenticator_secrets"):
-    """A person's authenticator app, and what is left of their recovery codes (SHA-256, in hex)."""
-
-    user_id: Any = ForeignKey(User, null=False, default=None, on_delete=OnDelete.cascade)
-    last_used_step = BigInt(null=True, default=None, help_text="No code of it, or before, works.")
-
-    authenticator_secrets_user_id_unique = Unique([user_id])
-
-    recovery_codes_used_at: Any = None
-    revoked_at: Any = None
-    last_used_at: Any = None
-    last_used_code: Any = None
-
-    @classmethod
-    async def is_user_enrolled(cls, user_id: int) -> bool:
-        """Return whether this person has a second factor."""
-        return await cls.exists().where(cls.user_id == user_id)
-
-    @classmethod
-    async def revoke(cls, user_id: int) -> None:
-        """Take a person's second factor away, which ends their sessions."""
-        await remove(engine_of(cls), user_id)
-
-    @classmethod
-    async def authenticate(
-        cls,
-        user_id: int,
-        code: str,
-        encryption_provider: EncryptionProvider,
-        valid_window: int = 0,
-    ) -> bool:
-        """Return whether a code, or a recovery code, is good; it is used up.
-
-        Raises:
-            throttle.Throttled: this account has failed too often.
-        """
-        db = engine_of(cls)
-        account = await sessions.account_of(db, user_id)
-        return await use_code(db, account, code, encryption_provider)
-
-
-async def use_code(
-    db: Engine, account: VerifiedAccount, code: object, encryption: EncryptionProvider
-) -> bool:
-    """Return whether a code, or a recovery code, is good; it is used up. A wrong one is a failure.
-
-    Raises:
-        throttle.Throttled: this account has failed too often.
-    """
-    attempt = throttle.attempt_at(account.email, account.device)
-    async with throttle.turn(db, attempt):
-        row = await db.fetchrow(READ, account.user_id)
-        if row and await _use(db, account.user_id, str(code).replace(" ", ""), row, encryption):
-            return True
-        details = attempt.details(factor="code")
-        await record(db, "sign_in.failed", throttle.RESOURCE, attempt.account, details)
-    return False
-
-
-async def _use(
-    db: Database, user_id: int, code: str, row: Record, encryption: EncryptionProvider
-) -> bool:
-    try:
-        step = matching_step(encryption.decrypt(row["secret"]), code)
-    except Exception as error:  # pynacl's own, where MFA_KEY is another one now
-        log.error("second_factor_unreadable", error=type(error).__name__)
-        step = None
-    if step is not None and step > (row["last_used_step"] or 0):
-        await db.execute(USE_CODE, user_id, step)
-        return True
-    digest = _digest(code)
-    if digest in row["recovery_codes"]:
-        await db.execute(USE_RECOVERY_CODE, user_id, digest)
-        return True
-    return False
-
-
-async def remove(db: Database, user_id: int, version: int | None = None) -> bool:
-    """Take a person's second factor away, which ends their sessions; return whether there was one.
-
-    Args:
-        version: of the account that was verified; under another one nothing is done.
-    """
-    return await db.fetchval(REMOVE, user_id, version) is not None
-
-
-def matching_step(secret: str, code: str) -> int | None:
-    """Return the period of 30 s that a code belongs to, of three: clocks differ."""
-    import pyotp
-
-    now = int(time.time()) // STEP_SECONDS
-    for step in (now, now - 1, now + 1):
-        if hmac.compare_digest(pyotp.TOTP(secret).generate_otp(step).encode(), code.encode()):
-            return step
-    return None
 
 
 class SetupFailed(GroundworkError):
@@ -284,7 +157,7 @@ class SecondFactor:
         if step is None:
             raise WrongCode
         codes = ["-".join(secrets.token_hex(2) for _ in range(5)) for _ in range(RECOVERY_CODES)]
-        digests = [_digest(each) for each in codes]
+        digests = [digest_of(each) for each in codes]
         secret = self.encryption.encrypt(setup.secret)
         identify(setup.email, setup.user_id)
         stored = await self.db.fetchval(STORE, setup.user_id, setup.version, secret, digests, step)
@@ -295,8 +168,3 @@ class SecondFactor:
 
 def _deadline() -> float:
     return time.time() + SETUP_SECONDS
-
-
-def _digest(code: str) -> str:
-    """Return what is stored of a recovery code: 80 random bits, whose digest nobody turns back."""
-    return hashlib.sha256(code.lower().encode("utf-8", "replace")).hexdigest()

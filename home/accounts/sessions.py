@@ -19,6 +19,7 @@ from audit.database import Database
 from audit.errors import DatabaseUnavailable, GroundworkError
 from audit.jobs import Job
 from audit.record import record
+from home.accounts.verified_account import SignInRefused, VerifiedAccount, verified_account
 from home.database.engine import Engine
 from home.services import Services
 
@@ -42,7 +43,6 @@ TOUCH = """
     WHERE s.sid = $1 AND u.id = s.user_id
       AND (s.last_seen_at IS NULL OR s.last_seen_at < now() - interval '1 minute')
 """
-ACCOUNT = "SELECT id, email, credentials_version FROM users WHERE id = $1"
 # Holds the person's row until the session is stored: a password change, or whatever else ends
 # sessions, comes before it, and then this finds nothing, or after it, and then ends the session.
 CLAIM = """
@@ -115,26 +115,6 @@ class SignedIn(NamedTuple):
     sid: str
 
 
-class VerifiedAccount(NamedTuple):
-    """An account whose password was right a moment ago.
-
-    Args:
-        version: `credentials_version` at that moment; under another one this means nothing.
-        device: the id of the device, if somebody signed in on it before.
-        device_cookie: what the device is given, to be recognised next time.
-    """
-
-    user_id: int
-    email: str
-    version: int
-    device: str | None = None
-    device_cookie: str = ""
-
-
-# For piccolo-api, which hands on the id alone between `User.login` and what follows from it.
-verified_account: ContextVar[VerifiedAccount | None] = ContextVar("verified_account", default=None)
-
-
 class NewSession(NamedTuple):
     """A session that has just begun.
 
@@ -147,15 +127,6 @@ class NewSession(NamedTuple):
     token: str
     expire: datetime
     max_expire: datetime
-
-
-class SignInRefused(GroundworkError):
-    """Your account has changed while you signed in. Sign in again.
-
-    Its password, address, rights or second factor are other ones, or it was disabled.
-    """
-
-    status, code = 401, "unauthorized"
 
 
 class SecondFactorMissing(GroundworkError):
@@ -193,27 +164,6 @@ async def _touch(db: Database, sid: str) -> None:
     except DatabaseUnavailable as error:
         if error.reason != "read_only":
             raise
-
-
-def take_verified(user_id: int) -> VerifiedAccount | None:
-    """Return what `User.login` verified in this request, if it was this account; for one use."""
-    verified = verified_account.get()
-    verified_account.set(None)
-    return verified if verified is not None and verified.user_id == user_id else None
-
-
-async def account_of(db: Database, user_id: int) -> VerifiedAccount:
-    """Return what `User.login` verified in this request, or else the account as it is now.
-
-    Raises:
-        SignInRefused: there is no such account.
-    """
-    if (verified := verified_account.get()) is not None and verified.user_id == user_id:
-        return verified
-    row = await db.fetchrow(ACCOUNT, user_id)
-    if row is None:
-        raise SignInRefused
-    return VerifiedAccount(row["id"], row["email"], row["credentials_version"])
 
 
 async def create(db: Engine, account: VerifiedAccount) -> NewSession:

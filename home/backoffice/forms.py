@@ -14,7 +14,7 @@ from pydantic import BaseModel, Field
 from starlette.requests import Request
 
 from audit.errors import Refused
-from home.accounts import second_factor, sessions
+from home.accounts import authenticator, sessions
 from home.database.engine import Engine
 from home.services import Services
 from home.tables import User, normalise_email
@@ -104,7 +104,7 @@ async def remove_second_factor(db: Engine, request: Request, data: Person) -> st
     if not _is_superuser(request):
         raise Refused("Only superusers take a second factor away.")
     person = await find(request, data.email)
-    if not await second_factor.remove(db, person.id):
+    if not await authenticator.remove(db, person.id):
         raise Refused(f"{person.email} has no second factor.")
     return f"{person.email} signs in with the password alone now, and has been signed out."
 

@@ -11,7 +11,7 @@ from piccolo_api.crud.validators import Validators
 from starlette.exceptions import HTTPException
 
 from audit.admin import read_only, refuse
-from home.accounts.second_factor import AuthenticatorSecret
+from home.accounts.authenticator import AuthenticatorSecret
 from home.services import Services
 from home.tables import Session, User, UserPreference
 

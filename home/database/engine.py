@@ -1,51 +1,29 @@
-"""Piccolo's PostgresEngine, made bounded, lazy and observed.
+"""Piccolo's engine: statements, transactions and savepoints, each on a connection of its own.
 
-Importing it connects to nothing; the pool exists before the database does; nothing waits for ever.
+A change that somebody makes runs in a transaction that names them; a reading may go to a replica.
 """
 
 from __future__ import annotations
 
-import asyncio
-import time
-from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from typing import Any, cast
-from weakref import WeakSet
 
 import asyncpg
-from asyncpg.pool import PoolConnectionProxy
-from piccolo.engine.postgres import PostgresEngine
 from piccolo.querystring import QueryString
 
 from audit.context import current_actor
 from audit.database import Record
-from audit.errors import DatabaseUnavailable, PoolTimeout
-from audit.jobs import Job, Supervisor
-from audit.log import Logger
-from home.config.settings import ROOT, Settings
-from home.database.connection import (
-    ONE_REQUEST,
-    ObservedConnection,
-    Timings,
-    connect,
-    create_pool,
-)
-from home.database.connection_queue import ConnectionQueue
-from home.database.embedded import EmbeddedServer
-from home.database.errors import is_lost_connection, translated
-from home.database.pool import PoolFigures, PoolKeeper
-from home.database.probe import Probe
-from home.database.replica import LIMITS, WATCH_SECONDS, Replica
-from home.database.spare import SpareConnection
+from home.config.settings import Settings
+from home.database.connection import ObservedConnection
+from home.database.errors import translated
+from home.database.pooled_engine import PooledEngine
+from home.database.replica import LIMITS, Replica
 from home.database.statements import may_write, needs_actor
 from home.database.transaction import Transaction
 
-log = Logger("groundwork.database")
 
-EXPIRE_SECONDS = 1.0
-
-
-class Engine(PostgresEngine):
+class Engine(PooledEngine):
     """The engine of all tables.
 
     Args:
@@ -58,114 +36,11 @@ class Engine(PostgresEngine):
     """
 
     def __init__(self, settings: Settings, *, is_replica: bool = False) -> None:
-        self.settings = settings
-        self.is_replica = is_replica
-        database = settings.replica if is_replica else settings.database
-        self.embedded = None if database else EmbeddedServer(ROOT / ".data")
-        self.replica: Replica | None = None
-        self.timings = Timings()
-        self._queue = self._new_queue()
-        self._spare = SpareConnection()
-        self.is_closed = False
-        self._reviving: asyncio.Task[dict[str, Any]] | None = None
-        self._pooled: WeakSet[ObservedConnection] = WeakSet()
-        self._expired_at = -EXPIRE_SECONDS
-        nodes: dict[str, PostgresEngine] = {}
+        nodes = {}
         if settings.replica and not is_replica:
-            node = Engine(settings.model_copy(update=LIMITS), is_replica=True)
-            self.replica, nodes["replica"] = Replica(self, node), node
-        self.probe = Probe(self)
-        self.jobs = Supervisor(self._jobs())
-        super().__init__(config=dict(database.args) if database else {}, extra_nodes=nodes)
-
-    def _jobs(self) -> Iterator[Job]:
-        if not self.is_replica:
-            yield PoolKeeper(self).job()
-        if self.replica is not None:
-            yield Job("watch the replica", self.replica.watch, WATCH_SECONDS, at_once=True)
-
-    # Piccolo's constructor calls these two; they would connect.
-    async def check_version(self) -> None: ...
-
-    async def prep_database(self) -> None: ...
-
-    async def get_new_connection(
-        self, session: Mapping[str, str] | None = None, **options: Any
-    ) -> ObservedConnection:
-        """Open a connection that belongs to the caller.
-
-        Args:
-            session: PostgreSQL's settings of the session.
-            options: more arguments of `asyncpg.connect`.
-        """
-        if self.embedded is not None and not self.config:
-            self.config.update(await asyncio.to_thread(self.embedded.start))
-        try:
-            return await connect(self.settings, {**self.config, **options}, session or {})
-        except DatabaseUnavailable as error:
-            if self.embedded is None or error.reason != "refused":
-                raise
-        await self._revive(self.embedded)
-        return await connect(self.settings, {**self.config, **options}, session or {})
-
-    async def _revive(self, embedded: EmbeddedServer) -> None:
-        """Start the embedded server again, which somebody killed; one attempt serves all."""
-        if self._reviving is None or self._reviving.done():
-            log.warning("embedded_server_is_gone")
-            self._reviving = asyncio.create_task(asyncio.to_thread(embedded.start))
-            self._reviving.add_done_callback(lambda task: task.cancelled() or task.exception())
-        await asyncio.wait({self._reviving}, timeout=self.settings.db_connection_timeout_ms / 1000)
-        if not self._reviving.done():
-            raise DatabaseUnavailable("starting_up")
-        self.config.update(self._reviving.result())
-
-    async def acquire(self) -> ObservedConnection:
-        """Return a connection from the pool, or a single one where there is no pool (commands).
-
-        Raises:
-            PoolTimeout: after `DB_CONNECTION_TIMEOUT_MS`.
-        """
-        if self.pool is None:
-            if self.is_closed:
-                raise DatabaseUnavailable("shutting_down")
-            return self._spare.take() or await self.get_new_connection()
-        queue, pool = self._queue, self.pool
-        try:
-            await queue.take()
-        except TimeoutError as error:
-            full = self.figures().in_use >= self.settings.db_pool_max
-            raise (PoolTimeout() if full else DatabaseUnavailable("timeout")) from error
-        try:  # at once, or as soon as it is connected, for which `connect` has a limit
-            return cast(ObservedConnection, await pool.acquire())  # a proxy, which looks like one
-        except BaseException as error:
-            queue.give()
-            if isinstance(error, asyncpg.InterfaceError) and is_lost_connection(error):
-                raise DatabaseUnavailable("shutting_down") from error
-            raise
-
-    def _new_queue(self) -> ConnectionQueue:
-        seconds = self.settings.db_connection_timeout_ms / 1000
-        return ConnectionQueue(self.settings.db_pool_max, seconds)
-
-    async def release(self, connection: ObservedConnection, limit: float | None = 1) -> None:
-        """Give a connection back; never fails, never waits long, survives cancellation.
-
-        Without a `limit` (seconds) it is cheaper: where nothing is left that would have to end.
-        """
-        try:
-            if self.pool is None:
-                done = (
-                    connection.close(timeout=1) if self.is_closed else self._spare.give(connection)
-                )
-                await asyncio.shield(done)
-                return
-            try:
-                await self.pool.release(cast(PoolConnectionProxy, connection), timeout=limit)
-            finally:
-                self._queue.give()
-        except Exception as error:
-            log.debug("release_failed", error=type(error).__name__)
-            connection.terminate()
+            nodes["replica"] = Engine(settings.model_copy(update=LIMITS), is_replica=True)
+            self.replica = Replica(self, nodes["replica"])
+        super().__init__(settings, is_replica=is_replica, nodes=nodes)
 
     @asynccontextmanager
     async def connection(self) -> AsyncIterator[ObservedConnection]:
@@ -270,79 +145,6 @@ class Engine(PostgresEngine):
         if self._open_transaction() is None:
             self.current_transaction.set(None)
         return Transaction(engine=self, allow_nested=allow_nested)
-
-    async def start_connection_pool(self, **kwargs: Any) -> None:
-        """Make the pool, empty, whatever the database does; warm it in the background."""
-        if self.pool is not None:  # a second one would leave the first without an owner
-            log.warning("pool_exists")
-            return
-        self.is_closed = False
-        await self._spare.close()
-        self._queue = self._new_queue()
-        self.pool = await create_pool(self.settings, self._connect_for_pool, **kwargs)
-        if self.is_replica:
-            return
-        if self.replica is not None:
-            await self.replica.start()
-        self.jobs.start()
-
-    async def _connect_for_pool(self, dsn: None, **options: Any) -> ObservedConnection:
-        limit = options["command_timeout"]  # the rest is what asyncpg.connect has as defaults
-        connection = await self.get_new_connection(ONE_REQUEST, command_timeout=limit)
-        connection.timings = self.timings
-        if not self.is_replica:
-            connection.when_lost = self._connection_lost
-            self._pooled.add(connection)
-        return connection
-
-    def _connection_lost(self, reason: str) -> None:
-        if reason == "read_only":
-            self.expire_connections()
-        elif reason == "pooler_not_configured":  # some statements get through all the same
-            self.probe.problem = reason
-
-    def expire_connections(self) -> None:
-        """Have all connections of the pool opened anew, since they lead to a server that takes no
-        changes: the address may lead to another one by now. At most once a second."""
-        now = time.monotonic()
-        if now - self._expired_at < EXPIRE_SECONDS:
-            return
-        self._expired_at = now
-        if self._pooled:
-            log.warning("connections_expired", reason="read_only", number=len(self._pooled))
-        for connection in list(self._pooled):
-            connection.expire()
-        self.probe.hang_up()
-        if self.replica is not None:
-            self.replica.hang_up()
-
-    async def close_connection_pool(self) -> None:
-        """Close all connections, at the latest after two seconds."""
-        self.is_closed = True
-        if self.replica is not None:
-            await self.replica.close()
-        await self.jobs.close()
-        await self.probe.close()
-        await self._spare.close()
-        pool, self.pool = self.pool, None
-        if pool is not None:
-            try:
-                async with asyncio.timeout(2):
-                    await pool.close()
-            except (Exception, asyncio.CancelledError):
-                pool.terminate()
-        if self.embedded is not None:
-            await asyncio.to_thread(self.embedded.stop)
-
-    def is_full(self) -> bool:
-        """Return whether the next one has to wait for a connection."""
-        return not self._queue.free
-
-    def figures(self) -> PoolFigures:
-        """Return what the pool holds now."""
-        size = self.pool.get_size() if self.pool else 0
-        idle = self.pool.get_idle_size() if self.pool else 0
-        return PoolFigures(size, idle, size - idle, self._queue.waiting, self.settings.db_pool_max)
 
 
 def _first(how: str, rows: list[Record]) -> Any:

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from asyncpg.types import ServerVersion
 
     from home.database.connection import ObservedConnection
-    from home.database.engine import Engine
+    from home.database.pooled_engine import PooledEngine
 
 log = Logger("groundwork.database")
 
@@ -40,7 +40,7 @@ class PoolFigures:
 class PoolKeeper:
     """Holds DB_POOL_MIN connections, and says in the log when the database comes and goes."""
 
-    def __init__(self, engine: Engine) -> None:
+    def __init__(self, engine: PooledEngine) -> None:
         self.engine = engine
         self._connected: bool | None = None  # not known yet
 
@@ -69,7 +69,7 @@ class PoolKeeper:
         self._connected = True
 
 
-async def _fill_pool(engine: Engine) -> tuple[str, float]:
+async def _fill_pool(engine: PooledEngine) -> tuple[str, float]:
     connections: list[ObservedConnection] = []
     try:
         for _ in range(max(engine.settings.db_pool_min, 1)):

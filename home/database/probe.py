@@ -13,7 +13,7 @@ from home.database.pool import IS_READ_ONLY, version_text
 
 if TYPE_CHECKING:
     from home.database.connection import ObservedConnection
-    from home.database.engine import Engine
+    from home.database.pooled_engine import PooledEngine
 
 # An answer that waits for the probe is out within 500 ms; the rest is for the way back.
 DEADLINE_SECONDS = 0.45
@@ -40,7 +40,7 @@ class Probe:
     It never takes a slot of the pool, so a full pool does not look like a dead database.
     """
 
-    def __init__(self, db: Engine) -> None:
+    def __init__(self, db: PooledEngine) -> None:
         self.db = db
         self.problem: str | None = None  # that only a restart with other settings ends
         self._connection: ObservedConnection | None = None

@@ -13,14 +13,15 @@ from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
 
 from audit.errors import GroundworkError
-from home.accounts import authentication, registration, second_factor
+from home.accounts import authentication, authenticator, registration
 from home.accounts.authentication import CodeNeeded
 from home.accounts.credentials import AccountDisabled, AwaitingApproval, SignInFailed
 from home.accounts.hashing_queue import Busy
 from home.accounts.passwords import PasswordRefused
 from home.accounts.second_factor import SecondFactor, Setup, SetupFailed, WrongCode
-from home.accounts.sessions import SecondFactorMissing, SignInRefused
+from home.accounts.sessions import SecondFactorMissing
 from home.accounts.throttle import Throttled
+from home.accounts.verified_account import SignInRefused
 from home.database.engine import Engine
 from home.web.cookies import set_device_cookie, set_session_cookie
 from home.web.pages import Page
@@ -125,7 +126,7 @@ class SignInPages:
             is_on = bool(code) or isinstance(error, CodeNeeded)
             return _refused(show, error, email=email, is_on=is_on)
         if form.get("action") == "off":
-            await second_factor.remove(self.db, account.user_id, account.version)
+            await authenticator.remove(self.db, account.user_id, account.version)
             return show(message="Your second factor is off.", email=email)
         return self._setup_page(request, self.factor.begin(account))
 

@@ -12,7 +12,7 @@ from collections import Counter
 from time import monotonic
 from typing import Protocol
 
-import structlog
+from audit.log import Logger
 
 # Places above the limit, for health checks: everybody else is told to come back.
 RESERVE = 8
@@ -22,7 +22,7 @@ LARGE_BYTES = 1024 * 1024
 SWEEP_SECONDS = 1.0
 LOG_SECONDS = 60.0
 
-log = structlog.get_logger("groundwork.web")
+log = Logger("groundwork.web")
 
 
 class Connection(Protocol):

@@ -5,16 +5,16 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 import asyncpg
-import structlog
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from audit.errors import DatabaseUnavailable, GroundworkError
+from audit.log import Logger
 from home.database.errors import reason_of
 
-log = structlog.get_logger("groundwork.web")
+log = Logger("groundwork.web")
 
 # What the database says of values that it cannot take: out of range, NUL, no such text in this
 # encoding, a key too long for its index, JSON too deep.

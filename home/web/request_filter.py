@@ -7,13 +7,13 @@ from collections.abc import Sequence
 from ipaddress import ip_address
 from urllib.parse import urlsplit
 
-import structlog
 from starlette.datastructures import Headers
 from starlette.requests import ClientDisconnect
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from audit.context import current_actor
+from audit.log import Logger
 from home.accounts.preferences import TooLarge
 from home.web.error_responses import error_response
 from home.web.request_context import HEALTH, Networks
@@ -22,7 +22,7 @@ MAX_BODY_BYTES = 1024 * 1024
 TOO_LARGE = error_response(413, "too_large", "A request holds at most 1 MiB.")
 SAFE = ("GET", "HEAD", "OPTIONS")
 
-log = structlog.get_logger("groundwork.web")
+log = Logger("groundwork.web")
 
 
 class RequestFilter:

@@ -17,7 +17,7 @@ from starlette.applications import Starlette
 from starlette.routing import BaseRoute, Mount
 
 from audit.tables import AuditLog, AuditSeal
-from home.accounts.second_factor import AuthenticatorSecret
+from home.accounts.authenticator import AuthenticatorSecret
 from home.backoffice.mounting import BackOffice
 from home.database.engine import Engine
 from home.tables import Session, User, UserPreference

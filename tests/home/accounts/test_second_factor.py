@@ -15,9 +15,10 @@ from pydantic import SecretStr
 import piccolo_conf
 from audit.record import record
 from audit.tables import AuditLog
-from home.accounts import second_factor
-from home.accounts.second_factor import STEP_SECONDS, AuthenticatorSecret, SecondFactor
-from home.accounts.sessions import account_of
+from home.accounts import authenticator, second_factor
+from home.accounts.authenticator import STEP_SECONDS, AuthenticatorSecret
+from home.accounts.second_factor import SecondFactor
+from home.accounts.verified_account import account_of
 from home.tables import Session, User
 from tests.conftest import PASSWORD, client_with
 
@@ -99,7 +100,7 @@ def test_a_code_fits_one_period_before_and_after(
     secret = pyotp.random_base32()
     now = 1_000_000_000 // STEP_SECONDS
     expected = now + steps if fits else None
-    assert second_factor.matching_step(secret, code_of(secret, steps)) == expected
+    assert authenticator.matching_step(secret, code_of(secret, steps)) == expected
 
 
 async def test_a_recovery_code_works_once(client: httpx.AsyncClient, administrator: User) -> None:
@@ -279,7 +280,7 @@ async def test_a_factor_is_not_turned_off_by_who_was_verified_before(
     await set_up(administrator)
     verified = await account_of(piccolo_conf.DB, administrator.id)
     await User.update_password(administrator.id, "a password of another kind")
-    assert not await second_factor.remove(piccolo_conf.DB, administrator.id, verified.version)
+    assert not await authenticator.remove(piccolo_conf.DB, administrator.id, verified.version)
     assert await AuthenticatorSecret.exists()
 
 

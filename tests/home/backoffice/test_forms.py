@@ -11,7 +11,7 @@ import pytest
 import piccolo_conf
 from audit.record import record
 from audit.tables import AuditLog
-from home.accounts.second_factor import AuthenticatorSecret
+from home.accounts.authenticator import AuthenticatorSecret
 from home.database.engine import Engine
 from home.tables import Session, User
 from tests.conftest import PASSWORD, sign_in

@@ -7,7 +7,7 @@ from typing import Any
 import httpx
 import pytest
 
-from home.accounts.second_factor import AuthenticatorSecret
+from home.accounts.authenticator import AuthenticatorSecret
 from home.tables import Session, User, UserPreference
 from tests.conftest import PASSWORD, sign_in
 
