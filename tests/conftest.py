@@ -129,8 +129,7 @@ def point_at(url: str) -> Engine:
     database = Settings(database_url=url).database
     assert database is not None
     db = piccolo_conf.DB
-    if (connection := db._spare.take()) is not None:  # to the other database
-        connection.terminate()
+    db._spare.hang_up()  # it leads to the other database
     db.config.clear()
     db.config.update(database.args)
     db.is_closed = False

@@ -30,9 +30,9 @@ BLOCKS = re.compile(r"^```(\w+)\n(.*?)^```", re.MULTILINE | re.DOTALL)
 WHOLE = re.compile(r"# (\S+\.py)\n((?:import|from) .*)", re.DOTALL)
 
 
-def blocks(page: str = "building.md") -> Iterator[tuple[str, str]]:
+def blocks(page: Path) -> Iterator[tuple[str, str]]:
     """Language and text of each code block, in order."""
-    for match in BLOCKS.finditer((ROOT / "docs" / page).read_text(encoding="utf-8")):
+    for match in BLOCKS.finditer(page.read_text(encoding="utf-8")):
         yield match.group(1), match.group(2)
 
 
@@ -99,7 +99,7 @@ async def test_the_page_to_the_letter(
     url: str, administrator: User, tmp_path: Path, page: Page
 ) -> None:
     newcomer = Newcomer(tmp_path, url)
-    *forwards, back = list(blocks())
+    *forwards, back = list(blocks(ROOT / "docs" / "building.md"))
     until_stock = [text for _, text in forwards].index("piccolo app new chores --register\n")
     for language, text in forwards[:until_stock]:
         newcomer.follow(language, text)

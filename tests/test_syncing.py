@@ -9,6 +9,7 @@ import pytest
 from home.database.engine import Engine
 from home.tables import User
 from sync_history.tables import SyncRun
+from tests.conftest import ROOT
 from tests.test_building import Newcomer, blocks
 
 pytestmark = pytest.mark.any_version
@@ -16,7 +17,7 @@ pytestmark = pytest.mark.any_version
 
 async def test_the_worked_example(url: str, db: Engine, tmp_path: Path) -> None:
     newcomer = Newcomer(tmp_path, url)
-    for language, text in blocks("syncing.md"):
+    for language, text in blocks(ROOT / "docs" / "syncing.md"):
         newcomer.follow(language, text)
     first, second = await SyncRun.objects().order_by(SyncRun.id)
     assert (first.status, first.dry_run, first.items_synced) == ("succeeded", True, 0)

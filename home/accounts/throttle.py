@@ -60,7 +60,8 @@ WAS_REPORTED = """
     )
 """
 REGISTRATION_WAIT = """
-    SELECT extract(epoch FROM min(created_at) - now() + interval '1 hour')::float FROM audit_logs
+    SELECT extract(epoch FROM min(created_at) - clock_timestamp() + interval '1 hour')::float
+    FROM audit_logs
     WHERE action = 'register.requested' AND details ->> 'network' = $1
       AND created_at > now() - interval '1 hour'
     HAVING count(*) >= $2
@@ -193,7 +194,7 @@ async def count_registration(db: Database, email: str) -> None:
         if wait is None:
             await record(db, "register.requested", "users", attempt.account, attempt.details())
             return
-    raise Throttled(math.ceil(wait), "requests for an account from this address")
+    raise Throttled(max(1, math.ceil(wait)), "requests for an account from this address")
 
 
 def jobs(services: Services) -> list[Job]:

@@ -194,6 +194,7 @@ class PooledEngine(PostgresEngine):
         for connection in list(self._pooled):
             connection.expire()
         self.probe.hang_up()
+        self._spare.hang_up()
         if self.replica is not None:
             self.replica.hang_up()
 

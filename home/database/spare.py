@@ -35,6 +35,12 @@ class SpareConnection:
             return
         self._connection = connection
 
+    def hang_up(self) -> None:
+        """End what is kept, without a word to the server."""
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            connection.terminate()
+
     async def close(self) -> None:
         """Close what is kept."""
         connection, self._connection = self._connection, None

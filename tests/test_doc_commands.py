@@ -1,0 +1,90 @@
+"""Every command that the documentation names, run as it stands there in a copy of the checkout."""
+
+from __future__ import annotations
+
+import io
+import re
+import sys
+from pathlib import Path
+
+import pexpect
+import pytest
+
+from tests.conftest import ROOT
+from tests.test_building import Newcomer, blocks
+from tests.test_docs import PAGES as ALL_PAGES
+
+pytestmark = pytest.mark.any_version
+
+# Followed from the first step to the last by tests of their own; made; a list of changes.
+ELSEWHERE = {"building.md", "syncing.md", "reference.md", "CHANGELOG.md"}
+LINE = re.compile(r"^(?:\.venv/bin/)?(?:piccolo|groundwork) .+$", re.MULTILINE)
+INLINE = re.compile(r"`((?:\.venv/bin/)?(?:piccolo|groundwork|python -m home) [^`]+)`")
+PASSWORD = "a long passphrase of theirs"
+# What has to be refused in the state that the test is in, and with which words.
+REFUSED = {
+    "piccolo migrations backwards home": "sync_history",
+    "piccolo sync_history cancel 1": "is over",
+    "piccolo user ...": "piccolo home",
+}
+# After these there is nothing left that others are about.
+LAST = {"piccolo home reset"}
+UNTIL_STOPPED = "piccolo sync_history work"
+END = 1
+
+
+def commands_of(page: Path) -> list[str]:
+    """Each command once, in the order of the page, without the comment behind it."""
+    code = "".join(text for language, text in blocks(page) if language == "sh")
+    found = [*LINE.findall(code), *INLINE.findall(page.read_text(encoding="utf-8"))]
+    commands = dict.fromkeys(re.sub(r"\s+#.*", "", line) for line in found)
+    return sorted(commands, key=lambda command: command in LAST)
+
+
+PAGES = [page for page in ALL_PAGES if page.name not in ELSEWHERE and commands_of(page)]
+
+
+@pytest.fixture
+def newcomer(url: str, tmp_path: Path) -> Newcomer:
+    """Somebody with an installation that has people, an app, a source and a run."""
+    newcomer = Newcomer(tmp_path, url)
+    (tmp_path / ".venv").symlink_to(Path(sys.prefix))
+    (tmp_path / "people.csv").write_text("email\nnew@example.com\n", encoding="utf-8")
+    newcomer.env["DIRECTORY_URL"] = str(tmp_path / "people.csv")
+    for language, text in list(blocks(ROOT / "docs" / "syncing.md"))[:2]:
+        newcomer.follow(language, text)
+    eve = "piccolo home create_user --email=eve@example.com --password-stdin"
+    newcomer.run("sh", "-ec", f"echo '{PASSWORD}' | {eve}")
+    return newcomer
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_every_command_of_the_page(newcomer: Newcomer, page: Path) -> None:
+    said = {
+        command: problem for command in commands_of(page) if (problem := run(newcomer, command))
+    }
+    assert said == {}
+
+
+def run(newcomer: Newcomer, command: str) -> str:
+    """Type a command at a terminal, answer what it asks; return what is wrong with how it ended."""
+    terminal = pexpect.spawn(
+        "sh", ["-ec", command], cwd=newcomer.folder, env=newcomer.env, encoding="utf-8", timeout=60
+    )
+    terminal.logfile_read = said = io.StringIO()
+    if command == UNTIL_STOPPED:
+        terminal.expect("run_id")
+        terminal.sendintr()
+    while terminal.expect([r"(?i)password[^\n]*: $", pexpect.EOF]) != END:
+        terminal.sendline(PASSWORD)
+    terminal.close()
+    code = terminal.exitstatus
+    if (words := REFUSED.get(command)) is not None:
+        return "" if code and words in said.getvalue() else f"not refused: {said.getvalue()}"
+    return f"exit {code}: {said.getvalue()}" if code != 0 else ""
+
+
+def test_there_are_commands_on_these_pages() -> None:
+    """Else the tests above would prove nothing."""
+    assert {page.name for page in PAGES} >= {"commands.md", "operating.md", "README.md"}
+    assert "piccolo audit verify" in commands_of(ROOT / "docs" / "operating.md")
