@@ -29,7 +29,7 @@ class WrongApp(GroundworkError):
 
 @dataclass(frozen=True)
 class Services:
-    """What the parts of an app are given.
+    """The settings and the database that the parts of an app are given.
 
     Args:
         db: the database of all tables.
@@ -53,7 +53,7 @@ class Services:
 
 @dataclass(frozen=True)
 class App:
-    """What an app brings. All parts but the first three are functions of the `Services`.
+    """An app and all that it brings. All parts but the first three are functions of the `Services`.
 
     Args:
         settings: a Pydantic model whose fields are read from the environment and `.env`.

@@ -19,7 +19,7 @@ SETTING = "groundwork.actor"
 
 
 class Actor(NamedTuple):
-    """Who did it, as the trail will say.
+    """The person or program that the trail names.
 
     Args:
         name: an e-mail address, or «cli:<os user>», «sync:<source>», «system:<job>», «anonymous».

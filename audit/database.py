@@ -12,7 +12,7 @@ Isolation: TypeAlias = Literal["read_committed", "repeatable_read", "serializabl
 
 
 class Queries(Protocol):
-    """What runs one statement. Parameters are `$1`, `$2` ...
+    """Anything that runs a statement. Parameters are `$1`, `$2` ...
 
     Raises (any of them):
         audit.errors.DatabaseUnavailable: the connection failed, as against the statement.

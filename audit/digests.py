@@ -112,7 +112,7 @@ class SealKeys:
 
 @dataclass(frozen=True)
 class Seal:
-    """What a seal vouches for: the rows after those of the seal before, up to `last_id`."""
+    """A seal, which vouches for the rows after those of the seal before, up to `last_id`."""
 
     id: int
     first_id: int

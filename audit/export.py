@@ -42,7 +42,7 @@ encode = json.JSONEncoder(ensure_ascii=False).encode
 
 @dataclass(frozen=True)
 class Filters:
-    """Which rows; None means any.
+    """A choice of rows; None means any.
 
     Args:
         since: from this moment on.

@@ -20,7 +20,7 @@ MOST_BYTES = 32 * 2**20
 
 
 class ExportTrail(BaseModel):
-    """Which rows; what is left empty does not matter."""
+    """A choice of rows; what is left empty does not matter."""
 
     since: datetime | None = Field(None, title="From")
     until: datetime | None = Field(None, title="Before")

@@ -40,7 +40,7 @@ class Job:
 
 @dataclass
 class JobStatus:
-    """How a job gets on in this process; times are in UTC."""
+    """The state of a job in this process; times are in UTC."""
 
     job: Job
     last_success_at: datetime | None = None

@@ -32,12 +32,12 @@ MARK = """
 
 
 class NotAsSealed(GroundworkError):
-    """What should be pruned is not what was sealed; nothing was removed."""
+    """These rows are not what was sealed; nothing was removed."""
 
 
 @dataclass(frozen=True)
 class Pruned:
-    """What goes, or went: all rows up to `last_id`, under these seals."""
+    """Rows to remove, or removed: all up to `last_id`, under these seals."""
 
     first_seal: int
     last_seal: int

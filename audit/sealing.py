@@ -41,7 +41,7 @@ IS_FRESH = """
 
 
 class Waiting:
-    """How long the oldest row has waited for a seal, as this process last saw it."""
+    """The wait of the oldest row for a seal, as this process last saw it."""
 
     seconds = 0
 

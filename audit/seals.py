@@ -74,7 +74,7 @@ class OtherKey(GroundworkError):
 
 @dataclass
 class Sealed:
-    """What a run has sealed."""
+    """Numbers of what was sealed."""
 
     seals: int = 0
     rows: int = 0

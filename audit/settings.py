@@ -18,7 +18,7 @@ Keys = Annotated[SecretStr | None, AfterValidator(_long_keys)]
 
 
 class AuditSettings(BaseModel):
-    """What can be set, with its default; `.env.example` explains each."""
+    """Settings with their defaults; `.env.example` explains each."""
 
     audit_seal_key: Keys = None
     audit_seal_interval: Annotated[int, Field(ge=0, le=86_400 * 7)] = 3_600

@@ -76,7 +76,7 @@ class DailyCounts:
 
 @dataclass(frozen=True)
 class State:
-    """How well the trail is kept; None is never."""
+    """The last times of sealing and verifying; None is never."""
 
     last_seal: datetime | None
     last_verified: datetime | None

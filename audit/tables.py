@@ -76,7 +76,7 @@ class AuditSeal(Table, tablename="audit_seals"):
 
 
 class AuditDailyCount(Table, tablename="audit_daily_counts"):
-    """How often each action happened on each day (UTC), for the rows up to `last_id`."""
+    """Counts of each action on each day (UTC), for the rows up to `last_id`."""
 
     id: Serial
     day = Date(default=None)

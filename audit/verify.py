@@ -46,7 +46,7 @@ class Problem:
 
 @dataclass
 class Verification:
-    """What was looked at, in rows; up to the first problem, if there is one."""
+    """Numbers of rows that were looked at; up to the first problem, if there is one."""
 
     verified: int = 0
     pruned: int = 0

@@ -126,7 +126,7 @@ def _middleware(settings: Settings, db: Engine, registry: AppRegistry) -> list[M
 def _lifespan(
     services: Services, registry: AppRegistry, supervisor: Supervisor
 ) -> Lifespan[Starlette]:
-    """What starts before the first request and ends after the last one."""
+    """Start what starts before the first request and ends after the last one."""
 
     @asynccontextmanager
     async def alive(app: Starlette) -> AsyncIterator[None]:

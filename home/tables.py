@@ -69,7 +69,7 @@ class User(BaseUser, tablename="users"):
         r"email = lower(email) AND email ~ '^[^@\s[:cntrl:]]+@[^@\s[:cntrl:]]+$'"
     )
 
-    # Inherited columns that do not fit (schema.md) ...
+    # Inherited columns that there are not ...
     password: Any = None
     first_name: Any = None
     last_name: Any = None

@@ -57,7 +57,7 @@ class SyncRunResponse(BaseModel):
 
 
 class SyncSource(BaseModel):
-    """What can be synced; `every_seconds` is null where it begins by hand only."""
+    """A source; `every_seconds` is null where it begins by hand only."""
 
     name: str
     every_seconds: float | None

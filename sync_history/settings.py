@@ -16,7 +16,7 @@ def _modules(names: tuple[str, ...]) -> tuple[str, ...]:
 
 
 class SyncSettings(BaseModel):
-    """What can be set, with its default; `.env.example` explains each."""
+    """Settings with their defaults; `.env.example` explains each."""
 
     sync_sources: Annotated[Texts, AfterValidator(_modules)] = ()
     sync_scheduler: bool = True

@@ -35,7 +35,7 @@ class CannotLoad(GroundworkError):
 
 @dataclass(frozen=True)
 class Progress:
-    """How far a run has come, as the history keeps it.
+    """The progress of a run, as the history keeps it.
 
     Args:
         details: what `error_details` keeps: the first failures and notes, and how many more.
@@ -48,7 +48,7 @@ class Progress:
 
 
 class Run:
-    """What a source gets. All of it only counts in memory; the runner writes once a second.
+    """A run, as its source gets it. It counts in memory; the runner writes once a second.
 
     Args:
         services: the database and the settings, for the source to use.

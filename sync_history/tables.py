@@ -33,7 +33,7 @@ class Status(StrEnum):
 
 
 class Trigger(StrEnum):
-    """What started a run."""
+    """The cause of a run."""
 
     AUTOMATIC = "automatic"
     MANUAL = "manual"
@@ -79,7 +79,7 @@ class SyncRun(Table, tablename="sync_history"):
     heartbeat_at = Timestamptz(null=True, default=None, help_text="When it last said it lives.")
     created_at = Timestamptz()
 
-    dry_run = Boolean(default=False, help_text="It only told what it would do.")
+    dry_run = Boolean(default=False, help_text="It only said what it would do.")
     force = Boolean(default=False, help_text="The source's own safety limits were overridden.")
     due_at = Timestamptz(
         null=True, default=None, help_text="Of an automatic run: each due time has one run."

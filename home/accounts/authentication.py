@@ -35,7 +35,7 @@ class CurrentPasswordWrong(GroundworkError):
 
 
 class Cookies(NamedTuple):
-    """What the browser of somebody who has signed in is given.
+    """A session that has begun, and what its browser is given.
 
     Args:
         session: the session's token.

@@ -29,7 +29,7 @@ REHASH = """
 class SignInFailed(GroundworkError):
     """Wrong e-mail address or password.
 
-    Unknown or wrong: the answer does not tell which.
+    Unknown or wrong: the answer does not say which.
     """
 
     status, code = 401, "unauthorized"

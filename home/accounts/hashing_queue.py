@@ -22,7 +22,7 @@ class Busy(GroundworkError):
 
 
 class Purpose(IntEnum):
-    """What a password is hashed for; the lower number goes first."""
+    """The purpose of a hash; the lower number goes first."""
 
     SIGN_IN = 0
     REGISTRATION = 1

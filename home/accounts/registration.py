@@ -18,7 +18,7 @@ def is_taken(error: asyncpg.UniqueViolationError) -> bool:
 
 
 async def register(db: Database, email: str, password: str, **columns: str | None) -> None:
-    """Ask for an account: it waits for approval. Whether the address is taken, nobody is told.
+    """Ask for an account, which waits for approval. Callers do not learn whether there is one.
 
     Raises:
         PasswordRefused: the password breaks a rule.

@@ -87,7 +87,7 @@ PURGE = """
 
 
 class RequestInfo(NamedTuple):
-    """What a request tells of the device it comes from.
+    """The device that a request comes from.
 
     Args:
         token: of its session.

@@ -40,7 +40,7 @@ class JsonObject(RootModel[dict[str, JsonValue]]):
 
 
 class ProfileOut(BaseModel):
-    """Who somebody is."""
+    """A person, as they signed in."""
 
     id: int
     email: str
@@ -51,7 +51,7 @@ class ProfileOut(BaseModel):
 
 
 class Token(BaseModel):
-    """What a request needs besides the cookie, to change something."""
+    """The token that a request needs besides the cookie, to change something."""
 
     csrf_token: str
 
@@ -79,7 +79,7 @@ class Sessions(BaseModel):
 
 
 class SessionsEnded(BaseModel):
-    """How many sessions ended."""
+    """The number of sessions that ended."""
 
     ended: int
 

@@ -40,7 +40,7 @@ def answer_errors(admin: FastAPI, sentences: Mapping[str, str]) -> None:
     does. What it knows nothing of goes on to ErrorMiddleware, which logs it.
 
     Args:
-        sentences: what people are told for violated constraints, by name.
+        sentences: the messages for violated constraints, by name.
     """
 
     async def from_error(request: Request, error: Exception) -> Response:
@@ -48,8 +48,8 @@ def answer_errors(admin: FastAPI, sentences: Mapping[str, str]) -> None:
         cause = error.__cause__ if isinstance(error, Surfaced) else error
         assert isinstance(cause, Exception)
         answer = answer_for(cause, path, sentences)
-        told = json.loads(bytes(answer.body))["error"]
-        response = shown(path, answer.status_code, told["code"], told["message"])
+        body = json.loads(bytes(answer.body))["error"]
+        response = shown(path, answer.status_code, body["code"], body["message"])
         if "retry-after" in answer.headers:
             response.headers["retry-after"] = answer.headers["retry-after"]
         return response

@@ -59,7 +59,7 @@ def for_administrators(form: FormConfig, sentences: Mapping[str, str]) -> FormCo
     piccolo-admin's forms have no check of their own, and show the message of a ValueError.
 
     Args:
-        sentences: what people are told for violated constraints, by name.
+        sentences: the messages for violated constraints, by name.
     """
     endpoint = surfacing(form.endpoint)
 

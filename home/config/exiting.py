@@ -1,4 +1,4 @@
-"""A process that was told to end does so in time, whatever still runs in it."""
+"""A process that is asked to end does so in time, whatever still runs in it."""
 
 from __future__ import annotations
 

@@ -52,7 +52,7 @@ PLACEHOLDERS = frozenset(
 
 
 class Settings(BaseSettings):
-    """What can be set, with its default; `.env.example` explains each."""
+    """Settings with their defaults; `.env.example` explains each."""
 
     model_config = SettingsConfigDict(
         env_file=ROOT / ".env",

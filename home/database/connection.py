@@ -41,7 +41,7 @@ BOUNDS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 
 
 
 class Timings:
-    """How long statements took: plain numbers, which cost next to nothing on the way."""
+    """Times of statements: plain numbers, which cost next to nothing on the way."""
 
     def __init__(self) -> None:
         self.counts = [0] * (len(BOUNDS) + 1)  # the last one counts what took longer

@@ -57,7 +57,7 @@ HINTS = {
 
 
 def reason_of(error: BaseException) -> str:
-    """Return a code that tells an administrator what to look at, without internals."""
+    """Return a code that names what an administrator should look at, without internals."""
     if isinstance(error, DatabaseUnavailable):
         return error.reason
     if _is_of_pooler(error):

@@ -21,7 +21,7 @@ DEADLINE_SECONDS = 0.45
 
 @dataclass
 class Verdict:
-    """What a probe found: `latency_ms` where connected, and `error`, a reason code, where the
+    """The result of a probe: `latency_ms` where connected, and `error`, a reason code, where the
     database cannot be used or takes no changes."""
 
     connected: bool
@@ -53,7 +53,7 @@ class Probe:
         """Return the state of the database, at the latest 450 ms after the probe began.
 
         Connecting may take longer than that (TLS, a database that wakes up): the probe goes on,
-        its callers are told «timeout», and later ones find it connected.
+        its callers get «timeout», and later ones find it connected.
         """
         loop = asyncio.get_running_loop()
         if self._task is None:

@@ -49,7 +49,7 @@ required_lsn: ContextVar[int | None] = ContextVar("required_lsn", default=None)
 
 @dataclass(frozen=True)
 class ReplicaState:
-    """What health tells: whether reads may go there, and how far behind it is."""
+    """The state that health reports: whether reads may go there, and how far behind it is."""
 
     usable: bool
     lag_seconds: float | None = None

@@ -46,7 +46,7 @@ async def metrics(request: Request, db: Engine, jobs: Sequence[JobStatus]) -> Re
 
 
 class Figures(Collector):
-    """What this process knows anyway; nothing is asked of the database but the shared probe."""
+    """Figures that this process has anyway; the database is asked by the shared probe alone."""
 
     def __init__(self, db: Engine, jobs: Sequence[JobStatus], verdict: Verdict) -> None:
         self.db = db

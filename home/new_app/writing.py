@@ -46,7 +46,7 @@ class CannotWrite(GroundworkError):
 
 @dataclass(frozen=True)
 class Written:
-    """What there is now, as paths below the checkout."""
+    """Return the files that there are now, as paths below the checkout."""
 
     files: list[Path]
     edited: Path

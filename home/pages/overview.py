@@ -55,7 +55,7 @@ PanelSource = Callable[[Engine], Awaitable[Panel | list[Panel]]]
 
 
 async def people(db: Engine) -> Panel:
-    """Who waits for approval, and who is here."""
+    """Count who waits for approval, and who is here."""
     [row] = await db.fetch(PEOPLE)
     [sessions] = await db.fetch(SESSIONS)
     return Panel(

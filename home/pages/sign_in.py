@@ -31,7 +31,7 @@ from home.web.rendering import render
 BACK_OFFICE = "/admin/"
 SIGN_IN_FAILED = "Wrong e-mail address, password or code."
 CODE_NEEDED = "Enter the code that your authenticator app shows now, or a recovery code."
-# What somebody is told on the page where they typed.
+# Shown on the page where somebody typed.
 REFUSALS = (
     SignInFailed,
     CodeNeeded,

@@ -16,7 +16,7 @@ NO_STORE = {"cache-control": "no-store"}
 
 
 class Body(BaseModel):
-    """What may be sent: these fields, and no others."""
+    """A body with these fields, and no others."""
 
     model_config = ConfigDict(extra="forbid", strict=True)
 
@@ -34,6 +34,6 @@ async def body_of(request: Request, model: type[Model], if_empty: bytes = b"") -
 
 
 def answer(content: dict[str, Any], status: int = 200, **headers: str) -> Response:
-    """What nobody may store, as JSON."""
+    """JSON that nobody may store."""
     body = to_json(content)
     return Response(body, status, NO_STORE | headers, "application/json")

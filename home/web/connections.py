@@ -26,7 +26,7 @@ log = Logger("groundwork.web")
 
 
 class Connection(Protocol):
-    """What is asked of a connection.
+    """Requirements of a connection.
 
     Attributes:
         since: when it was seen to begin what it is at, in seconds of the monotonic clock.

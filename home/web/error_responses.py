@@ -61,7 +61,7 @@ class ErrorMiddleware:
     """Answers what nobody below has: 503 without a database, 4xx for bad input, else 500.
 
     Args:
-        sentences: what people are told for violated constraints, by name.
+        sentences: the messages for violated constraints, by name.
     """
 
     def __init__(self, app: ASGIApp, sentences: Mapping[str, str]) -> None:

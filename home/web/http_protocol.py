@@ -30,7 +30,7 @@ MAX_PIPELINED = 16
 
 
 class Owes(Enum):
-    """What a client has to do next."""
+    """The next step that a client owes."""
 
     NOTHING = auto()  # its answer is being made
     FIRST_REQUEST = auto()

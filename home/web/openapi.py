@@ -38,7 +38,7 @@ ERRORS = {
 
 
 class Problem(BaseModel):
-    """What went wrong, for a program and for a person."""
+    """An error, for a program and for a person."""
 
     code: str
     message: str

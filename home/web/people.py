@@ -19,7 +19,7 @@ SAFE = ("GET", "HEAD")
 
 
 class Who(StrEnum):
-    """Who may use something."""
+    """The people who may use something."""
 
     ANYBODY = "anybody"
     MEMBERS = "members"  # whoever is signed in

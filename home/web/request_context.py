@@ -124,7 +124,7 @@ class RequestContext:
 
 
 def is_https(scope: Scope, headers: Mapping[bytes, bytes], trusted_proxies: Networks) -> bool:
-    """Whether the browser speaks https, to us or to the proxy in front of us."""
+    """Return whether the browser speaks https, to us or to the proxy in front of us."""
     if scope["scheme"] == "https" or not trusted_proxies:
         return bool(scope["scheme"] == "https")
     proxy = scope["client"][0] if scope.get("client") else None

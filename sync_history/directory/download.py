@@ -29,7 +29,7 @@ for name in ("httpx", "httpcore"):  # they log addresses and headers, which may 
 
 @dataclass(frozen=True)
 class File:
-    """What was got.
+    """A file that was downloaded.
 
     Args:
         path: where it lies; None when it is still the version that is known.

@@ -12,7 +12,7 @@ SPACE = re.compile(r"[ \t\r\n]*")
 
 
 class Malformed(Exception):
-    """What stands here is no JSON, or too long.
+    """This is no JSON, or too long.
 
     Args:
         is_cut_off: it might have become JSON, but the file ends.

@@ -27,7 +27,7 @@ CUT_OFF = "The directory is incomplete: it ends in the middle of line {}. Nothin
 
 
 class Entry(NamedTuple):
-    """What one line, or one object, says of a person.
+    """A person, as one line or one object describes them.
 
     Args:
         number: rises from one to the next.

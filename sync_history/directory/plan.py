@@ -54,7 +54,7 @@ PIECE = 500  # lines between two turns of other tasks
 
 @dataclass
 class Plan:
-    """What a run is about to do; the changes are in `directory_changes`.
+    """The changes that a run is about to make; they are in `directory_changes`.
 
     Args:
         unit: what the numbers of lines count.

@@ -17,7 +17,7 @@ from home.database.migrations import known_migrations
 from home.database.schema import Catalog, differences, read_catalog
 from tests.conftest import ROOT, run_piccolo
 
-# schema.md, by name.
+# The rules of the schema, by name.
 NAMES = [
     "users_email_unique",
     "users_email_check",

@@ -18,7 +18,7 @@ class NotBorrowed(GroundworkError):
 
 
 class ReturnForm(BaseModel):
-    """What comes back."""
+    """An item that comes back."""
 
     item: int = Field(description="The item's number, as in the list")
 

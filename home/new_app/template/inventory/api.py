@@ -14,7 +14,7 @@ from inventory.tables import Item
 
 
 class NewInventoryItem(Body):
-    """What it is, and what it costs in cents."""
+    """A name, and a price in cents."""
 
     name: Annotated[str, Field(min_length=1, max_length=100)]
     price: int = 0
