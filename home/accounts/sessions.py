@@ -73,7 +73,8 @@ MUST_SET_UP = """
 """
 LIST = """
     SELECT sid, sess, created_at, last_seen_at, expire
-    FROM sessions WHERE sid IN (SELECT sid FROM signed_in WHERE id = $1) ORDER BY last_seen_at DESC NULLS LAST
+    FROM sessions WHERE sid IN (SELECT sid FROM signed_in WHERE id = $1)
+    ORDER BY last_seen_at DESC NULLS LAST
 """
 END_BY_DIGEST = "DELETE FROM sessions WHERE sid = $1 RETURNING sid"
 END_ONE = "DELETE FROM sessions WHERE user_id = $1 AND sid = $2 RETURNING sid"

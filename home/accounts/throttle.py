@@ -43,7 +43,8 @@ WAIT = """
     )
     SELECT extract(epoch FROM greatest(
         CASE WHEN account.failures >= 5 THEN
-            least(account.last, now()) - now() + least(2 ^ least(account.failures - 5, 20), 900) * interval '1 s'
+            least(account.last, now()) - now()
+            + least(2 ^ least(account.failures - 5, 20), 900) * interval '1 s'
         END,
         CASE WHEN address.failures >= 20 THEN
             least(address.first, now()) - now() + interval '5 minutes'
@@ -192,7 +193,7 @@ async def report_refused(db: Database) -> None:
 
 
 def _forget(told: Counter[str]) -> None:
-    """Count no more what a record tells of, now that it is stored; meanwhile others were refused."""
+    """Count no more what a record tells of, now that it is stored."""
     refused.subtract(told)
     for network in told:
         if refused[network] <= 0:

@@ -146,10 +146,7 @@ def database(db: Engine, verdict: Verdict) -> Panel:
             Figure("round trip", latency, "/api/health", needs_attention=not verdict.is_healthy),
             Figure("connections in use", f"{pool.in_use} of {pool.max}"),
             Figure("waiting for one", str(pool.waiting), needs_attention=pool.waiting > 0),
-            *(
-                Figure("clocks", each, needs_attention=seen.is_wrong)
-                for each in seen.sentences()
-            ),
+            *(Figure("clocks", each, needs_attention=seen.is_wrong) for each in seen.sentences()),
         ],
     )
 

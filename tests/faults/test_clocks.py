@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
 from html import unescape
@@ -34,7 +34,6 @@ SETTINGS = {
     "AUDIT_SEAL_INTERVAL": "1",
     "SYNC_SOURCES": "tests.sync_history.examples",
     "MFA_KEY": KEY,
-
 }
 
 
@@ -65,7 +64,7 @@ async def server() -> AsyncIterator[Server]:
 
 
 @pytest.fixture
-def restart(server: Server) -> Iterator[Callable[[dict[str, str]], None]]:
+def restart(server: Server) -> Callable[[dict[str, str]], None]:
     """Stop the server, and start it with another clock."""
 
     def again(env: dict[str, str]) -> None:
@@ -73,7 +72,7 @@ def restart(server: Server) -> Iterator[Callable[[dict[str, str]], None]]:
         server.env = env
         server.start()
 
-    yield again
+    return again
 
 
 @asynccontextmanager

@@ -364,6 +364,10 @@ async def test_a_flood_is_recorded_once_a_minute_with_its_size(
     rows = "SELECT details FROM audit_logs WHERE action = 'sign_in.throttled' ORDER BY id"
     [first] = [json.loads(row["details"]) for row in await db.fetch(rows)]
     assert first["network"] == "127.0.0.1"
+    await db.execute("ALTER TABLE audit_logs RENAME TO elsewhere")
+    with pytest.raises(asyncpg.UndefinedTableError):
+        await throttle.report_refused(DB)
+    await db.execute("ALTER TABLE elsewhere RENAME TO audit_logs")
     await throttle.report_refused(DB)
     await throttle.report_refused(DB)
     _, rest = [json.loads(row["details"]) for row in await db.fetch(rows)]
