@@ -15,6 +15,7 @@ import asyncpg
 from piccolo.engine.finder import engine_finder
 
 from audit.context import acting_as, command_line_actor
+from audit.database import Database
 from audit.errors import GroundworkError
 
 
@@ -90,14 +91,14 @@ def moment(option: str, text: str) -> datetime:
         raise WrongOption(f"--{option}: «{text}» is not a date such as {example}") from None
 
 
-def past(option: str, text: str) -> datetime:
-    """Return the same, if it is not in the future.
+async def past(option: str, text: str, db: Database) -> datetime:
+    """Return the same, if it is not in the future by the database's clock.
 
     Raises:
         WrongOption: it is none.
     """
     found = moment(option, text)
-    if found > datetime.now(UTC):
+    if found > await db.fetchval("SELECT now()"):
         raise WrongOption(f"--{option} is a date in the past")
     return found
 

@@ -160,7 +160,7 @@ async def prune(services: Services, before: str, yes: bool = False) -> None:
     :param yes: remove them, instead of saying what would go
 
     """
-    when = past("before", before)
+    when = await past("before", before, services.db)
     if (going := await due(services.db, when)) is None:
         print("nothing to remove: no seal covers only rows as old as that")
         return

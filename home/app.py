@@ -26,10 +26,11 @@ def pages(services: Services) -> list[Page]:
 
 
 def jobs(services: Services) -> list[Job]:
-    """Return what is done about sessions and sign-ins beside the requests."""
+    """Return what is done about sessions, sign-ins and clocks beside the requests."""
     from home.accounts import sessions, throttle
+    from home.monitoring import clocks
 
-    return [*sessions.jobs(services), *throttle.jobs(services)]
+    return [*sessions.jobs(services), *throttle.jobs(services), *clocks.jobs(services)]
 
 
 APP = App(

@@ -142,7 +142,7 @@ async def prune(services: Services, before: str, keep: int = 20, yes: bool = Fal
     :param yes: remove them, instead of saying what would go
 
     """
-    when = past("before", before)
+    when = await past("before", before, services.db)
     if not 0 < keep < 2**31:
         raise WrongOption("--keep is at least 1")
     going = await old.due(services.db, when, keep)

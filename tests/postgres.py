@@ -12,6 +12,7 @@ import time
 from pathlib import Path
 
 INSTALL = "apt-get install postgresql-15"
+INSTALL_FAKETIME = "apt-get install libfaketime"
 
 
 def find_binaries() -> Path | None:
@@ -23,6 +24,17 @@ def find_binaries() -> Path | None:
             return folder
     found = shutil.which("initdb")
     return Path(found).resolve().parent if found else None
+
+
+def with_clock(shift: str) -> dict[str, str] | None:
+    """The environment of a process whose clock is wrong, such as "+10y"; None without libfaketime.
+
+    How long something takes is right there all the same.
+    """
+    found = next(Path("/usr/lib").glob("*/faketime/libfaketime.so.1"), None)
+    if found is None:
+        return None
+    return {"LD_PRELOAD": str(found), "FAKETIME": shift, "FAKETIME_DONT_FAKE_MONOTONIC": "1"}
 
 
 def free_port() -> int:
@@ -44,6 +56,7 @@ class Server:
         self.binaries = binaries
         self.folder = Path(tempfile.mkdtemp(prefix="groundwork-test-", dir="/tmp"))
         self.port = free_port()
+        self.env: dict[str, str] = {}  # more variables, of what is started next
         self.data = self.folder / "data"
         # PostgreSQL refuses to run as root.
         self.user = "postgres" if os.geteuid() == 0 else None
@@ -62,7 +75,8 @@ class Server:
 
     def _run(self, program: str, *arguments: object) -> None:
         command = [str(self.binaries / program), *map(str, arguments)]
-        subprocess.run(command, user=self.user, check=True, stdout=subprocess.DEVNULL)
+        env = {**os.environ, **self.env}
+        subprocess.run(command, user=self.user, check=True, stdout=subprocess.DEVNULL, env=env)
 
     def start(self, **settings: object) -> None:
         """Start it, and wait until it accepts connections."""

@@ -14,13 +14,23 @@ import yaml
 from dotenv import dotenv_values
 
 import piccolo_conf
+from audit import forms, paging
 from audit.typed_command import configs_of_piccolo
+from home.accounts import passwords, preferences
+from home.backoffice import csv_export, lists, query_check
+from home.config import redaction
 from home.config.settings import load_settings
 from home.config.sources import TWINS, secret_names
+from home.database import probe
+from home.web import connections, http_protocol, request_filter, server
+from home.web.http_protocol import BoundedProtocol, Owes
+from sync_history import sources
+from sync_history.directory import download, json_stream, parser
 from tests.conftest import ROOT
 
 PAGES = [*sorted(ROOT.glob("*.md")), *sorted((ROOT / "docs").glob("*.md"))]
 ENV_EXAMPLE = ROOT / ".env.example"
+DEFAULTS = type(piccolo_conf.SETTINGS).model_fields
 SETTINGS = {name.upper() for name in type(piccolo_conf.SETTINGS).model_fields}
 TARGET = re.compile(r"\]\(([^)\s]+)\)|<(?:img|a)\b[^>]*?\b(?:src|href)=\"([^\"]+)\"")
 CODE = re.compile(r"^```.*?^```|`[^`\n]+`", re.DOTALL | re.MULTILINE)
@@ -36,6 +46,77 @@ def snippets(pattern: str) -> list[str]:
     code = [each for page in PAGES for each in CODE.findall(page.read_text())]
     found = [match for each in code for match in re.findall(pattern, each)]
     return list(dict.fromkeys(found))
+
+
+# What the table of bounds says, as the code has it.
+KIB, MIB = 1024, 1024**2
+BOUNDS = {
+    "request line": (f"URL of {http_protocol.MAX_URL_BYTES // KIB} KiB",),
+    "head": (
+        f"{http_protocol.MAX_HEAD_BYTES // KIB} KiB, {http_protocol.MAX_HEADERS} headers",
+        f"{BoundedProtocol.patience[Owes.HEAD]:g} s",
+    ),
+    "trailers": (f"{http_protocol.MAX_HEAD_BYTES // KIB} KiB",),
+    "body": (
+        f"{request_filter.MAX_BODY_BYTES // MIB} MiB",
+        f"up to {http_protocol.MAX_BODY_BYTES // MIB} MiB",
+        f"{BoundedProtocol.patience[Owes.BODY]:g} s",
+    ),
+    "requests sent ahead": (f"| {http_protocol.MAX_PIPELINED} |",),
+    "connections": (
+        f"{server.MAX_CONNECTIONS:,}, or",
+        f"less {server.OTHER_DESCRIPTORS + connections.RESERVE} for",
+        f"there are {connections.RESERVE} more",
+    ),
+    "connection without a request": (
+        f"{BoundedProtocol.patience[Owes.FIRST_REQUEST]:g} s for the first, "
+        f"{BoundedProtocol.patience[Owes.REQUEST]:g} s",
+    ),
+    "answer |": (
+        f"{connections.MAX_BUFFERED_BYTES // MIB} MiB",
+        f"{BoundedProtocol.patience[Owes.READING]:g} s",
+    ),
+    "list of the back office": (
+        f"{lists.MAX_ROWS} rows; a query of {query_check.LONGEST // KIB} KiB",
+        f"{lists.LISTS_AT_ONCE} at once, others wait up to {lists.WAIT_SECONDS:g} s",
+    ),
+    "CSV of such a list": (f"{csv_export.MOST_ROWS:,} rows",),
+    "CSV of the trail": (f"{forms.MOST_ROWS:,} rows, {forms.MOST_BYTES // MIB} MiB",),
+    "row of the trail": (f"{paging.PAGE} in a page", f"{paging.INLINE_BYTES // KIB} KiB"),
+    "preferences": (f"{preferences.MAX_BYTES // KIB} KiB",),
+    "password": (
+        f"{passwords.MAX_LENGTH} characters",
+        f"{passwords.WAITING_AT_MOST} sign-ins",
+        f"{passwords.WAIT_SECONDS} s",
+    ),
+    "wait for a connection": (f"{DEFAULTS['db_connection_timeout_ms'].default / 1000:g} s",),
+    "answer of the database": (
+        f"{DEFAULTS['db_command_timeout_ms'].default / 1000:g} s; {probe.DEADLINE_SECONDS} s",
+    ),
+    "text that is logged": (
+        f"{redaction.MAX_CHARACTERS:,} characters, {redaction.MAX_TRACEBACK_CHARACTERS:,} of",
+        f"{redaction.MAX_ITEMS} items",
+    ),
+    "text of a sync source": (
+        f"{sources.LONGEST_TEXT} characters",
+        f"{sources.KEPT['failures']} failures and {sources.KEPT['notes']:,} notes",
+    ),
+    "directory": (
+        f"{download.BIGGEST // MIB} MiB, line or value of {parser.LONGEST:,} characters, "
+        f"{download.REDIRECTS} redirects",
+        f"{download.SECONDS:g} s, {download.SILENCE_SECONDS:g} s without",
+    ),
+}
+
+
+@pytest.mark.parametrize("what", BOUNDS)
+def test_the_table_of_bounds_says_what_holds(what: str) -> None:
+    page = (ROOT / "docs" / "security.md").read_text()
+    table = page.partition("## What comes from outside")[2].partition("\n## ")[0]
+    [row] = [line for line in table.splitlines() if line.startswith(f"| {what}")][:1]
+    for words in BOUNDS[what]:
+        assert words in row
+    assert parser.LONGEST == json_stream.LONGEST
 
 
 def test_the_example_names_exactly_the_settings() -> None:

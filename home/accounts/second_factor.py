@@ -139,7 +139,7 @@ class SecondFactor:
             setup = Setup(*json.loads(self.encryption.decrypt(token)))
         except Exception:  # pynacl's own, ValueError ...: no such token
             raise SetupFailed(TOO_LATE) from None
-        if setup.until < time.time():
+        if not 0 <= setup.until - time.time() <= SETUP_SECONDS:  # or its clock was ahead
             raise SetupFailed(TOO_LATE)
         return setup
 

@@ -50,12 +50,13 @@ CLAIM = """
     WHERE id = $1 AND credentials_version = $2 AND is_approved AND NOT is_disabled
     RETURNING email
 """
-# The session of the browser that signs in anew ends, and the oldest ones where there are too many.
+# The session of the browser that signs in anew ends, and the oldest ones where there are too many;
+# first those of a clock that was ahead, which are not good, see the view signed_in.
 CREATE = """
     WITH ended AS (
         DELETE FROM sessions WHERE sid = $4 OR sid IN (
             SELECT sid FROM sessions WHERE user_id = $2
-            ORDER BY created_at DESC OFFSET $5 - 1
+            ORDER BY created_at > now() + interval '1 minute', created_at DESC OFFSET $5 - 1
         )
     )
     INSERT INTO sessions (sid, user_id, sess, expire, max_expire, last_seen_at)
@@ -72,7 +73,8 @@ MUST_SET_UP = """
 """
 LIST = """
     SELECT sid, sess, created_at, last_seen_at, expire
-    FROM sessions WHERE user_id = $1 AND expire > now() ORDER BY last_seen_at DESC NULLS LAST
+    FROM sessions WHERE sid IN (SELECT sid FROM signed_in WHERE id = $1)
+    ORDER BY last_seen_at DESC NULLS LAST
 """
 END_BY_DIGEST = "DELETE FROM sessions WHERE sid = $1 RETURNING sid"
 END_ONE = "DELETE FROM sessions WHERE user_id = $1 AND sid = $2 RETURNING sid"
@@ -80,7 +82,8 @@ END_OTHERS = "DELETE FROM sessions WHERE user_id = $1 AND sid <> $2 RETURNING si
 END_ALL = "DELETE FROM sessions WHERE user_id = $1 OR $1::integer IS NULL RETURNING sid"
 PURGE = """
     DELETE FROM sessions WHERE sid IN (
-        SELECT sid FROM sessions WHERE expire < now() OR max_expire < now()
+        SELECT sid FROM sessions
+        WHERE expire < now() OR max_expire < now() OR created_at > now() + interval '1 minute'
         ORDER BY expire LIMIT $1 FOR UPDATE SKIP LOCKED
     ) RETURNING sid
 """

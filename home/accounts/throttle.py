@@ -23,12 +23,14 @@ REGISTRATIONS = 20  # of one address in an hour
 
 # An account: from 5 failures on 1 s, doubling up to 15 minutes. An address: 20 in 5 minutes.
 # A device that signed in to the account before has a count of its own, and strangers have theirs.
+# What lies in the future counts as of now, and not at all beyond a minute: the clock was ahead and
+# has been set back.
 WAIT = """
     WITH account AS (
         SELECT count(*) AS failures, max(created_at) AS last FROM audit_logs
         WHERE resource = 'sign_in' AND resource_id = $1 AND action = 'sign_in.failed'
           AND details ->> 'device' IS NOT DISTINCT FROM $3::text
-          AND created_at > now() - interval '1 day'
+          AND created_at BETWEEN now() - interval '1 day' AND now() + interval '1 minute'
           AND id > coalesce((
               SELECT max(id) FROM audit_logs
               WHERE resource = 'sign_in' AND resource_id = $1 AND action = 'sign_in.succeeded'
@@ -37,13 +39,16 @@ WAIT = """
     ), address AS (
         SELECT count(*) AS failures, min(created_at) AS first FROM audit_logs
         WHERE action = 'sign_in.failed' AND details ->> 'network' = $2 AND $3::text IS NULL
-          AND created_at > now() - interval '5 minutes'
+          AND created_at BETWEEN now() - interval '5 minutes' AND now() + interval '1 minute'
     )
     SELECT extract(epoch FROM greatest(
         CASE WHEN account.failures >= 5 THEN
-            account.last - now() + least(2 ^ least(account.failures - 5, 20), 900) * interval '1 s'
+            least(account.last, now()) - now()
+            + least(2 ^ least(account.failures - 5, 20), 900) * interval '1 s'
         END,
-        CASE WHEN address.failures >= 20 THEN address.first - now() + interval '5 minutes' END,
+        CASE WHEN address.failures >= 20 THEN
+            least(address.first, now()) - now() + interval '5 minutes'
+        END,
         interval '0'
     ))::float
     FROM account, address
@@ -52,18 +57,19 @@ WAS_REPORTED = """
     SELECT EXISTS (
         SELECT FROM audit_logs
         WHERE resource = 'sign_in' AND resource_id = $1 AND action = 'sign_in.throttled'
-          AND created_at > now() - interval '1 minute'
+          AND created_at BETWEEN now() - interval '1 minute' AND now() + interval '1 minute'
     ) OR EXISTS (
         SELECT FROM audit_logs
         WHERE action = 'sign_in.throttled' AND details ->> 'network' = $2
-          AND created_at > now() - interval '1 minute'
+          AND created_at BETWEEN now() - interval '1 minute' AND now() + interval '1 minute'
     )
 """
 REGISTRATION_WAIT = """
-    SELECT extract(epoch FROM min(created_at) - clock_timestamp() + interval '1 hour')::float
+    SELECT extract(epoch FROM
+        least(min(created_at), clock_timestamp()) - clock_timestamp() + interval '1 hour')::float
     FROM audit_logs
     WHERE action = 'register.requested' AND details ->> 'network' = $1
-      AND created_at > now() - interval '1 hour'
+      AND created_at BETWEEN now() - interval '1 hour' AND now() + interval '1 minute'
     HAVING count(*) >= $2
 """
 # One at a time of those with the same key, until the end of the transaction. What follows is a
@@ -165,20 +171,33 @@ async def _report(db: Database, attempt: Attempt) -> None:
     about = (attempt.account, network)
     if await db.fetchval(WAS_REPORTED, *about):
         return
+    told = Counter[str]()
     async with db.transaction():
         for key in sorted({f"throttled {each}" for each in about}):
             await db.execute(TURN, key)
         if not await db.fetchval(WAS_REPORTED, *about):
-            details: dict[str, Any] = {"network": network, "attempts": refused.pop(network, 1)}
+            attempts = refused[network]
+            details: dict[str, Any] = {"network": network, "attempts": max(attempts, 1)}
             await record(db, "sign_in.throttled", RESOURCE, attempt.account, details)
+            told = Counter({network: attempts})
+    _forget(told)
 
 
 async def report_refused(db: Database) -> None:
     """Record how many attempts were refused in this process that no record tells of yet."""
     if refused:
-        details = {"attempts": refused.total(), "addresses": len(refused)}
-        refused.clear()
+        told = refused.copy()
+        details = {"attempts": told.total(), "addresses": len(told)}
         await record(db, "sign_in.throttled", RESOURCE, None, details)
+        _forget(told)
+
+
+def _forget(told: Counter[str]) -> None:
+    """Count no more what a record tells of, now that it is stored."""
+    refused.subtract(told)
+    for network in told:
+        if refused[network] <= 0:
+            del refused[network]
 
 
 async def count_registration(db: Database, email: str) -> None:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator, Mapping
 
 import asyncpg
 from fastapi import FastAPI
 from fastapi.exception_handlers import http_exception_handler
+from piccolo_api.crud import exceptions
 from starlette.exceptions import HTTPException
 from starlette.middleware.authentication import AuthenticationMiddleware
 from starlette.requests import Request
@@ -19,6 +21,17 @@ from home.web.error_responses import CODES, answer_for
 
 # Below these its pages want a list as `detail` of a 422, and show `custom_form_error` as it is.
 LISTS = ("/admin/api/tables/", "/admin/api/forms/")
+# What piccolo-api would answer with PostgreSQL's words, and a traceback in the log.
+VIOLATIONS = (
+    "CheckViolationError", "ForeignKeyViolationError", "NotNullViolationError",
+    "RestrictViolationError", "UniqueViolationError",
+)  # fmt: skip
+# «Key (name, pieces)=(x, 1) already exists.» in any language: the columns come before the values.
+COLUMNS = re.compile(r"\(([^()]+)\)=\(")
+
+
+class _Never(Exception):
+    """Nobody raises it."""
 
 
 class Surfaced(HTTPException):
@@ -47,6 +60,9 @@ def answer_errors(admin: FastAPI, sentences: Mapping[str, str]) -> None:
         path = request.scope["path"]
         cause = error.__cause__ if isinstance(error, Surfaced) else error
         assert isinstance(cause, Exception)
+        if isinstance(cause, asyncpg.IntegrityConstraintViolationError):
+            status = 422 if path.startswith(LISTS) else 409
+            return shown(path, status, "conflict", sentence_of(cause, sentences))
         answer = answer_for(cause, path, sentences)
         body = json.loads(bytes(answer.body))["error"]
         response = shown(path, answer.status_code, body["code"], body["message"])
@@ -59,6 +75,37 @@ def answer_errors(admin: FastAPI, sentences: Mapping[str, str]) -> None:
         app.add_exception_handler(HTTPException, _from_http_error)
         for kind in (GroundworkError, asyncpg.PostgresError, Surfaced):
             app.add_exception_handler(kind, from_error)
+
+
+def sentence_of(
+    error: asyncpg.IntegrityConstraintViolationError, sentences: Mapping[str, str]
+) -> str:
+    """Return what an administrator reads of a violated constraint: its sentence, or its name.
+
+    Args:
+        sentences: the messages for violated constraints, by name.
+    """
+    rule = str(error.constraint_name or "of the database")
+    if (sentence := sentences.get(rule)) is not None:
+        return sentence
+    match error:
+        case asyncpg.NotNullViolationError():
+            return f"A value is missing: {error.column_name}."
+        case asyncpg.UniqueViolationError():
+            columns = COLUMNS.search(error.detail or "")
+            return f"Another row has the same {columns[1] if columns else 'values'} (rule {rule})."
+        case asyncpg.ForeignKeyViolationError() | asyncpg.RestrictViolationError():
+            return (
+                f"Rows of {error.table_name} refer to other rows, and one of these would be missing"
+                f" (rule {rule})."
+            )
+    return f"This breaks the rule {rule}."
+
+
+def let_violations_through() -> None:
+    """Let constraint violations reach `answer_errors`."""
+    for name in VIOLATIONS:
+        setattr(exceptions, name, _Never)
 
 
 def applications(admin: FastAPI) -> Iterator[FastAPI]:

@@ -19,6 +19,9 @@ if TYPE_CHECKING:
     from piccolo_admin.endpoints import TableConfig
 
 
+SIGN_IN_PAGE = "/admin/public/login"  # piccolo-api's, and all below it
+
+
 class BackOffice:
     """The back office, built for the first who asks for it: the server is up sooner.
 
@@ -36,6 +39,9 @@ class BackOffice:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["path"] == "/admin/" and (elsewhere := await self._elsewhere()):
             await RedirectResponse(elsewhere, 303)(scope, receive, send)
+            return
+        if scope["path"].startswith(SIGN_IN_PAGE) and scope["method"] in ("GET", "HEAD"):
+            await RedirectResponse("/sign-in?next=/admin/", 303)(scope, receive, send)
             return
         if self._admin is None:
             async with self._building:
@@ -59,7 +65,7 @@ class BackOffice:
         from piccolo_admin.endpoints import create_admin
 
         from home.accounts.second_factor import SecondFactor
-        from home.backoffice.answers import answer_errors, leave_out
+        from home.backoffice.answers import answer_errors, leave_out, let_violations_through
         from home.backoffice.cookies import AdminCookies
         from home.backoffice.csv_export import SCRIPT, CsvExport
         from home.backoffice.input_check import InputCheck
@@ -94,7 +100,9 @@ class BackOffice:
         )
         admin.template = admin.template.replace("</head>", SCRIPT)
         answer_errors(admin, sentences)
+        let_violations_through()
         leave_out(admin, "/mfa-setup")  # home.pages.sign_in has one
+        leave_out(admin, "/docs")  # home.web.openapi has one
         lists = ListsInTurn(InputCheck(admin))
         return AdminCookies(CsvExport(lists, self.services.db))
 

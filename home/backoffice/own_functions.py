@@ -16,7 +16,7 @@ from piccolo_api.crud.hooks import Hook
 from starlette.exceptions import HTTPException
 
 from audit.errors import DatabaseUnavailable, GroundworkError
-from home.backoffice.answers import Surfaced
+from home.backoffice.answers import Surfaced, sentence_of
 from home.web.people import Who
 
 if TYPE_CHECKING:
@@ -86,5 +86,5 @@ def _sentence(error: BaseException | None, sentences: Mapping[str, str]) -> str 
         case GroundworkError():
             return str(error)
         case asyncpg.IntegrityConstraintViolationError():
-            return sentences.get(error.constraint_name or "")
+            return sentence_of(error, sentences)
     return None

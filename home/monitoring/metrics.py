@@ -25,6 +25,7 @@ from audit.sealing import waiting
 from home.database.connection import BOUNDS
 from home.database.engine import Engine
 from home.database.probe import Verdict
+from home.monitoring.clocks import seen
 from home.monitoring.health import may_see_details
 
 
@@ -69,6 +70,16 @@ class Figures(Collector):
         yield from self._jobs()
         about = "How long the oldest row has waited for a seal, when this process last looked."
         yield _gauge("trail_unsealed_seconds", about, waiting.seconds)
+        about = "Of this process, compared with the database's when it last looked."
+        yield _gauge("clock_ahead_seconds", about, seen.ahead_seconds)
+        future = GaugeMetricFamily(
+            "groundwork_rows_in_the_future",
+            "Rows that were created in the future, when this process last looked; 1000 is or more.",
+            labels=["table"],
+        )
+        for table, number in seen.rows.items():
+            future.add_metric([table], number)
+        yield future
         events = CounterMetricFamily(
             "groundwork_events",
             "Events that this process put on the trail, sign-ins among them.",

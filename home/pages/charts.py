@@ -54,8 +54,9 @@ def bars(days: Sequence[date], series: Mapping[str, Sequence[int]]) -> str:
     chart.x_labels = [f"{day:%b} {day.day}" for day in days]
     highest = max((sum(column) for column in zip(*series.values(), strict=True)), default=0)
     step = max(-(-highest // 4), 1)
+    # pygal draws no chart without any series.
     chart.y_labels = range(0, highest + step, step)
-    for name, values in series.items():
+    for name, values in series.items() or [("nothing", [0] * len(days))]:
         chart.add(name, list(values))
     svg: str = chart.render(is_unicode=True)
     return "data:image/svg+xml;base64," + base64.b64encode(svg.encode()).decode()

@@ -16,6 +16,7 @@ from audit.summary import DailyCounts, daily_counts, state
 from home.accounts.sessions import authenticate, request_info
 from home.database.engine import Engine
 from home.database.probe import Verdict
+from home.monitoring.clocks import seen
 from home.services import Services
 from home.web.people import services_of
 from home.web.read_your_writes import allow_replica_reads
@@ -136,7 +137,7 @@ async def trail(db: Engine, seal_interval: float) -> Panel:
 
 
 def database(db: Engine, verdict: Verdict) -> Panel:
-    """The pool and the latency now."""
+    """The pool and the latency now, and clocks that are or were wrong."""
     pool = db.figures()
     latency = f"{verdict.latency_ms} ms" if verdict.is_healthy else str(verdict.error)
     return Panel(
@@ -145,6 +146,7 @@ def database(db: Engine, verdict: Verdict) -> Panel:
             Figure("round trip", latency, "/api/health", needs_attention=not verdict.is_healthy),
             Figure("connections in use", f"{pool.in_use} of {pool.max}"),
             Figure("waiting for one", str(pool.waiting), needs_attention=pool.waiting > 0),
+            *(Figure("clocks", each, needs_attention=seen.is_wrong) for each in seen.sentences()),
         ],
     )
 
@@ -206,6 +208,8 @@ def _ago(moment: datetime | None) -> str:
     if moment is None:
         return "never"
     seconds = int((datetime.now(UTC) - moment).total_seconds())
+    if seconds < -60:
+        return "in the future"
     for unit, size in (("day", 86_400), ("hour", 3_600), ("minute", 60)):
         if seconds >= size:
             number = seconds // size

@@ -36,10 +36,12 @@ CREATE TRIGGER touch_updated_at BEFORE UPDATE ON users
 CREATE TRIGGER touch_updated_at BEFORE UPDATE ON user_preferences
     FOR EACH ROW EXECUTE FUNCTION touch_updated_at_v1();
 
--- Who is signed in: the one place that says which sessions are good.
+-- Who is signed in: the one place that says which sessions are good. Those of a clock that was ahead
+-- and has been set back would be good for as long as it was ahead.
 CREATE VIEW signed_in AS
 SELECT s.sid, u.id, u.email, u.display_name, u.organization, u.is_admin, u.is_superuser,
        s.last_seen_at IS NULL OR s.last_seen_at < now() - interval '1 minute' AS needs_touch
 FROM sessions s JOIN users u ON u.id = s.user_id
-WHERE s.expire > now() AND (s.max_expire IS NULL OR s.max_expire > now())
+WHERE s.expire > now() AND s.created_at < now() + interval '1 minute'
+  AND (s.max_expire IS NULL OR s.max_expire > now() AND s.max_expire < now() + interval '12 hours 1 minute')
   AND u.is_approved AND NOT u.is_disabled;

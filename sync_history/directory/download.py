@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from http import HTTPStatus
 from ipaddress import ip_address
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
 import httpx
 
@@ -115,34 +115,80 @@ async def _download(address: str, token: str | None, known: str | None, target: 
 
 async def _follow(client: httpx.AsyncClient, request: httpx.Request) -> httpx.Response:
     """Return the answer after redirects. httpx sends the token to no other host."""
-    first = request.url
+    way = _Way(request)
     for _ in range(REDIRECTS + 1):
+        await way.take(request)
         response = await client.send(request, stream=True)
         if response.next_request is None:
             return response
         await response.aclose()
         request = response.next_request
-        await _check_redirect(first, request.url)
     raise SyncFailed("The directory's server redirects in circles.")
 
 
-async def _check_redirect(first: httpx.URL, target: httpx.URL) -> None:
-    """Refuse what the server of DIRECTORY_URL must not make us do: others trust this machine."""
-    if first.scheme == "https" and target.scheme != "https":
-        raise SyncFailed("The directory's server redirects to an address without encryption.")
-    if await _is_internal(target.host) and not await _is_internal(first.host):
-        raise SyncFailed(
-            "The directory's server redirects to an internal address. "
-            "If that is meant, let DIRECTORY_URL name it."
-        )
+class _Way:
+    """The way of a download through redirects, which does not lead where the server of
+    DIRECTORY_URL must not make us go: others trust this machine.
+
+    A host's name may mean another address at the next look. So what counts is the address at the
+    other end of a connection, before anything is sent on it.
+    """
+
+    def __init__(self, first: httpx.Request) -> None:
+        self.starts_inside = False
+        self._first = first
+        self._request = first
+        self._connects_to = ""
+
+    async def take(self, request: httpx.Request) -> None:
+        """Look at where a request leads, and have its connection looked at.
+
+        Raises:
+            SyncFailed: there it must not lead.
+        """
+        is_inside = any(map(is_internal, await addresses_of(request.url.host)))
+        if request is self._first:
+            self.starts_inside = is_inside
+        elif self._first.url.scheme == "https" and request.url.scheme != "https":
+            raise SyncFailed("The directory's server redirects to an address without encryption.")
+        else:
+            self._check(is_inside)
+        self._request = request
+        request.extensions["trace"] = self._look
+
+    def _check(self, is_inside: bool) -> None:
+        if is_inside and not self.starts_inside:
+            raise SyncFailed(
+                "The directory's server redirects to an internal address. "
+                "If that is meant, let DIRECTORY_URL name it."
+            )
+
+    async def _look(self, event: str, info: dict[str, Any]) -> None:
+        """Check a connection that is open now: https://www.encode.io/httpcore/extensions/#trace"""
+        if event == "connection.connect_tcp.started":
+            self._connects_to = info["host"]
+        if event != "connection.connect_tcp.complete":
+            return
+        if self._connects_to != self._request.url.raw_host.decode():
+            return  # to a proxy, which somebody here has set up
+        stream = info["return_value"]
+        is_inside = is_internal(stream.get_extra_info("server_addr")[0])
+        if self._request is self._first:
+            self.starts_inside = is_inside
+            return
+        try:
+            self._check(is_inside)
+        except SyncFailed:
+            await stream.aclose()
+            raise
 
 
-async def _is_internal(host: str) -> bool:
-    """Return whether a host is, or may be, this machine or one that the internet cannot reach."""
-    found = map(ip_address, await addresses_of(host))
+def is_internal(address: str) -> bool:
+    """Return whether an IP address is this machine, or one that the internet cannot reach."""
+    found = ip_address(address)
     # An IPv4 address may come in the clothes of an IPv6 one.
-    plain = [getattr(address, "ipv4_mapped", None) or address for address in found]
-    return any(address.is_multicast or not address.is_global for address in plain)
+    plain = getattr(found, "ipv4_mapped", None) or found
+    return plain.is_multicast or not plain.is_global
 
 
 async def addresses_of(host: str) -> list[str]:

@@ -98,7 +98,8 @@ WORDS = {
 # A day later the file is read even if it is the same: somebody may have changed accounts by hand.
 KNOWN = """
     SELECT etag FROM directory_files
-    WHERE address_digest = $1 AND read_at > now() - interval '1 day'
+    WHERE address_digest = $1
+      AND read_at BETWEEN now() - interval '1 day' AND now() + interval '1 minute'
 """
 # While accounts follow another version, or only half of one, none is known.
 FORGET = "DELETE FROM directory_files"

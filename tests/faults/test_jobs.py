@@ -17,8 +17,8 @@ from structlog.typing import EventDict
 import piccolo_conf
 from audit.jobs import Job, JobStatus, Supervisor
 from home.database.engine import Engine
-from home.database.pool import PoolKeeper
 from home.database.probe import Verdict
+from home.database.replica import Replica
 from home.monitoring.metrics import Figures
 from home.services import Services
 from sync_history import scheduler
@@ -32,6 +32,8 @@ NEEDS = {
     "purge sessions": "sessions",
     "report refused sign-ins": None,  # it asks only where there is something to report
     "start sync runs": "sync_history",
+    "compare the clocks": "sessions",
+    "watch the replica": None,  # what it cannot reach is what it tells, see test_replica.py
     "keep the pool warm": None,  # it needs nothing but a connection
 }
 QUICK = {"every": 0.05, "longest_pause": 0.05}
@@ -43,7 +45,11 @@ async def db(server: Server) -> AsyncIterator[Engine]:
     engine = piccolo_conf.DB
     before, engine.jobs = engine.jobs, Supervisor()
     await engine.start_connection_pool()
+    engine.replica = Replica(engine, engine)  # it is none: there is something to watch
     yield engine
+    for line in engine.replica._lines:
+        line.hang_up()
+    engine.replica = None
     await engine.close_connection_pool()
     engine.jobs = before
 
@@ -59,8 +65,12 @@ def all_jobs(db: Engine) -> dict[str, Job]:
     """Every job of the application by its name, in haste."""
     settings = piccolo_conf.SETTINGS.model_copy(update={"audit_seal_interval": 1})
     found = [job for _, job in piccolo_conf.APP_REGISTRY.all("jobs", Services(db, settings))]
-    found += [PoolKeeper(db).job(), scheduler.job(Services(db, settings))]
+    found += [*db._jobs(), scheduler.job(Services(db, settings))]
     return {job.name: replace(job, at_once=True, **QUICK) for job in found}
+
+
+async def test_every_job_is_tested_here(db: Engine) -> None:
+    assert all_jobs(db).keys() == NEEDS.keys()
 
 
 @asynccontextmanager

@@ -16,7 +16,7 @@ from audit.jobs import Supervisor
 from home.config.settings import Settings
 from home.database.engine import Engine
 from home.database.migrations import migrate
-from home.database.replica import required_lsn
+from home.database.replica import REPLAYED, SENT, required_lsn
 from home.tables import User
 from tests.conftest import (
     PASSWORD,
@@ -117,6 +117,28 @@ async def test_its_pool_starts_and_stops_with_the_main_one(db: Engine, stale: No
     await db.close_connection_pool()
     assert node.pool is None
     assert [task for task in asyncio.all_tasks() if task.get_name() == "watch the replica"] == []
+
+
+@pytest.mark.parametrize("which", ["primary", "standby"])
+async def test_its_watch_survives_twenty_connections(
+    db: Engine, primary: Server, standby: Server, which: str
+) -> None:
+    """The job asks both servers, on a connection each."""
+    [job] = [status for status in db.jobs.statuses if status.job.name == "watch the replica"]
+    server = primary if which == "primary" else standby
+    superuser = await asyncpg.connect(server.url())
+    watches = """
+        SELECT pg_terminate_backend(pid) FROM pg_stat_activity
+        WHERE query IN (SELECT unnest($1::text[])) AND pid <> pg_backend_pid()
+    """
+    for _ in range(20):
+        async with asyncio.timeout(5):
+            while not await superuser.fetch(watches, [SENT, REPLAYED]):
+                await asyncio.sleep(0.01)
+        job.last_success_at = None
+        await until(lambda: job.last_success_at is not None and replica_of(db).state.usable)
+    await superuser.close()
+    assert job.failures_in_a_row == 0
 
 
 @pytest.mark.parametrize("how", ["stopped", "paused"])

@@ -17,7 +17,7 @@ from audit.record import record
 from audit.tables import AuditLog
 from home.accounts import authenticator, second_factor
 from home.accounts.authenticator import STEP_SECONDS, AuthenticatorSecret
-from home.accounts.second_factor import SecondFactor
+from home.accounts.second_factor import SecondFactor, SetupFailed
 from home.accounts.verified_account import account_of
 from home.tables import Session, User
 from tests.conftest import PASSWORD, client_with
@@ -101,6 +101,22 @@ def test_a_code_fits_one_period_before_and_after(
     now = 1_000_000_000 // STEP_SECONDS
     expected = now + steps if fits else None
     assert authenticator.matching_step(secret, code_of(secret, steps)) == expected
+
+
+async def test_codes_work_after_the_clock_was_ahead_and_setups_of_then_do_not(
+    client: httpx.AsyncClient, administrator: User, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now, years = time.time(), 10 * 365 * 86_400
+    monkeypatch.setattr(time, "time", lambda: now + years)
+    secret, _ = await set_up(administrator)
+    factor = factor_with(KEY)
+    token = factor.token(factor.begin(await account_of(piccolo_conf.DB, administrator.id)))
+    assert factor.opened(token)
+    monkeypatch.setattr(time, "time", lambda: now)
+    with pytest.raises(SetupFailed, match="ten minutes"):
+        factor.opened(token)
+    assert await accepts(KEY, administrator, code_of(secret))
+    assert not await accepts(KEY, administrator, code_of(secret)), "it works twice"
 
 
 async def test_a_recovery_code_works_once(client: httpx.AsyncClient, administrator: User) -> None:

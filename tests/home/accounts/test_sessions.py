@@ -9,6 +9,7 @@ from datetime import timedelta
 import httpx
 import pytest
 
+from home.accounts import sessions
 from home.database.engine import Engine
 from home.tables import Session, User
 from tests.conftest import PASSWORD, sign_in
@@ -60,6 +61,29 @@ async def test_at_either_end_it_is_over(
 ) -> None:
     await client.post("/api/sign-in", json=MEL)
     await db.fetch(f"UPDATE sessions SET {column} = now() - interval '1 second'")
+    assert (await client.get("/api/me")).status_code == 401
+
+
+async def test_those_of_a_clock_that_was_ahead_are_not_good_and_go_first(
+    client: httpx.AsyncClient, db: Engine, member: User
+) -> None:
+    ahead = """
+        UPDATE sessions SET created_at = created_at + $1, expire = expire + $1,
+            max_expire = max_expire + $1, last_seen_at = last_seen_at + $1
+    """
+    for _ in range(10):
+        client.cookies.clear()
+        await client.post("/api/sign-in", json=MEL)
+    await db.execute(ahead, timedelta(days=3650))
+    assert (await client.get("/api/me")).status_code == 401
+    for _ in range(2):  # the second one ends none of the good ones
+        client.cookies.clear()
+        await client.post("/api/sign-in", json=MEL)
+    assert len((await client.get("/api/me/sessions")).json()["sessions"]) == 2
+    assert await Session.count() == 10
+    assert await sessions.purge(db) == 8
+    assert (await client.get("/api/me")).status_code == 200
+    await db.execute("UPDATE sessions SET max_expire = now() + interval '1 day'")
     assert (await client.get("/api/me")).status_code == 401
 
 

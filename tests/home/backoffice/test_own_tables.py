@@ -10,6 +10,7 @@ import pytest
 from structlog.testing import capture_logs
 
 from audit.apps import App
+from home.database.engine import Engine
 from home.tables import User
 from tests.conftest import sign_in
 from tests.home.backoffice.conftest import Tool, client_of
@@ -23,7 +24,8 @@ LADDER = {"name": "Ladder", "pieces": 3, "sizes": [1, 2], "details": '{"colour":
 @pytest.fixture
 async def ada(url: str, administrator: User) -> AsyncIterator[httpx.AsyncClient]:
     """Ada's browser, where tools are in the back office, one of which is a ladder."""
-    inventory = App(tables=lambda services: [Tool])
+    sentences = {"tools_seven": "At most seven pieces."}
+    inventory = App(tables=lambda services: [Tool], sentences=sentences)
     async with client_of(inventory=inventory) as client:
         await Tool.create_table()
         await sign_in(client, administrator.email)
@@ -139,6 +141,59 @@ async def test_the_page_shows_a_sentence(
     answer = await ada.request(method, f"{TOOLS}1/", content=body, headers=headers)
     assert (answer.status_code, shown(answer)) == (422, sentence)
     assert answer.json()["error"]["message"] == sentence
+
+
+@pytest.mark.parametrize(
+    ("rule", "method", "path", "row", "sentence"),
+    [
+        ("CHECK (pieces < 9)", "POST", "", {"pieces": 9}, "This breaks the rule tools_odd."),
+        ("CHECK (pieces < 9)", "PATCH", "1/", {"pieces": 9}, "This breaks the rule tools_odd."),
+        ("CHECK (pieces < 8)", "PATCH", "1/", {"pieces": 8}, "At most seven pieces."),
+        ("UNIQUE (name, pieces)", "POST", "", {"name": "Ladder", "pieces": 3},
+         "Another row has the same name, pieces (rule tools_odd)."),
+        ("FOREIGN KEY (pieces) REFERENCES users", "PATCH", "1/", {"pieces": 4711},
+         "Rows of tools refer to other rows, and one of these would be missing (rule tools_odd)."),
+        ("EXCLUDE (name WITH =)", "POST", "", {"name": "Ladder"},
+         "This breaks the rule tools_odd."),
+        ("CHECK (true), ALTER sizes SET NOT NULL", "POST", "", {"sizes": None},
+         "A value is missing: sizes."),
+    ],
+)  # fmt: skip
+async def test_a_violated_constraint_is_a_sentence_without_the_databases_words(
+    ada: httpx.AsyncClient,
+    db: Engine,
+    caplog: pytest.LogCaptureFixture,
+    rule: str,
+    method: str,
+    path: str,
+    row: dict[str, Any],
+    sentence: str,
+) -> None:
+    name = "tools_seven" if "8" in rule else "tools_odd"
+    await db.execute("UPDATE tools SET pieces = id")
+    await db.execute(f"ALTER TABLE tools ADD CONSTRAINT {name} {rule}")
+    await db.execute("UPDATE tools SET pieces = 1")
+    with capture_logs() as logs:
+        body = ({"name": "Saw", "pieces": 1} if method == "POST" else {}) | row
+        if body.get("name") == "Ladder":
+            body["pieces"] = 1
+        answer = await ada.request(method, TOOLS + path, json=body)
+    assert (answer.status_code, shown(answer)) == (422, sentence)
+    assert answer.json()["error"] == {"message": sentence, "code": "conflict"}
+    assert [each for each in logs if each["log_level"] == "error"] == []
+    assert [record for record in caplog.records if record.exc_info] == []
+
+
+async def test_a_row_that_others_refer_to_stays(ada: httpx.AsyncClient, db: Engine) -> None:
+    await db.execute(
+        "CREATE TABLE loans (tool_id integer CONSTRAINT loans_tool_fk REFERENCES tools)"
+    )
+    await db.execute("INSERT INTO loans VALUES (1)")
+    answer = await ada.delete(f"{TOOLS}1/")
+    sentence = (
+        "Rows of loans refer to other rows, and one of these would be missing (rule loans_tool_fk)."
+    )
+    assert (answer.status_code, shown(answer)) == (422, sentence)
 
 
 @pytest.mark.parametrize(

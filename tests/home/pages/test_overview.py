@@ -8,6 +8,8 @@ from html import unescape
 import httpx
 import pytest
 
+from home.pages.charts import bars
+from home.pages.overview import last_days
 from home.tables import User
 from tests.conftest import point_at, sign_in
 
@@ -41,6 +43,10 @@ async def test_administrators_see_figures_that_lead_somewhere(
     assert figures["succeeded"] == "1"
     assert figures["users"] == "2"  # inserted; signing in changes only what is ignored
     assert "Sign-ins: succeeded 1, failed 0." in re.findall(r'alt="([^"]*)"', page)
+
+
+def test_a_chart_of_nothing_is_a_picture_all_the_same() -> None:
+    assert bars(last_days(), {}).startswith("data:image/svg+xml")
 
 
 async def test_without_a_database_the_page_says_so(client: httpx.AsyncClient) -> None:

@@ -6,6 +6,7 @@ import asyncio
 import gzip
 import json
 import logging
+import socket
 import ssl
 import threading
 from collections.abc import Iterator
@@ -43,7 +44,7 @@ class DirectoryServer(ThreadingHTTPServer):
     daemon_threads = True
 
     def __init__(self) -> None:
-        super().__init__(("127.0.0.1", 0), Handler)
+        super().__init__(("0.0.0.0", 0), Handler)
         self.status = 200
         self.headers: dict[str, str] = {}
         self.body = b""
@@ -289,16 +290,49 @@ async def test_a_redirect_does_not_lead_out_of_encryption(
 async def test_a_redirect_does_not_lead_inside(
     server: DirectoryServer, host: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    real = download.addresses_of
-
-    async def addresses_of(host: str) -> list[str]:
-        """Our server stands for one of the internet."""
-        return ["93.184.216.34"] if host == "127.0.0.1" else await real(host)
-
-    monkeypatch.setattr(download, "addresses_of", addresses_of)
+    on_the_internet(server, monkeypatch)
     server.redirects = {"/people?key=canary": f"http://{host}:{server.server_port}/inside"}
     assert "redirects to an internal address" in await refusal()
     assert [asked["path"] for asked in server.asked] == ["/people?key=canary"]
+
+
+def on_the_internet(server: DirectoryServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let DIRECTORY_URL name an address that is taken for one of the internet."""
+    real = download.is_internal
+    monkeypatch.setattr(
+        download, "is_internal", lambda address: address != "127.0.0.2" and real(address)
+    )
+    set_directory(server.address().replace("127.0.0.1", "127.0.0.2"))
+
+
+@pytest.mark.any_version
+@pytest.mark.parametrize("looks", [["127.0.0.2"], [None]])
+@pytest.mark.parametrize("start", ["127.0.0.2", "start.example.com"])
+async def test_a_name_that_means_another_address_at_the_next_look_does_not_lead_inside(
+    server: DirectoryServer, monkeypatch: pytest.MonkeyPatch, looks: list[str | None], start: str
+) -> None:
+    """A resolver of the server's owner answers the check one thing, and the connection another."""
+    on_the_internet(server, monkeypatch)
+    real = socket.getaddrinfo
+    answers: dict[str, list[str | None]] = {
+        "rebinding.example.com": [*looks], "start.example.com": ["127.0.0.1"],
+    }  # fmt: skip
+    then = {"rebinding.example.com": "127.0.0.1", "start.example.com": "127.0.0.2"}
+
+    def resolve(host: Any, *arguments: Any, **named: Any) -> Any:
+        name = host.decode() if isinstance(host, bytes) else host
+        if name in answers:
+            name = answers[name].pop(0) if answers[name] else then[name]
+            if name is None:
+                raise socket.gaierror
+        return real(name, *arguments, **named)
+
+    monkeypatch.setattr(socket, "getaddrinfo", resolve)
+    set_directory(f"http://{start}:{server.server_port}/people")
+    inside = f"http://rebinding.example.com:{server.server_port}/inside"
+    server.redirects = {"/people": inside}
+    assert "redirects to an internal address" in await refusal()
+    assert [asked["path"] for asked in server.asked] == ["/people"]
 
 
 @pytest.mark.any_version
