@@ -39,6 +39,7 @@ CREATE TRIGGER touch_updated_at BEFORE UPDATE ON user_preferences
 -- Who is signed in: the one place that says which sessions are good.
 CREATE VIEW signed_in AS
 SELECT s.sid, u.id, u.email, u.display_name, u.organization, u.is_admin, u.is_superuser,
+       u.is_auditor,
        s.last_seen_at IS NULL OR s.last_seen_at < now() - interval '1 minute' AS needs_touch
 FROM sessions s JOIN users u ON u.id = s.user_id
 WHERE s.expire > now() AND (s.max_expire IS NULL OR s.max_expire > now())
