@@ -48,9 +48,8 @@ async def everything(db: Database, user_id: int, email: str) -> AsyncIterator[by
             yield piece
         yield b'],\n"done_by_you": ['
         done = trail_pages(connection, DONE, "user_id = $1 ORDER BY id", user_id)
-        async for piece in _list(
-            [encode(dict(row)).encode() for row in page] async for page in done
-        ):
+        lines = ([encode(dict(row)).encode() for row in page] async for page in done)
+        async for piece in _list(lines):
             yield piece
         yield b"]}\n"
 

@@ -155,7 +155,7 @@ class AccountPages:
 
 
 def _session(row: dict[str, Any], person: SignedIn) -> dict[str, Any]:
-    """Return a session as it is shown; programs that share the table may keep anything in `sess`."""
+    """Return a session as it is shown; other programs may keep anything in its `sess`."""
     sess = json.loads(row["sess"])
     known = sess if isinstance(sess, dict) else {}
     agent, address = known.get("user_agent"), known.get("ip_address")
