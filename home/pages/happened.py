@@ -31,6 +31,14 @@ TURNS = {
 NAMES = {"display_name": "name", "email": "e-mail address", "clerk_id": "identity at a provider"}
 UNTOLD = {"approved_at", "approved_by"}  # told by is_approved
 GENERATED = {"role"}  # follows is_admin
+# What acts without being a person who is signed in, by the part before the colon.
+PROGRAMS = {
+    "anonymous": "somebody who was not signed in",
+    "cli": "an administrator at a terminal",
+    "db": "an administrator of the database",
+    "sync": "a sync",
+    "system": "the application itself",
+}
 
 
 class Change(NamedTuple):
@@ -67,9 +75,8 @@ def in_words(row: Record, user_id: int) -> Happened:
     else:
         what = EVENTS.get(action, action)
     is_told = action.startswith("users.") and row["user_id"] != user_id
-    return Happened(
-        row["created_at"], what, changes, row["actor"] if is_told else None, row["ip_address"]
-    )
+    by = PROGRAMS.get(row["actor"].partition(":")[0], row["actor"]) if is_told else None
+    return Happened(row["created_at"], what, changes, by, row["ip_address"])
 
 
 def _changed(details: dict[str, Any]) -> tuple[str, list[Change]]:

@@ -254,7 +254,7 @@ def address(path: str, rows: Mapping[str, Any]) -> str:
 
 
 def is_refused(answer: httpx.Response) -> bool:
-    """Return whether somebody may not; forms that did something lead elsewhere, too, with a cookie."""
+    """Return whether somebody may not. A form that did something leads on with a cookie."""
     place = answer.headers.get("location", "").partition("?")[0]
     is_sent_away = answer.status_code == 303 and place in ("/sign-in", "/account")
     elsewhere = is_sent_away and "set-cookie" not in answer.headers and answer.url.path != "/"
