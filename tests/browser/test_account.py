@@ -87,7 +87,7 @@ async def test_a_session_that_ends_in_mid_work_leads_back(
         await page.get_by_label("E-mail address").fill(member.email)
         await page.get_by_label("Password").fill(PASSWORD)
         await page.keyboard.press("Enter")
-        await expect(page.get_by_role("heading", name="Account")).to_be_visible()
+        await expect(page.get_by_role("heading", name="Account", exact=True)).to_be_visible()
 
 
 async def test_the_second_factor_asks_for_the_password_once(
@@ -113,7 +113,7 @@ async def test_the_second_factor_asks_for_the_password_once(
         await look_at(page)
         await page.get_by_label("Code").fill(code.now())
         await page.get_by_role("button", name="Sign in").click()
-        await expect(page.get_by_role("heading", name="Account")).to_be_visible()
+        await expect(page.get_by_role("heading", name="Account", exact=True)).to_be_visible()
         await expect(page.get_by_text("asks for a code")).to_be_visible()
 
 
@@ -130,5 +130,5 @@ async def test_errors_are_pages(browser: Browser, url: str, member: User) -> Non
         await expect(page.get_by_text(answer.headers["x-request-id"])).to_be_visible()
         await look_at(page)
         await page.get_by_role("link", name="To the start page").click()
-        await expect(page.get_by_role("heading", name="Account")).to_be_visible()
+        await expect(page.get_by_role("heading", name="Account", exact=True)).to_be_visible()
     await context.close()
