@@ -6,7 +6,6 @@ Programs get JSON, browsers a page.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from contextlib import suppress
 
 import asyncpg
 from starlette.exceptions import HTTPException
@@ -18,7 +17,7 @@ from audit.context import current_actor
 from audit.errors import DatabaseUnavailable, GroundworkError
 from audit.log import Logger
 from home.database.errors import reason_of
-from home.web.pages import person_at
+from home.web.pages import person_if_known
 from home.web.rendering import render
 
 log = Logger("groundwork.web")
@@ -51,15 +50,14 @@ class ErrorResponse(JSONResponse):
             await super().__call__(scope, receive, send)
             return
         if self.status_code == 404 and not hasattr(request.state, "person"):
-            with suppress(DatabaseUnavailable):
-                await person_at(request)
+            await person_if_known(request)
         actor = current_actor()
         page = render(
             request,
             "error.html",
             self.status_code,
             title=TITLES.get(self.status_code, "This did not work"),
-            sentence=self.message,
+            sentence=SENTENCES.get(self.message, self.message),
             request_id=actor and actor.request_id,
         )
         for name, value in self.headers.items():
@@ -86,6 +84,11 @@ TITLES = {
     429: "Too many attempts",
     500: "Something went wrong",
     503: "Not available at the moment",
+}
+# For people, in the place of what the framework says.
+SENTENCES = {
+    "Not Found": "There is nothing at this address. Perhaps it was moved, or the link is wrong.",
+    "Method Not Allowed": "This address takes no such request. Go back, and try from there.",
 }
 CODES = {
     400: "bad_request",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -11,6 +12,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
+from audit.errors import DatabaseUnavailable
 from home.accounts import sessions
 from home.accounts.sessions import SignedIn, request_info
 from home.web.people import SAFE, Who, knows_csrf_token, services_of
@@ -86,6 +88,14 @@ async def person_at(request: Request) -> SignedIn | None:
     person = await sessions.authenticate(services_of(request).db, token) if token else None
     request.state.person = person
     return person
+
+
+async def person_if_known(request: Request) -> SignedIn | None:
+    """Return who is signed in, like `person_at`; None where the database cannot say."""
+    request.state.person = None
+    with suppress(DatabaseUnavailable):
+        return await person_at(request)
+    return None
 
 
 def navigation(pages: Sequence[Page], person: SignedIn | None, path: str) -> list[Entry]:
