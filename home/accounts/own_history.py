@@ -30,10 +30,12 @@ def condition(limit: int | None = None) -> str:
     return f"id IN ({' UNION ALL '.join(parts)})"
 
 
+NEWEST_ROWS = f"""
+    SELECT created_at, actor, user_id, action, ip_address, details::text AS details
+    FROM audit_logs WHERE {condition(NEWEST)} ORDER BY id DESC LIMIT {NEWEST}
+"""  # noqa: S608  constants only
+
+
 async def newest(db: Database, user_id: int, email: str) -> list[Record]:
     """Return the 20 newest rows of the trail about an account, the newest first."""
-    sql = f"""
-        SELECT created_at, actor, user_id, action, ip_address, details::text AS details
-        FROM audit_logs WHERE {condition(NEWEST)} ORDER BY id DESC LIMIT {NEWEST}
-    """  # noqa: S608  constants only
-    return await db.fetch(sql, user_id, email)
+    return await db.fetch(NEWEST_ROWS, user_id, email)

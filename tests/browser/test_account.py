@@ -90,6 +90,23 @@ async def test_a_session_that_ends_in_mid_work_leads_back(
         await expect(page.get_by_role("heading", name="Account", exact=True)).to_be_visible()
 
 
+async def test_a_session_that_ends_in_the_back_office_leads_back_there(
+    page: Page, url: str, administrator: User
+) -> None:
+    with running(url) as live:
+        await sign_in(page, live, "/admin/", administrator.email)
+        await page.goto(f"{live.address}/admin/#/sessions")
+        await expect(page.get_by_role("heading", name="sessions")).to_be_visible()
+        await Session.delete(force=True)
+        await page.goto(f"{live.address}/admin/#/users")
+        await page.wait_for_url("**/sign-in?next=/admin/#/users")
+        await page.get_by_label("E-mail address").fill(administrator.email)
+        await page.get_by_label("Password").fill(PASSWORD)
+        await page.keyboard.press("Enter")
+        await expect(page.get_by_role("heading", name="users")).to_be_visible()
+        assert page.url == f"{live.address}/admin/#/users"
+
+
 async def test_the_second_factor_asks_for_the_password_once(
     page: Page, url: str, member: User
 ) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from typing import Any
 
 import httpx
 import pytest
@@ -12,6 +13,7 @@ from starlette.responses import Response
 
 from audit.apps import App
 from home.accounts.throttle import Throttled
+from home.database.engine import Engine
 from home.tables import User
 from home.web.pages import Page
 from home.web.people import Who
@@ -136,8 +138,14 @@ async def test_without_a_database_browsers_are_told_so() -> None:
         assert "There is no such page" in (await client.get("/nowhere", headers=HTML)).text
 
 
-async def test_a_request_that_is_refused_at_once_asks_no_database() -> None:
+async def test_a_request_that_is_refused_at_once_asks_no_database(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async def refuse(*args: Any) -> Any:
+        raise AssertionError("the database was asked")
+
     point_at("postgresql://someone@127.0.0.1:1/db")
+    monkeypatch.setattr(Engine, "_run", refuse)
     async with client_with(allowed_hosts=("example.com",)) as client:
         client.cookies["id"] = "x" * 43
         page = await client.get("/account", headers=HTML)
