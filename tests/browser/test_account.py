@@ -90,6 +90,19 @@ async def test_a_session_that_ends_in_mid_work_leads_back(
         await expect(page.get_by_role("heading", name="Account", exact=True)).to_be_visible()
 
 
+async def test_a_part_of_a_page_that_meets_no_session_leads_to_sign_in(
+    page: Page, url: str, member: User
+) -> None:
+    with running(url) as live:
+        await sign_in(page, live, "/account", member.email)
+        await page.add_script_tag(url="/static/htmx.min.js")
+        await page.evaluate("htmx.ajax('GET', '/account', {target: '#history', select: 'h1'})")
+        await expect(page.locator("#history")).to_have_text("Account")
+        await Session.delete(force=True)
+        await page.evaluate("htmx.ajax('GET', '/account', '#main')")
+        await page.wait_for_url("**/sign-in?next=/account")
+
+
 async def test_a_session_that_ends_in_the_back_office_leads_back_there(
     page: Page, url: str, administrator: User
 ) -> None:
