@@ -13,8 +13,8 @@ run: $(RUN)  ## start the application on the database of .env, or on the embedde
 	@PYTHONWARNINGS=ignore $(BIN)/piccolo home setup  # which would warn of the migrations it applies
 	@exec $(BIN)/python main.py
 
-test: $(DEV)  ## run the test suite
-	@$(BIN)/pytest --numprocesses auto
+test: $(DEV)  ## run the test suite; it waits more than it computes
+	@$(BIN)/pytest --numprocesses 4 --dist worksteal
 
 pooler: $(DEV)  ## run it through PgBouncer in transaction mode
 	@TEST_THROUGH=pgbouncer $(BIN)/pytest --numprocesses 4 --ignore tests/browser

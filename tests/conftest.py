@@ -9,8 +9,10 @@ from __future__ import annotations
 import asyncio
 import itertools
 import os
+import shutil
 import subprocess
 import sys
+import tempfile
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -49,6 +51,15 @@ __all__ = ["ROOT"]
 
 PASSWORD = "correct horse battery"
 _numbers = itertools.count()
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_configure(config: pytest.Config) -> None:
+    """Have a temporary folder of our own: another session of the same user closes the shared one
+    to everybody else, and the embedded PostgreSQL runs as somebody else."""
+    if not config.option.basetemp:
+        config.option.basetemp = tempfile.mkdtemp(prefix="groundwork-pytest-")
+        config.add_cleanup(lambda: shutil.rmtree(config.option.basetemp, ignore_errors=True))
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -48,7 +48,7 @@ class PgBouncer:
     def __init__(
         self, program: str, server: Server, clients: int = 50, ignored: str = "extra_float_digits"
     ) -> None:
-        self.port = free_port()
+        self.server, self.port = server, free_port()
         self.folder = Path(tempfile.mkdtemp(prefix="groundwork-test-", dir="/tmp"))
         configuration = self.folder / "pgbouncer.ini"
         configuration.write_text(
@@ -73,8 +73,8 @@ class PgBouncer:
             time.sleep(0.02)
         raise AssertionError((self.folder / "log").read_text())
 
-    def url(self, database: str = "postgres") -> str:
-        return f"postgresql://postgres:postgres@127.0.0.1:{self.port}/{database}"
+    def url(self) -> str:
+        return f"postgresql://postgres:postgres@127.0.0.1:{self.port}/{self.server.database}"
 
     def remove(self) -> None:
         self.process.kill()

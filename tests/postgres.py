@@ -38,6 +38,8 @@ class Server:
         primary: a running server, to be a streaming replica of.
     """
 
+    database = "postgres"  # of `url`
+
     def __init__(self, binaries: Path, primary: Server | None = None) -> None:
         self.binaries = binaries
         self.folder = Path(tempfile.mkdtemp(prefix="groundwork-test-", dir="/tmp"))
@@ -101,5 +103,6 @@ class Server:
             self.stop("immediate")
         shutil.rmtree(self.folder, ignore_errors=True)
 
-    def url(self, database: str = "postgres") -> str:
-        return f"postgresql://postgres:postgres@127.0.0.1:{self.port}/{database}"
+    def url(self, database: str = "") -> str:
+        where = f"127.0.0.1:{self.port}/{database or self.database}"
+        return f"postgresql://postgres:postgres@{where}"

@@ -18,7 +18,7 @@ def is_taken(error: asyncpg.UniqueViolationError) -> bool:
 
 
 async def register(db: Database, email: str, password: str, **columns: str | None) -> None:
-    """Ask for an account, which waits for approval. Callers do not learn whether there is one.
+    """Ask for an account, which waits for approval. A taken address gets the same answer.
 
     Raises:
         PasswordRefused: the password breaks a rule.

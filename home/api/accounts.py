@@ -71,7 +71,7 @@ class Api:
             Operation("POST", "/api/sign-out", self.sign_out, "End this session.", status=204),
             anybody(
                 "POST", "/api/register", self.register,
-                "Ask for an account. It waits for approval. Whether there was one stays secret.",
+                "Ask for an account, to be approved. A taken address gets the same answer.",
                 Register, Message, 202, errors=(409, 429),
             ),
         ]  # fmt: skip

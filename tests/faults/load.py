@@ -21,8 +21,7 @@ from tests.conftest import PASSWORD
 SLACK = 2.0
 VALUES = """
     SELECT user_id, details -> 'after' -> 'preferences' AS preferences FROM audit_logs
-    WHERE resource = 'user_preferences' AND details #>> '{after,preferences}' LIKE '%"value"%'
-    ORDER BY id
+    WHERE resource = 'user_preferences' ORDER BY id
 """
 
 

@@ -61,11 +61,10 @@ async def misbehave(client: httpx.AsyncClient, said: list[str]) -> str:
 async def test_no_secret_shows_up(server: Server) -> None:
     admin = await asyncpg.connect(server.url())
     await admin.execute(f"CREATE ROLE canary SUPERUSER LOGIN PASSWORD '{DATABASE}'")
-    await admin.execute("DELETE FROM users WHERE email IN ('mel@example.com', 'new@example.com')")
     await User.create_user("mel@example.com", PERSON, is_approved=True)
     place = f"canary:{encoded(DATABASE)}@127.0.0.1:{server.port}"
     said: list[str] = []
-    async with proxied(f"postgresql://{place}/postgres") as (proxy, through):
+    async with proxied(f"postgresql://{place}/{server.database}") as (proxy, through):
         env = {
             "DATABASE_REPLICA_URL": f"postgresql://someone:{encoded(REPLICA)}@127.0.0.1:1/db",
             "AUDIT_SEAL_KEY": KEY + "k" * 32,

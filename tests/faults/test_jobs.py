@@ -68,8 +68,10 @@ async def running(job: Job) -> AsyncIterator[tuple[JobStatus, list[EventDict]]]:
     supervisor = Supervisor([job])
     with capture_logs() as logs:
         supervisor.start()
-        yield supervisor.statuses[0], logs
-        await supervisor.close()
+        try:
+            yield supervisor.statuses[0], logs
+        finally:
+            await supervisor.close()
 
 
 async def until(condition: Callable[[], bool], meanwhile: Callable[[], Awaitable[object]]) -> None:

@@ -15,7 +15,8 @@ import asyncpg
 import httpx
 import pytest
 
-from tests.conftest import in_database, missing
+from tests.conftest import missing
+from tests.faults.conftest import TEMPLATE, in_maintenance
 from tests.faults.load import SLACK
 from tests.home.config.test_tls import Authority
 from tests.live import Live
@@ -35,8 +36,8 @@ class Trouble(NamedTuple):
     prefix: tuple[str, ...] = ()
 
 
-def as_someone(server: Server, host: str = "127.0.0.1", database: str = "postgres") -> str:
-    return f"postgresql://someone:{CANARY}@{host}:{server.port}/{database}"
+def as_someone(server: Server, host: str = "127.0.0.1", database: str = "") -> str:
+    return f"postgresql://someone:{CANARY}@{host}:{server.port}/{database or server.database}"
 
 
 @pytest.fixture
@@ -101,10 +102,7 @@ async def wrong_password(server: Server, admin: asyncpg.Connection, tmp_path: Pa
 @asynccontextmanager
 async def unknown_database(server: Server, admin: asyncpg.Connection, tmp_path: Path) -> Any:
     async def mend() -> None:
-        other = await asyncpg.connect(in_database(server.url(), "template1"))
-        await admin.close()
-        await other.execute("CREATE DATABASE later TEMPLATE postgres")
-        await other.close()
+        await in_maintenance(server, f"CREATE DATABASE later TEMPLATE {TEMPLATE}")
 
     yield Trouble(as_someone(server, database="later"), "unknown_database", mend)
 

@@ -53,7 +53,7 @@ def test_the_page_of_commands_has_them_all() -> None:
     page = (ROOT / "docs" / "commands.md").read_text(encoding="utf-8")
     for group in piccolo_conf.APP_REGISTRY.app_configs:
         for command in commands_of(group):
-            assert f"`piccolo {group} {command.name}`" in page
+            assert re.search(rf"`piccolo {group} {command.name}[` ]", page)
     for group, name in re.findall(r"groundwork ([a-z_]+) ([a-z_]+)", page):
         assert name in [each.name for each in commands_of(group)] or group == "completion"
 
