@@ -102,6 +102,15 @@ def detach(table: str, *, schema: str | None = None) -> Step:
     return run
 
 
+async def masked_columns(connection: Connection) -> dict[str, set[str]]:
+    """Return the masked columns of each table on the trail, by the table's name in SQL."""
+    found = {}
+    for row in await connection.fetch(TABLES, None):
+        mask = row["arguments"].decode().split("\0")[1]
+        found[row["name"]] = set(await connection.fetchval("SELECT $1::text::text[]", mask))
+    return found
+
+
 async def not_covered(connection: Connection) -> list[str]:
     """Return a line for each attached table whose changes are not all recorded any more."""
     found = []

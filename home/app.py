@@ -13,16 +13,21 @@ if TYPE_CHECKING:
 
 
 def pages(services: Services) -> list[Page]:
-    """Return the pages of who is not signed in yet, and the overview."""
+    """Return the overview, the own account, and the pages of who is not signed in yet."""
     from home.accounts.second_factor import SecondFactor
+    from home.pages.account import AccountPages
     from home.pages.overview import overview
     from home.pages.sign_in import SignInPages
     from home.web.pages import Page
     from home.web.people import Who
 
     settings = services.settings
-    sign_in = SignInPages(services.db, SecondFactor.of(services), settings.registration)
-    return [Page("/", overview, Who.ANYBODY, "Overview"), *sign_in.pages()]
+    factor = SecondFactor.of(services)
+    return [
+        Page("/", overview, Who.ANYBODY, "Overview", title_for=Who.ADMINISTRATORS),
+        *AccountPages(services.db, factor).pages(),
+        *SignInPages(services.db, factor, settings.registration).pages(),
+    ]
 
 
 def jobs(services: Services) -> list[Job]:
@@ -38,6 +43,7 @@ APP = App(
         "users_email_unique": "There is already an account with this e-mail address.",
         "users_email_check": "This is not a valid e-mail address.",
         "users_no_self_approval": "Nobody approves their own account.",
+        "users_no_self_appointment": "Nobody makes themselves an auditor.",
         "users_superuser_is_admin": "A superuser is an administrator, too.",
         "users_last_superuser": "The last active superuser stays: appoint another one first.",
     },

@@ -26,6 +26,7 @@ NO_ADDRESS = "this is not a valid e-mail address"
 ACCOUNTS = """
     SELECT email, array_remove(ARRAY[
         CASE WHEN is_superuser THEN 'superuser' WHEN is_admin THEN 'administrator' END,
+        CASE WHEN is_auditor THEN 'auditor' END,
         CASE WHEN NOT is_approved THEN 'awaits approval' END,
         CASE WHEN is_disabled THEN 'disabled' END], NULL) AS marks
     FROM users ORDER BY email
@@ -117,6 +118,7 @@ async def change_permissions(
     email: str,
     admin: str = "",
     superuser: str = "",
+    auditor: str = "",
     approved: str = "",
     disabled: str = "",
 ) -> None:
@@ -125,6 +127,7 @@ async def change_permissions(
     :param email: whose rights
     :param admin: may use the back office
     :param superuser: may change other people's accounts
+    :param auditor: may read the trail, people and runs, and change nothing
     :param approved: an administrator let this person in
     :param disabled: kept out, for now or for good
 
@@ -132,6 +135,7 @@ async def change_permissions(
     asked = {
         User.is_admin: ("admin", admin),
         User.is_superuser: ("superuser", superuser),
+        User.is_auditor: ("auditor", auditor),
         User.is_approved: ("approved", approved),
         User.is_disabled: ("disabled", disabled),
     }
@@ -139,7 +143,9 @@ async def change_permissions(
         column: _yes_or_no(*given) for column, given in asked.items() if given[1]
     }
     if not changes:
-        raise WrongOption("give at least one of --admin, --superuser, --approved, --disabled")
+        raise WrongOption(
+            "give at least one of --admin, --superuser, --auditor, --approved, --disabled"
+        )
     await User.update(changes).where(User.id == await _find(email))
     print(f"changed {normalise_email(email)}")
 

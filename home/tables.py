@@ -52,6 +52,9 @@ class User(BaseUser, tablename="users"):
     )
     is_admin = Boolean(default=False, help_text="May use the back office.")
     is_superuser = Boolean(default=False, help_text="May change other people's accounts.")
+    is_auditor = Boolean(
+        default=False, help_text="May read the trail, people and runs; changes nothing by it."
+    )
     is_approved = Boolean(default=False, help_text="An administrator let this person in.")
     is_disabled = Boolean(default=False, help_text="Kept out, for now or for good.")
     approved_at = Timestamptz(null=True, default=None)

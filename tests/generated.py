@@ -51,7 +51,8 @@ PUBLIC = {
         "home.web.bodies:answer", "home.web.people:Who", "home.web.people:person_of",
         "home.web.people:services_of",
     ),
-    "Pages": ("home.web.pages:Page", "home.web.rendering:render", "home.web.rendering:csrf_field"),
+    "Pages": ("home.web.pages:Page", "home.web.rendering:render", "home.web.rendering:csrf_field",
+        "home.web.redirects:redirect"),
     "The overview": ("home.pages.overview:Panel", "home.pages.overview:Figure"),
     "Jobs": ("audit.jobs:Job",),
     "Syncs": (

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import inspect
 from importlib.metadata import version
 from typing import Any
@@ -19,6 +20,8 @@ from piccolo_api.session_auth.endpoints import SessionLoginEndpoint
 from piccolo_api.session_auth.middleware import SessionsAuthBackend
 from piccolo_api.session_auth.tables import SessionsBase
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
+
+from tests.conftest import ROOT
 
 
 @pytest.mark.parametrize(
@@ -83,3 +86,12 @@ def test_an_overridden_method_has_its_parameters(
     base: type, name: str, parameters: list[str]
 ) -> None:
     assert list(inspect.signature(getattr(base, name)).parameters) == parameters
+
+
+def test_htmx_is_the_release_that_we_know() -> None:
+    """The file of `npm pack htmx.org@2.0.11`, dist/htmx.min.js, with its licence beside it."""
+    static = ROOT / "home" / "pages" / "static"
+    digest = hashlib.sha256((static / "htmx.min.js").read_bytes()).hexdigest()
+    assert digest == "d6fdc75f204e6bdefa99b69bf1e6d4ac69b8a364f77929f45c13476b4000f717"
+    assert b'version:"2.0.11"' in (static / "htmx.min.js").read_bytes()
+    assert (static / "htmx.LICENSE.txt").read_text().startswith("Zero-Clause BSD")

@@ -23,9 +23,16 @@ class CodeNeeded(GroundworkError):
     """Send the code of your second factor, too.
 
     The password is right; the account has a second factor besides.
+
+    Args:
+        account: whose password was right, see `SecondFactor.proof`.
     """
 
     status, code = 401, "code_needed"
+
+    def __init__(self, account: VerifiedAccount) -> None:
+        super().__init__()
+        self.account = account
 
 
 class CurrentPasswordWrong(GroundworkError):
@@ -57,10 +64,22 @@ async def check_credentials(
         credentials.AwaitingApproval, credentials.AccountDisabled: the account is kept out.
         throttle.Throttled: too many failures.
     """
-    account = await verify_password(db, email, password)
+    return await check_code(factor, await verify_password(db, email, password), code)
+
+
+async def check_code(
+    factor: SecondFactor, account: VerifiedAccount, code: str | None
+) -> VerifiedAccount:
+    """Return the account, whose password was right, if the code is, too, where one is asked for.
+
+    Raises:
+        SignInFailed: the code is wrong.
+        CodeNeeded: the code is missing.
+        throttle.Throttled: too many failures.
+    """
     if await factor.is_asked_of(account.user_id):
         if not code:
-            raise CodeNeeded
+            raise CodeNeeded(account)
         if not await factor.accepts(account, code):
             raise SignInFailed
     return account
@@ -76,7 +95,16 @@ async def sign_in(
         SignInRefused: the account changed at this very moment.
         As `check_credentials`.
     """
-    account = await check_credentials(db, factor, email, password, code)
+    return await begin_session(db, await check_credentials(db, factor, email, password, code))
+
+
+async def begin_session(db: Engine, account: VerifiedAccount) -> Cookies:
+    """Begin a session of an account that was verified, its second factor included.
+
+    Raises:
+        sessions.SecondFactorMissing: an administrator has to set one up first.
+        SignInRefused: the account changed at this very moment.
+    """
     session = await sessions.create(db, account)
     return Cookies(session.token, account.device_cookie)
 

@@ -22,9 +22,9 @@ from home.services import Services
 if TYPE_CHECKING:
     from piccolo_api.mfa.authenticator.provider import AuthenticatorProvider
 
-ISSUER = "Groundwork"
 SETUP_SECONDS = 600
 RECOVERY_CODES = 8
+PROOF = "password verified"  # else a Setup could be taken for one
 TOO_LATE = "This took longer than ten minutes. Begin again."
 
 # Locks the account first, and does nothing once it is not what was verified any more. Storing a
@@ -95,7 +95,7 @@ class SecondFactor:
         from piccolo_api.mfa.authenticator.provider import AuthenticatorProvider
 
         return AuthenticatorProvider(
-            self.encryption, secret_table=AuthenticatorSecret, issuer_name=ISSUER
+            self.encryption, secret_table=AuthenticatorSecret, issuer_name=self.db.settings.app_name
         )
 
     async def is_asked_of(self, user_id: int) -> bool:
@@ -119,13 +119,34 @@ class SecondFactor:
         """Return what the browser keeps until it confirms, and cannot read or change."""
         return self.encryption.encrypt(json.dumps(setup))
 
+    def proof(self, account: VerifiedAccount) -> str:
+        """Return what the browser keeps between password and code, and cannot read or change."""
+        return self.encryption.encrypt(json.dumps([PROOF, *account, _deadline()]))
+
+    def proven(self, text: str) -> VerifiedAccount:
+        """Return whose password was right, of a text of `proof`.
+
+        Raises:
+            SetupFailed: it is too old, or no such text.
+        """
+        try:
+            kind, *account, until = json.loads(self.encryption.decrypt(text))
+            verified = VerifiedAccount(*account)
+        except Exception:  # pynacl's own, ValueError ...: no such text
+            raise SetupFailed(TOO_LATE) from None
+        if kind != PROOF or until < time.time():
+            raise SetupFailed(TOO_LATE)
+        identify(verified.email, verified.user_id)
+        return verified
+
     def picture(self, secret: str, email: str) -> str:
         """Return the QR code for the app, as an SVG."""
         import pyotp
         import qrcode
         from qrcode.image.svg import SvgPathImage
 
-        uri = pyotp.TOTP(secret).provisioning_uri(name=email, issuer_name=ISSUER)
+        issuer = self.db.settings.app_name
+        uri = pyotp.TOTP(secret).provisioning_uri(name=email, issuer_name=issuer)
         image = qrcode.make(uri, image_factory=SvgPathImage, box_size=16)
         return cast(str, image.to_string(encoding="unicode"))
 

@@ -28,7 +28,8 @@ PURGE_AT_ONCE = 1_000
 PURGE_SECONDS = 600
 
 AUTHENTICATE = """
-    SELECT id, email, display_name, organization, is_admin, is_superuser, sid, needs_touch
+    SELECT id, email, display_name, organization, is_admin, is_superuser, is_auditor, sid,
+           needs_touch
     FROM signed_in WHERE sid = $1
 """
 # At most once a minute, also when many requests come at once. A session ends after 30 minutes
@@ -115,6 +116,7 @@ class SignedIn(NamedTuple):
     organization: str | None
     is_admin: bool
     is_superuser: bool
+    is_auditor: bool
     sid: str
 
 

@@ -10,8 +10,9 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
 
-from home.accounts import authentication, preferences, registration, sessions
+from home.accounts import authentication, preferences, profile, registration, sessions
 from home.accounts.authentication import Cookies
+from home.accounts.profile import Profile
 from home.accounts.second_factor import SecondFactor
 from home.accounts.sessions import SignedIn, request_info
 from home.api.models import (
@@ -19,7 +20,6 @@ from home.api.models import (
     JsonObject,
     Me,
     Message,
-    Profile,
     ProfileOut,
     Register,
     Sessions,
@@ -29,7 +29,6 @@ from home.api.models import (
 )
 from home.database.engine import Engine
 from home.services import Services
-from home.tables import User
 from home.web.bodies import NO_STORE, answer, body_of
 from home.web.cookies import set_device_cookie, set_session_cookie
 from home.web.openapi import Operation
@@ -112,12 +111,9 @@ class Api:
         return answer(_profile(person) | {"csrf_token": csrf_token(request_info.get().token)})
 
     async def change_me(self, request: Request) -> Response:
-        profile = await body_of(request, Profile)
+        values = await body_of(request, Profile)
         person = await person_of(request)
-        values: dict[Any, Any] = profile.model_dump(exclude_unset=True)
-        if values:
-            await User.update(values).where(User.id == person.id)
-        return answer(_profile(person) | values)
+        return answer(_profile(person) | await profile.change(person.id, values))
 
     async def change_password(self, request: Request) -> Response:
         body = await body_of(request, ChangePassword)
@@ -197,6 +193,7 @@ def _profile(person: SignedIn) -> dict[str, Any]:
         "organization": person.organization,
         "is_admin": person.is_admin,
         "is_superuser": person.is_superuser,
+        "is_auditor": person.is_auditor,
     }
 
 

@@ -6,9 +6,8 @@ from typing import Annotated
 
 from pydantic import AwareDatetime, BaseModel, Field, JsonValue, RootModel
 
+from home.accounts.profile import Name
 from home.web.bodies import Body
-
-Name = Annotated[str, Field(max_length=255, pattern=r"^[^\x00-\x1f\x7f]*$")]
 
 
 class Credentials(Body):
@@ -30,11 +29,6 @@ class Register(Credentials):
     organization: Name | None = None
 
 
-class Profile(Body):
-    display_name: Name | None = None
-    organization: Name | None = None
-
-
 class JsonObject(RootModel[dict[str, JsonValue]]):
     """Any JSON object."""
 
@@ -48,6 +42,7 @@ class ProfileOut(BaseModel):
     organization: str | None
     is_admin: bool
     is_superuser: bool
+    is_auditor: bool
 
 
 class Token(BaseModel):

@@ -14,6 +14,7 @@ from audit.errors import DatabaseUnavailable
 from home.accounts.sessions import authenticate, request_info
 from home.services import Services
 from home.web.pages import Page
+from home.web.redirects import ACCOUNT, SIGN_IN
 
 if TYPE_CHECKING:
     from piccolo_admin.endpoints import TableConfig
@@ -57,8 +58,8 @@ class BackOffice:
         except DatabaseUnavailable:
             return None
         if person is None:
-            return "/sign-in"
-        return None if person.is_admin else "/"
+            return f"{SIGN_IN}?next=/admin/"
+        return None if person.is_admin else ACCOUNT
 
     def build(self) -> ASGIApp:
         """Return piccolo-admin, with what stands around it."""
@@ -95,7 +96,7 @@ class BackOffice:
             rate_limit_provider=NoLimit(),
             mfa_providers=[SecondFactor.of(self.services).provider()],
             production=production,
-            site_name="Groundwork",
+            site_name=settings.app_name,
             sidebar_links=links | {"API": "/api/docs"},
         )
         admin.template = admin.template.replace("</head>", SCRIPT)

@@ -16,7 +16,15 @@ from home.services import Services
 from home.tables import Session, User, UserPreference
 
 # What the edit form of a person may change; the rest follows from what people do.
-EDITABLE = {"email", "display_name", "organization", "clerk_id", "is_admin", "is_superuser"}
+EDITABLE = {
+    "email",
+    "display_name",
+    "organization",
+    "clerk_id",
+    "is_admin",
+    "is_superuser",
+    "is_auditor",
+}
 BY_FORM = {"is_approved", "is_disabled"}
 
 
@@ -55,6 +63,7 @@ def _people() -> TableConfig:
             User.display_name,
             User.organization,
             User.is_admin,
+            User.is_auditor,
             User.is_approved,
             User.is_disabled,
             User.last_login_at,

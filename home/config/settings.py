@@ -33,7 +33,7 @@ from home.config.sources import (
     forget_libpq_variables,
     secret_names,
 )
-from home.config.types import Clamped, Milliseconds, Networks, Port, Texts
+from home.config.types import Clamped, Milliseconds, Networks, Port, ProductName, Texts
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 
@@ -63,6 +63,7 @@ class Settings(BaseSettings):
         hide_input_in_errors=True,
     )
 
+    app_name: ProductName = "Groundwork"
     environment: Literal["development", "production"] = "development"
     listen_host: str = "127.0.0.1"
     listen_port: Port = 8000

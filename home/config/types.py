@@ -39,3 +39,5 @@ Texts = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_parts)]
 Clamped = Annotated[int, BeforeValidator(_clamp)]
 Port = Annotated[int, Field(ge=1, le=65535)]
 Milliseconds = Annotated[int, Field(ge=1, le=3_600_000)]
+# Authenticator apps part the name from the account by a colon.
+ProductName = Annotated[str, Field(min_length=1, max_length=60, pattern=r"^[^\x00-\x1f\x7f:]+$")]

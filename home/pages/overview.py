@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, timedelta
 
 from starlette.requests import Request
-from starlette.responses import Response
+from starlette.responses import RedirectResponse, Response
 
 from audit.jobs import JobStatus
 from audit.sealing import concerns
@@ -20,7 +20,9 @@ from home.monitoring.clocks import seen
 from home.services import Services
 from home.web.people import services_of
 from home.web.read_your_writes import allow_replica_reads
+from home.web.redirects import OVERVIEW, start_of
 from home.web.rendering import render
+from home.web.words import ago
 
 DAYS = 14
 PEOPLE = """
@@ -124,10 +126,10 @@ async def trail(db: Engine, seal_interval: float) -> Panel:
     return Panel(
         "Audit trail",
         [
-            Figure("last seal", _ago(now.last_seal), "/admin/#/audit_seals"),
+            Figure("last seal", ago(now.last_seal), "/admin/#/audit_seals"),
             Figure(
                 "last verified",
-                _ago(now.last_verified) + found,
+                ago(now.last_verified) + found,
                 _events("audit.verify"),
                 needs_attention=now.intact is False,
             ),
@@ -170,7 +172,9 @@ async def overview(request: Request) -> Response:
     token, shown = request_info.get().token, list[Panel]()
     person = await authenticate(db, token) if verdict.connected and token else None
     request.state.person = person
-    if person is not None and person.is_admin:
+    if person is not None and start_of(person) != OVERVIEW:
+        return RedirectResponse(start_of(person), 303)
+    if person is not None:
         allow_replica_reads(request)
         for source in request.app.state.panels():
             found = await source(db)
@@ -186,7 +190,7 @@ def jobs(statuses: Sequence[JobStatus]) -> Panel:
         [
             Figure(
                 status.job.name,
-                _ago(status.last_success_at),
+                ago(status.last_success_at),
                 needs_attention=status.is_late or status.failures_in_a_row > 0,
             )
             for status in statuses
@@ -202,16 +206,3 @@ def last_days() -> list[date]:
     """Those of the charts, oldest first, in UTC."""
     today = datetime.now(UTC).date()
     return [today - timedelta(days=DAYS - 1 - n) for n in range(DAYS)]
-
-
-def _ago(moment: datetime | None) -> str:
-    if moment is None:
-        return "never"
-    seconds = int((datetime.now(UTC) - moment).total_seconds())
-    if seconds < -60:
-        return "in the future"
-    for unit, size in (("day", 86_400), ("hour", 3_600), ("minute", 60)):
-        if seconds >= size:
-            number = seconds // size
-            return f"{number} {unit}{'s' if number > 1 else ''} ago"
-    return "just now"

@@ -13,23 +13,24 @@ from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
 
 from audit.errors import GroundworkError
-from home.accounts import authentication, authenticator, registration
+from home.accounts import authentication, authenticator, registration, sessions
 from home.accounts.authentication import CodeNeeded
 from home.accounts.credentials import AccountDisabled, AwaitingApproval, SignInFailed
 from home.accounts.hashing_queue import Busy
 from home.accounts.passwords import PasswordRefused
 from home.accounts.second_factor import SecondFactor, Setup, SetupFailed, WrongCode
-from home.accounts.sessions import SecondFactorMissing
+from home.accounts.sessions import SecondFactorMissing, request_info
 from home.accounts.throttle import Throttled
-from home.accounts.verified_account import SignInRefused
+from home.accounts.verified_account import SignInRefused, VerifiedAccount
 from home.database.engine import Engine
 from home.web.cookies import set_device_cookie, set_session_cookie
-from home.web.pages import Page
+from home.web.pages import Page, person_at
 from home.web.people import Who
+from home.web.redirects import OVERVIEW, local_path, redirect, start_of
 from home.web.rendering import render
 
-BACK_OFFICE = "/admin/"
 SIGN_IN_FAILED = "Wrong e-mail address, password or code."
+WRONG_CODE = "This code is wrong, or was used before. Enter the next one."
 CODE_NEEDED = "Enter the code that your authenticator app shows now, or a recovery code."
 # Shown on the page where somebody typed.
 REFUSALS = (
@@ -41,6 +42,7 @@ REFUSALS = (
     SecondFactorMissing,
     Throttled,
     Busy,
+    SetupFailed,
 )
 
 
@@ -57,15 +59,17 @@ class SignInPages:
         self.registration = registration
 
     def pages(self) -> list[Page]:
-        """Return the pages; all are for anybody."""
+        """Return the pages; all but signing out are for anybody."""
         views = {
             "/sign-in": self.sign_in,
             "/register": self.register,
             "/second-factor": self.second_factor,
             "/admin/api/mfa-setup/{rest:path}": self.to_second_factor,
         }
+        methods = ("GET", "POST")
         return [
-            Page(path, view, Who.ANYBODY, methods=("GET", "POST")) for path, view in views.items()
+            *(Page(path, view, Who.ANYBODY, methods=methods) for path, view in views.items()),
+            Page("/sign-out", self.sign_out, Who.MEMBERS, methods=["POST"]),
         ]
 
     async def sign_in(self, request: Request) -> Response:
@@ -74,16 +78,55 @@ class SignInPages:
         if request.method != "POST":
             return show()
         form = await request.form(max_files=0, max_fields=20)
-        email, password, code = (_text(form, name) for name in ("email", "password", "code"))
         try:
-            cookies = await authentication.sign_in(self.db, self.factor, email, password, code)
+            account = await self._verified(form)
+            cookies = await authentication.begin_session(self.db, account)
         except REFUSALS as error:
-            with_code = bool(code) or isinstance(error, CodeNeeded)
-            return _refused(show, error, email=email, with_code=with_code)
-        response = RedirectResponse(BACK_OFFICE, 303)  # which sends members on
+            return self._refused(show, error, form)
+        place = local_path(request.query_params.get("next", ""))
+        if not place:
+            person = await sessions.authenticate(self.db, cookies.session)
+            place = start_of(person) if person else OVERVIEW
+        response = redirect(place)
         set_session_cookie(response, cookies.session)
         set_device_cookie(response, cookies.device)
         return response
+
+    async def sign_out(self, request: Request) -> Response:
+        """End this session."""
+        await authentication.sign_out(self.db, request_info.get().token)
+        response = redirect("/sign-in", "You are signed out.")
+        set_session_cookie(response, "")
+        return response
+
+    async def _verified(self, form: FormData) -> VerifiedAccount:
+        """Return whose password, and code if one is asked for, somebody has sent; in one step, or
+        in two: then a proof stands for the password.
+
+        Raises:
+            As `authentication.check_credentials`; SetupFailed: the proof is too old.
+        """
+        code = _text(form, "code")
+        if proof := _text(form, "proof"):
+            return await authentication.check_code(self.factor, self.factor.proven(proof), code)
+        email, password = _text(form, "email"), _text(form, "password")
+        return await authentication.check_credentials(self.db, self.factor, email, password, code)
+
+    def _refused(
+        self, show: Callable[..., Response], error: GroundworkError, form: FormData
+    ) -> Response:
+        """Return the page again, with what is wrong; whose password was right is asked for the code
+        alone."""
+        message, proof, email = str(error), _text(form, "proof"), _text(form, "email")
+        if isinstance(error, CodeNeeded):
+            message, proof = CODE_NEEDED, self.factor.proof(error.account)
+        elif isinstance(error, SignInFailed):
+            message = WRONG_CODE if proof else SIGN_IN_FAILED
+        elif not isinstance(error, Throttled | Busy):
+            proof = ""  # it is worth nothing any more
+        if proof:
+            email = self.factor.proven(proof).email
+        return _refused(show, error, message, email=email, proof=proof)
 
     async def register(self, request: Request) -> Response:
         """Ask for an account."""
@@ -102,7 +145,7 @@ class SignInPages:
                 display_name=typed["display_name"] or None,
             )
         except (PasswordRefused, Throttled, Busy) as error:
-            return _refused(show, error, **typed)
+            return _refused(show, error, str(error), **typed)
         except (asyncpg.CheckViolationError, asyncpg.DataError, UnicodeError):
             return show(422, message="This is not a valid e-mail address.", **typed)
         return show(done=True)
@@ -113,21 +156,18 @@ class SignInPages:
         if not self.factor.is_available:
             return show(404, message="Second factors are not set up here.")
         if request.method != "POST":
+            await person_at(request)
             return show()
         form = await request.form(max_files=0, max_fields=20)
         if token := _text(form, "setup"):
             return await self._confirm(request, token, _text(form, "code"))
-        email, password, code = (_text(form, name) for name in ("email", "password", "code"))
         try:
-            account = await authentication.check_credentials(
-                self.db, self.factor, email, password, code
-            )
+            account = await self._verified(form)
         except REFUSALS as error:
-            is_on = bool(code) or isinstance(error, CodeNeeded)
-            return _refused(show, error, email=email, is_on=is_on)
+            return self._refused(show, error, form)
         if form.get("action") == "off":
             await authenticator.remove(self.db, account.user_id, account.version)
-            return show(message="Your second factor is off.", email=email)
+            return show(message="Your second factor is off.", email=account.email)
         return self._setup_page(request, self.factor.begin(account))
 
     async def _confirm(self, request: Request, token: str, code: str) -> Response:
@@ -170,14 +210,10 @@ def _text(form: FormData, name: str) -> str:
     return value if isinstance(value, str) else ""
 
 
-def _refused(show: Callable[..., Response], error: GroundworkError, **shown: Any) -> Response:
+def _refused(
+    show: Callable[..., Response], error: GroundworkError, message: str, **shown: Any
+) -> Response:
     """Return the page again, with what is wrong."""
-    if isinstance(error, CodeNeeded):
-        message = CODE_NEEDED
-    elif isinstance(error, SignInFailed):
-        message = SIGN_IN_FAILED
-    else:
-        message = str(error)
     response = show(error.status, message=message, **shown)
     if error.retry_after is not None:
         response.headers["retry-after"] = str(error.retry_after)

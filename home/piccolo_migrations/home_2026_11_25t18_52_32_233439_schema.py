@@ -483,6 +483,27 @@ async def forwards():
     manager.add_column(
         table_class_name="User",
         tablename="users",
+        column_name="is_auditor",
+        db_column_name="is_auditor",
+        column_class_name="Boolean",
+        column_class=Boolean,
+        params={
+            "default": False,
+            "null": False,
+            "primary_key": False,
+            "unique": False,
+            "index": False,
+            "index_method": IndexMethod.btree,
+            "choices": None,
+            "db_column_name": None,
+            "secret": False,
+        },
+        schema=None,
+    )
+
+    manager.add_column(
+        table_class_name="User",
+        tablename="users",
         column_name="is_approved",
         db_column_name="is_approved",
         column_class_name="Boolean",

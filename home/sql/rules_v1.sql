@@ -23,13 +23,19 @@ BEGIN
                 USING ERRCODE = 'check_violation', CONSTRAINT = 'users_no_self_approval';
         END IF;
     END IF;
+    IF TG_OP = 'UPDATE' AND NEW.is_auditor AND NOT OLD.is_auditor AND NEW.id = person THEN
+        RAISE EXCEPTION 'nobody makes themselves an auditor'
+            USING ERRCODE = 'check_violation', CONSTRAINT = 'users_no_self_appointment';
+    END IF;
     -- A hash with newer parameters (groundwork.rehash) is the same password.
     IF TG_OP = 'UPDATE' AND (
         (OLD.password_hash IS DISTINCT FROM NEW.password_hash
          AND coalesce(current_setting('groundwork.rehash', true), '') <> 'on')
-        OR (OLD.email, OLD.is_approved, OLD.is_disabled, OLD.is_admin, OLD.is_superuser)
+        OR (OLD.email, OLD.is_approved, OLD.is_disabled,
+            OLD.is_admin, OLD.is_superuser, OLD.is_auditor)
            IS DISTINCT FROM
-           (NEW.email, NEW.is_approved, NEW.is_disabled, NEW.is_admin, NEW.is_superuser)
+           (NEW.email, NEW.is_approved, NEW.is_disabled,
+            NEW.is_admin, NEW.is_superuser, NEW.is_auditor)
     ) THEN
         NEW.credentials_version := OLD.credentials_version + 1;
     END IF;

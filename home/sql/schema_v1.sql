@@ -40,6 +40,7 @@ CREATE TRIGGER touch_updated_at BEFORE UPDATE ON user_preferences
 -- and has been set back would be good for as long as it was ahead.
 CREATE VIEW signed_in AS
 SELECT s.sid, u.id, u.email, u.display_name, u.organization, u.is_admin, u.is_superuser,
+       u.is_auditor,
        s.last_seen_at IS NULL OR s.last_seen_at < now() - interval '1 minute' AS needs_touch
 FROM sessions s JOIN users u ON u.id = s.user_id
 WHERE s.expire > now() AND s.created_at < now() + interval '1 minute'

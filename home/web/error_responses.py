@@ -1,4 +1,7 @@
-"""The outermost layer: whatever goes wrong below, the answer is clear JSON without internals."""
+"""The outermost layer: whatever goes wrong below, the answer is clear and without internals.
+
+Programs get JSON, browsers a page.
+"""
 
 from __future__ import annotations
 
@@ -10,9 +13,12 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from audit.context import current_actor
 from audit.errors import DatabaseUnavailable, GroundworkError
 from audit.log import Logger
 from home.database.errors import reason_of
+from home.web.pages import person_if_known
+from home.web.rendering import render
 
 log = Logger("groundwork.web")
 
@@ -30,11 +36,60 @@ class ConflictingChanges(GroundworkError):
     status, code, retry_after = 503, "conflicting_changes", 1
 
 
-def error_response(status: int, code: str, message: str, **headers: str) -> JSONResponse:
-    """Return an error as every one looks: `{"error": {"message", "code"}}`."""
-    return JSONResponse({"error": {"message": message, "code": code}}, status, headers=headers)
+class ErrorResponse(JSONResponse):
+    """An error as every one looks: `{"error": {"message", "code"}}`, or a page with the message
+    where the client takes HTML."""
+
+    def __init__(self, status: int, code: str, message: str, headers: Mapping[str, str]) -> None:
+        super().__init__({"error": {"message": message, "code": code}}, status, headers)
+        self.message = message
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        request = Request(scope)
+        if "text/html" not in request.headers.get("accept", "") or not _has_pages(request):
+            await super().__call__(scope, receive, send)
+            return
+        if self.status_code == 404 and not hasattr(request.state, "person"):
+            await person_if_known(request)
+        actor = current_actor()
+        page = render(
+            request,
+            "error.html",
+            self.status_code,
+            title=TITLES.get(self.status_code, "This did not work"),
+            sentence=SENTENCES.get(self.message, self.message),
+            request_id=actor and actor.request_id,
+        )
+        for name, value in self.headers.items():
+            if not name.startswith("content-"):
+                page.headers[name] = value
+        await page(scope, receive, send)
 
 
+def _has_pages(request: Request) -> bool:
+    """Return whether it is our application that answers, not one that is mounted in it."""
+    app = request.scope.get("app")
+    return app is not None and hasattr(app.state, "templates")
+
+
+def error_response(status: int, code: str, message: str, **headers: str) -> ErrorResponse:
+    """Return an error, see ErrorResponse."""
+    return ErrorResponse(status, code, message, headers)
+
+
+TITLES = {
+    403: "Not allowed",
+    404: "There is no such page",
+    405: "This did not work",
+    429: "Too many attempts",
+    500: "Something went wrong",
+    503: "Not available at the moment",
+}
+# For people, in the place of what the framework says.
+SENTENCES = {
+    "Not Found": "There is nothing at this address. Perhaps it was moved, or the link is wrong.",
+    "Method Not Allowed": "This address takes no such request. Go back, and try from there.",
+}
 CODES = {
     400: "bad_request",
     401: "unauthorized",

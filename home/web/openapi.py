@@ -17,6 +17,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
+from home.web.pages import person_if_known
 from home.web.people import CSRF_HEADER
 from home.web.rendering import render
 
@@ -183,6 +184,7 @@ def openapi_routes(operations: Sequence[Operation]) -> list[Route]:
         return JSONResponse(found())
 
     async def as_page(request: Request) -> Response:
+        await person_if_known(request)
         return render(request, "api.html", document=found())
 
     return [Route("/api/openapi.json", as_json), Route("/api/docs", as_page)]

@@ -23,6 +23,7 @@ class Who(StrEnum):
 
     ANYBODY = "anybody"
     MEMBERS = "members"  # whoever is signed in
+    READERS = "administrators and auditors"  # of the trail, people and runs
     ADMINISTRATORS = "administrators"
     SUPERUSERS = "superusers"
 
@@ -34,6 +35,7 @@ class Who(StrEnum):
             return False
         return {
             Who.MEMBERS: True,
+            Who.READERS: person.is_admin or person.is_auditor,
             Who.ADMINISTRATORS: person.is_admin,
             Who.SUPERUSERS: person.is_superuser,
         }[self]
@@ -69,8 +71,13 @@ def check_csrf(given: str, token: str) -> None:
     Raises:
         HTTPException: 403.
     """
-    if not hmac.compare_digest(given.encode(), csrf_token(token).encode()):
+    if not knows_csrf_token(given, token):
         raise HTTPException(403, f"Send the csrf_token of GET /api/me as {CSRF_HEADER}.")
+
+
+def knows_csrf_token(given: str, token: str) -> bool:
+    """Return whether this is the CSRF token of a session."""
+    return hmac.compare_digest(given.encode("utf-8", "replace"), csrf_token(token).encode())
 
 
 async def person_of(request: Request, who: Who = Who.MEMBERS) -> SignedIn:

@@ -11,7 +11,8 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from home.accounts.sessions import request_info
-from home.web.people import csrf_token
+from home.web import redirects, words
+from home.web.people import csrf_token, services_of
 
 if TYPE_CHECKING:
     from markupsafe import Markup
@@ -32,8 +33,10 @@ def templates_of(packages: Iterable[str]) -> Jinja2Templates:
         for folder in (spec and spec.submodule_search_locations) or ():
             loaders[package] = FileSystemLoader(Path(folder) / "templates")
     loader = ChoiceLoader([FileSystemLoader(OURS), PrefixLoader(loaders)])
-    environment = Environment(loader=loader, autoescape=True)
+    environment = Environment(loader=loader, autoescape=True, trim_blocks=True, lstrip_blocks=True)
     environment.globals["csrf_field"] = csrf_field
+    for each in (words.ago, words.utc, words.number, words.plural):
+        environment.filters[each.__name__] = each
     return Jinja2Templates(env=environment)
 
 
@@ -43,14 +46,23 @@ def render(request: Request, name: str, status: int = 200, **shown: Any) -> Resp
     Args:
         name: of the template, such as `inventory/tools.html`.
         shown: the template's variables. It also has `request`, `person` (who is signed in, or
-            None), `navigation` and `csrf_field()`.
+            None), `navigation`, `app_name`, `told` (the message of a redirect) and `csrf_field()`.
     """
     state = request.app.state
     person = getattr(request.state, "person", None)
-    entries = state.navigation(person)
-    context = {"person": person, "navigation": entries, **shown}
+    told = redirects.message_of(request)
+    context = {
+        "person": person,
+        "navigation": state.navigation(person, request.url.path),
+        "app_name": services_of(request).settings.app_name,
+        "told": told,
+        **shown,
+    }
     templates: Jinja2Templates = state.templates()
-    return templates.TemplateResponse(request, name, context, status, NO_STORE)
+    response = templates.TemplateResponse(request, name, context, status, NO_STORE)
+    if told is not None:
+        redirects.forget_message(response)
+    return response
 
 
 def csrf_field() -> Markup:

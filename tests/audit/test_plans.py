@@ -18,6 +18,7 @@ from audit.paging import select
 from audit.seals import ROW, ROWS, seal
 from audit.summary import count_sealed
 from audit.tables import AuditLog
+from home.accounts import own_history
 from home.database.engine import Engine
 from home.tables import User
 from tests.conftest import Place, copy_of, in_database, point_at, sign_in
@@ -108,6 +109,22 @@ async def test_the_history_of_a_record_uses_its_index(long_trail: Engine) -> Non
     [[plan]] = await long_trail.fetch(f"EXPLAIN (FORMAT JSON) {sql}", "users", "42")
     found = [node.get("Index Name") for node in nodes(json.loads(plan)[0]["Plan"])]
     assert "idx_audit_logs_resource_resource_id" in found
+
+
+@pytest.mark.parametrize("person", [7, 19_999])
+async def test_what_happened_to_an_account_is_found_by_an_index(
+    long_trail: Engine, person: int
+) -> None:
+    email = f"p{person}@example.com"
+    rows = await own_history.newest(long_trail, person, email)
+    assert len(rows) == (20 if person == 7 else 0)
+    sql = f"EXPLAIN (ANALYZE, BUFFERS, FORMAT JSON) {own_history.NEWEST_ROWS}"
+    [[plan]] = await long_trail.fetch(sql, person, email)
+    top = json.loads(plan)[0]["Plan"]
+    assert "Seq Scan" not in [
+        node["Node Type"] for node in nodes(top) if node.get("Relation Name") == "audit_logs"
+    ]
+    assert top["Shared Hit Blocks"] + top["Shared Read Blocks"] < 500  # of some 2,000
 
 
 async def test_the_overview_reads_no_long_table_from_end_to_end(

@@ -405,12 +405,16 @@ async def test_accounts_are_listed_with_what_they_may(url: str, administrator: U
 async def test_rights_are_changed_and_the_trail_says_by_whom(
     url: str, administrator: User, member: User
 ) -> None:
-    options = ("--email=MEL@example.com", "--admin=yes", "--approved=no")
+    options = ("--email=MEL@example.com", "--admin=yes", "--auditor=yes", "--approved=no")
     done = run_piccolo(url, "home", "change_permissions", *options, USER="zoe")
     assert (done.returncode, done.stdout) == (0, "changed mel@example.com\n")
     mel = await User.objects().get(User.id == member.id)
     assert mel is not None
     assert (mel.is_admin, mel.is_approved, mel.is_superuser) == (True, False, False)
+    assert mel.is_auditor
+    assert "mel@example.com\tadministrator\tauditor\tawaits approval" in (
+        run_piccolo(url, "home", "list_users").stdout
+    )
     database = await asyncpg.connect(url)
     newest = await database.fetchrow(
         "SELECT action, actor FROM audit_logs WHERE resource = 'users' ORDER BY id DESC LIMIT 1"
@@ -421,10 +425,13 @@ async def test_rights_are_changed_and_the_trail_says_by_whom(
     assert newest["actor"].startswith("cli:")
 
 
+RIGHTS = "--admin, --superuser, --auditor, --approved, --disabled"
+
+
 @pytest.mark.parametrize(
     ("options", "code", "line"),
     [
-        ([], 2, "Give at least one of --admin, --superuser, --approved, --disabled; see --help"),
+        ([], 2, f"Give at least one of {RIGHTS}; see --help"),
         (["--admin=maybe"], 2, "--admin is yes or no; see --help"),
         (["--superuser=no"], 1, LAST_SUPERUSER),
     ],

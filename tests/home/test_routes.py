@@ -29,7 +29,7 @@ from tests.conftest import PASSWORD, client_with
 pytestmark = pytest.mark.any_version
 
 # Each includes those after it.
-ANYBODY, MEMBERS, ADMINISTRATORS, SUPERUSERS, NOBODY = range(5)
+ANYBODY, MEMBERS, AUDITORS, ADMINISTRATORS, SUPERUSERS, NOBODY = range(6)
 METHODS = ("GET", "OPTIONS", "TRACE", "POST", "PATCH", "PUT", "DELETE")  # what removes comes last
 
 # Path, method, and who may use it. HEAD goes with GET.
@@ -38,6 +38,13 @@ OURS: dict[str, dict[str, int]] = {
     "/sign-in": {"GET": ANYBODY, "POST": ANYBODY},
     "/register": {"GET": ANYBODY, "POST": ANYBODY},
     "/second-factor": {"GET": ANYBODY, "POST": ANYBODY},
+    "/sign-out": {"POST": MEMBERS},
+    "/account": {"GET": MEMBERS},
+    "/account/data.json": {"GET": MEMBERS},
+    "/account/profile": {"POST": MEMBERS},
+    "/account/password": {"POST": MEMBERS},
+    "/account/sessions/end": {"POST": MEMBERS},
+    "/account/sessions/end-others": {"POST": MEMBERS},
     "/admin/api/mfa-setup/{rest:path}": {"GET": ANYBODY, "POST": ANYBODY},
     "/favicon.ico": {"GET": ANYBODY},
     "/static/*": {"GET": ANYBODY},
@@ -162,7 +169,8 @@ def app_without_database() -> Starlette:
 
 
 class Cast:
-    """Nobody, a member, an administrator and a superuser, each with a new session per request."""
+    """Nobody, a member, an auditor, an administrator and a superuser, each with a new session per
+    request."""
 
     def __init__(self, client: httpx.AsyncClient, people: list[User | None]) -> None:
         self.client = client
@@ -189,7 +197,9 @@ class Cast:
 async def people(client: httpx.AsyncClient, administrator: User, member: User) -> Cast:
     rights = {"is_admin": True, "is_approved": True}
     olga = await User.create_user("olga@example.com", PASSWORD, **rights)
-    return Cast(client, [None, member, olga, administrator])
+    rights = {"is_auditor": True, "is_approved": True}
+    vera = await User.create_user("vera@example.com", PASSWORD, **rights)
+    return Cast(client, [None, member, vera, olga, administrator])
 
 
 @pytest.fixture
@@ -217,7 +227,14 @@ async def rows(people: Cast, db: Engine) -> dict[str, Any]:
 
 
 # What is sent, where `{}` would not tell a stranger from somebody who mistyped.
-FORMS_SENT = {"/sign-in": {"email": "mel@example.com", "password": PASSWORD}}
+FORMS_SENT = {
+    "/sign-in": {"email": "mel@example.com", "password": PASSWORD},
+    "/sign-out": {},
+    "/account/profile": {},
+    "/account/password": {"old": PASSWORD, "new": PASSWORD, "again": PASSWORD},
+    "/account/sessions/end": {},
+    "/account/sessions/end-others": {},
+}
 BODIES = {
     "/admin/api/tables/users/{row_id:str}/": {"display_name": "Vic"},
     "/api/me/password": {"old": PASSWORD, "new": PASSWORD},
@@ -233,8 +250,10 @@ def address(path: str, rows: Mapping[str, Any]) -> str:
 
 
 def is_refused(answer: httpx.Response) -> bool:
+    """Return whether somebody may not. A form that did something leads on with a cookie."""
     place = answer.headers.get("location", "").partition("?")[0]
-    elsewhere = answer.status_code == 303 and place in ("/sign-in", "/")
+    is_sent_away = answer.status_code == 303 and place in ("/sign-in", "/account", "/")
+    elsewhere = is_sent_away and "set-cookie" not in answer.headers and answer.url.path != "/"
     return elsewhere or answer.status_code in (401, 403, 405)
 
 
@@ -242,7 +261,7 @@ async def test_each_route_is_for_whom_the_list_says(people: Cast, rows: dict[str
     wrong: list[tuple[str, str, int, int]] = []
     for path, allowed in LISTED.items():
         for method in METHODS:
-            for who in (ANYBODY, MEMBERS, ADMINISTRATORS, SUPERUSERS):
+            for who in (ANYBODY, MEMBERS, AUDITORS, ADMINISTRATORS, SUPERUSERS):
                 content: dict[str, Any] = {}
                 if method == "POST" and path in FORMS_SENT:
                     content = {"form": FORMS_SENT[path]}

@@ -21,3 +21,12 @@ document.addEventListener("click", (event) => {
   link.target = "_blank";  // where a refusal can be read
   link.click();
 }, true);
+
+// When a session has ended, piccolo-admin shows a sign-in page of its own. The application's leads back
+// to the same place. Its router changes the address without an event: look when the page changes.
+new MutationObserver(() => {
+  const [route, query] = location.hash.split("?");
+  if (!route.startsWith("#/login")) return;
+  const place = new URLSearchParams(query).get("nextURL") ?? "/";
+  location.replace(`/sign-in?next=/admin/#${place}`);
+}).observe(document.documentElement, { childList: true, subtree: true });

@@ -1,6 +1,6 @@
 -- Each line of the directory beside the account it means: by clerk_id first, then by e-mail address.
 -- What follows `problem` is what the account should hold: a line says nothing by an empty value, and
--- nothing about the address and the identity of an administrator (else who writes the directory
+-- nothing about the address and the identity of an administrator or auditor (else who writes the directory
 -- could become one).
 CREATE TEMP TABLE directory_matches ON COMMIT DROP AS
 WITH same_email AS (
@@ -34,7 +34,7 @@ SELECT m.line, m.user_id, m.email_id, m.is_broken, m.has_left,
            WHEN m.user_id IS NULL THEN NULL
            WHEN NOT u.is_approved THEN 'has an account that is not approved: approve or delete it'
            WHEN rights AND u.email <> m.email
-               THEN 'is an administrator, whose e-mail address only a person changes'
+               THEN 'is an administrator or auditor, whose e-mail address only a person changes'
            WHEN u.clerk_id <> m.clerk_id THEN 'has an account with another clerk_id'
        END AS problem,
        CASE
@@ -53,7 +53,7 @@ SELECT m.line, m.user_id, m.email_id, m.is_broken, m.has_left,
            OR (m.clerk_id <> coalesce(u.clerk_id, '') AND NOT rights) AS differs
 FROM matched AS m
 LEFT JOIN users AS u ON u.id = m.user_id
-LEFT JOIN LATERAL (SELECT u.is_admin OR u.is_superuser) AS of_the_account (rights) ON true
+LEFT JOIN LATERAL (SELECT u.is_admin OR u.is_superuser OR u.is_auditor) AS of_the_account (rights) ON true
 LEFT JOIN same_email ON same_email.email = m.email
 LEFT JOIN same_clerk_id ON same_clerk_id.clerk_id = m.clerk_id
 LEFT JOIN same_account ON same_account.user_id = m.user_id

@@ -86,12 +86,13 @@ async def test_two_superusers_cannot_remove_each_other_at_once(
         "is_approved = false",
         "is_admin = false",
         "is_superuser = true",
+        "is_auditor = false",
     ],
 )
 async def test_another_password_address_or_right_ends_sessions(
     db: Engine, administrator: User, change: str
 ) -> None:
-    rights = {"is_admin": True, "is_approved": True}
+    rights = {"is_admin": True, "is_auditor": True, "is_approved": True}
     person = await User.create_user("cy@example.com", "a password of cy's", **rights)
     session = await Session.create_session(person.id)
     await db.run_ddl(f"UPDATE users SET display_name = 'Cy' WHERE id = {person.id}")
@@ -100,7 +101,7 @@ async def test_another_password_address_or_right_ends_sessions(
     assert await Session.count() == 0
 
 
-@pytest.mark.parametrize("right", ["is_admin", "is_superuser"])
+@pytest.mark.parametrize("right", ["is_admin", "is_superuser", "is_auditor"])
 async def test_whoever_is_promoted_has_to_sign_in_again(
     db: Engine, member: User, right: str
 ) -> None:
@@ -108,6 +109,24 @@ async def test_whoever_is_promoted_has_to_sign_in_again(
     also = ", is_admin = true" if right == "is_superuser" else ""
     await db.execute(f"UPDATE users SET {right} = true{also} WHERE id = $1", member.id)
     assert await Session.get_user_id(session.token) is None
+
+
+async def test_nobody_makes_themselves_an_auditor(db: Engine, administrator: User) -> None:
+    bea = await User.create_user(
+        "bea@example.com", "a password of bea's", is_superuser=True, is_approved=True
+    )
+    appoint = User.update({User.is_auditor: True}).where(User.id == administrator.id)
+    herself = acting_as(Actor("ada@example.com", administrator.id))
+    with herself, pytest.raises(asyncpg.CheckViolationError) as refused:
+        await appoint
+    assert refused.value.constraint_name == "users_no_self_appointment"
+    with acting_as(Actor("bea@example.com", bea.id)):
+        await appoint
+    rename = User.update({User.display_name: "Ada"}).where(User.id == administrator.id)
+    with acting_as(Actor("ada@example.com", administrator.id)):
+        await rename  # who is one already changes other things
+    row = await AuditLog.select().where(AuditLog.action == "users.update").order_by(AuditLog.id)
+    assert (row[0]["actor"], '"is_auditor": true' in row[0]["details"]) == ("bea@example.com", True)
 
 
 async def test_another_second_factor_ends_sessions(db: Engine, member: User) -> None:

@@ -307,3 +307,80 @@ async def test_without_a_key_nothing_leads_to_the_page(url: str) -> None:
             assert "/second-factor" not in (await client.get(path)).text
     async with client_with(mfa_key=SecretStr(KEY)) as client:
         assert "/second-factor" in (await client.get("/sign-in")).text
+
+
+async def proof_on(client: httpx.AsyncClient, path: str) -> str:
+    """The proof of a password that a page waits with for the code."""
+    page = await client.post(path, data=ADA)
+    assert (page.status_code, 'name="password"' in page.text) == (401, False)
+    found = re.search(r'name="proof" value="([^"]+)"', page.text)
+    assert found is not None
+    return found[1]
+
+
+async def test_the_password_is_asked_for_once(
+    client: httpx.AsyncClient, administrator: User
+) -> None:
+    secret, codes = await set_up(administrator)
+    proof = await proof_on(client, "/sign-in")
+    wrong = await client.post("/sign-in", data={"proof": proof, "code": "000000"})
+    assert (wrong.status_code, "This code is wrong" in wrong.text) == (401, True)
+    assert f'name="proof" value="{proof}"' in wrong.text
+    empty = await client.post("/sign-in", data={"proof": proof})
+    assert (empty.status_code, 'name="proof"' in empty.text) == (401, True)
+    done = await client.post("/sign-in?next=/account", data={"proof": proof, "code": codes[0]})
+    assert (done.status_code, done.headers["location"]) == (303, "/account")
+    [failed] = await AuditLog.select().where(AuditLog.action == "sign_in.failed")
+    assert failed["actor"] == "ada@example.com"
+    proof = await proof_on(client, "/second-factor")
+    form = {"proof": proof, "action": "off", "code": code_of(secret)}
+    assert "Your second factor is off." in (await client.post("/second-factor", data=form)).text
+    assert not await AuthenticatorSecret.exists()
+
+
+async def test_codes_after_a_proof_are_throttled(
+    client: httpx.AsyncClient, administrator: User
+) -> None:
+    await set_up(administrator)
+    proof = await proof_on(client, "/sign-in")
+    form = {"proof": proof, "code": "000000"}
+    answers = [(await client.post("/sign-in", data=form)).status_code for _ in range(6)]
+    assert answers == [401, 401, 401, 401, 401, 429]
+
+
+@pytest.mark.parametrize("change", CHANGES.values(), ids=CHANGES)
+async def test_the_proof_of_a_password_counts_for_this_account_as_it_was(
+    client: httpx.AsyncClient, administrator: User, change: str
+) -> None:
+    rights = {"is_admin": True, "is_superuser": True, "is_approved": True}
+    await User.create_user("bea@example.com", PASSWORD, **rights)
+    _, codes = await set_up(administrator)
+    proof = await proof_on(client, "/sign-in")
+    for statement in change.split(";"):
+        await piccolo_conf.DB.execute(statement, administrator.id)
+    late = await client.post("/sign-in", data={"proof": proof, "code": codes[0]})
+    assert (late.status_code, 'name="password"' in late.text) == (401, True)
+    assert not await Session.exists()
+
+
+async def test_a_proof_and_a_setup_are_not_each_other(
+    client: httpx.AsyncClient, administrator: User, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    setup, key = await begun(client)
+    await set_up(administrator)
+    proof = await proof_on(client, "/sign-in")
+    for path, form in (
+        ("/sign-in", {"proof": setup, "code": code_of(key)}),
+        ("/second-factor", {"proof": setup, "code": code_of(key), "action": "off"}),
+        ("/second-factor", {"setup": proof, "code": code_of(key)}),
+        ("/sign-in", {"proof": "xchacha20-00", "code": code_of(key)}),
+        ("/sign-in", {"proof": proof + "00", "code": code_of(key)}),
+    ):
+        answer = await client.post(path, data=form)
+        assert (answer.status_code, "Begin again" in answer.text) == (422, True)
+    monkeypatch.setattr(second_factor, "SETUP_SECONDS", -1)
+    with pytest.raises(second_factor.SetupFailed):
+        factor = factor_with(KEY)
+        factor.proven(factor.proof(await account_of(piccolo_conf.DB, administrator.id)))
+    assert not await Session.exists()
+    assert await AuthenticatorSecret.count() == 1

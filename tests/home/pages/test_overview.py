@@ -11,22 +11,21 @@ import pytest
 from home.pages.charts import bars
 from home.pages.overview import last_days
 from home.tables import User
-from tests.conftest import point_at, sign_in
+from tests.conftest import enter, point_at, sign_in
 
 pytestmark = pytest.mark.any_version
 
 
-async def test_strangers_and_members_see_the_way_in(
+async def test_strangers_see_the_way_in_and_members_their_account(
     client: httpx.AsyncClient, member: User
 ) -> None:
-    for way_in in ("/sign-in", "/api/me"):
-        page = await client.get("/")
-        assert page.status_code == 200
-        assert f'href="{way_in}"' in page.text
-        assert "awaiting approval" not in page.text
-        await client.post(
-            "/api/sign-in", json={"email": member.email, "password": "correct horse battery"}
-        )
+    page = await client.get("/")
+    assert page.status_code == 200
+    assert 'href="/sign-in"' in page.text
+    assert "awaiting approval" not in page.text
+    await enter(client, member.email)
+    page = await client.get("/")
+    assert (page.status_code, page.headers["location"]) == (303, "/account")
 
 
 async def test_administrators_see_figures_that_lead_somewhere(

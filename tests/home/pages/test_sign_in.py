@@ -14,17 +14,18 @@ ADA = {"email": "ada@example.com", "password": PASSWORD}
 EVE = {"email": "eve@example.com", "password": "a rather long phrase", "display_name": "Eve"}
 
 
-async def test_signing_in_leads_to_the_back_office(
+async def test_signing_in_leads_administrators_to_the_overview(
     client: httpx.AsyncClient, administrator: User
 ) -> None:
     answer = await client.post("/sign-in", data=ADA)
-    assert (answer.status_code, answer.headers["location"]) == (303, "/admin/")
+    assert (answer.status_code, answer.headers["location"]) == (303, "/")
     assert "HttpOnly" in answer.headers["set-cookie"]
     assert "ada@example.com" in (await client.get("/api/me")).text
 
 
 @pytest.mark.parametrize(
-    ("who", "where"), [(None, "/sign-in"), ("mel@example.com", "/"), ("ada@example.com", None)]
+    ("who", "where"),
+    [(None, "/sign-in?next=/admin/"), ("mel@example.com", "/account"), ("ada@example.com", None)],
 )
 async def test_the_back_office_sends_others_where_they_belong(
     client: httpx.AsyncClient, administrator: User, member: User, who: str | None, where: str | None

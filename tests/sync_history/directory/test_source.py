@@ -205,6 +205,16 @@ async def test_an_administrator_keeps_address_and_identity(
     assert await enabled() == ["ada"]
 
 
+async def test_an_auditor_keeps_address_and_identity(
+    db: Engine, member: User, tmp_path: Path
+) -> None:
+    await User.update({User.clerk_id: "c1", User.is_auditor: True}).where(User.id == member.id)
+    line = {"clerk_id": "c1", "email": "mallory@example.com", "display_name": "M"}
+    report = await sync(tmp_path, line)
+    assert "only a person changes" in report.failures["item 1"]
+    assert await enabled() == ["mel"]
+
+
 @pytest.mark.parametrize(
     ("before", "after", "problem"),
     [

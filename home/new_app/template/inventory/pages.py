@@ -1,13 +1,14 @@
 """The page of the inventory, and its part of the overview."""
 
 from starlette.requests import Request
-from starlette.responses import RedirectResponse, Response
+from starlette.responses import Response
 
 from home.database.engine import Engine
 from home.pages.overview import Figure, Panel, PanelSource
 from home.services import Services
 from home.web.pages import Page
 from home.web.people import Who, services_of
+from home.web.redirects import redirect
 from home.web.rendering import render
 from inventory.settings import InventorySettings
 from inventory.tables import Item
@@ -47,8 +48,8 @@ async def borrow(request: Request) -> Response:
         .returning(Item.id)
     )
     if not lent:
-        return render(request, "inventory/taken.html", 409)
-    return RedirectResponse("/inventory", 303)
+        return redirect("/inventory", "It is lent already, or there is no such item.", failed=True)
+    return redirect("/inventory", "It is yours for now.")
 
 
 async def items_panel(db: Engine) -> Panel:

@@ -1,0 +1,28 @@
+"""What people change of their own account themselves, but for the password."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from home.tables import User
+
+Name = Annotated[str, Field(max_length=255, pattern=r"^[^\x00-\x1f\x7f]*$")]
+
+
+class Profile(BaseModel):
+    """What others see of a person; what is not set stays as it is."""
+
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+    display_name: Name | None = None
+    organization: Name | None = None
+
+
+async def change(user_id: int, profile: Profile) -> dict[str, Any]:
+    """Store what is set of a profile; return it."""
+    values: dict[Any, Any] = profile.model_dump(exclude_unset=True)
+    if values:
+        await User.update(values).where(User.id == user_id)
+    return values
