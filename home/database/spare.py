@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncGenerator
-from typing import Any
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from home.database.connection import ObservedConnection
 
 
 class SpareConnection:
@@ -15,18 +18,18 @@ class SpareConnection:
     """
 
     def __init__(self) -> None:
-        self._connection: Any = None
+        self._connection: ObservedConnection | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
         self._end_of_loop: AsyncGenerator[None, None] | None = None
 
-    def take(self) -> Any:
+    def take(self) -> ObservedConnection | None:
         """Return the kept connection, which is the caller's now, or None."""
         if self._loop is not asyncio.get_running_loop():
             return None
         connection, self._connection = self._connection, None
         return None if connection is None or connection.is_closed() else connection
 
-    async def give(self, connection: Any) -> None:
+    async def give(self, connection: ObservedConnection) -> None:
         """Keep a connection, or close it where one is kept or its next user would see its state."""
         if connection.is_closed():
             return
