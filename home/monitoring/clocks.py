@@ -6,6 +6,8 @@ import time
 from dataclasses import dataclass, field
 from datetime import timedelta
 
+import asyncpg
+
 from audit.database import Database
 from audit.jobs import Job
 from audit.log import Logger
@@ -76,13 +78,21 @@ async def look(db: Database) -> None:
     now = await db.fetchval(NOW)
     seen.ahead_seconds = started[0] + (time.monotonic() - started[1]) / 2 - now
     tables = [row["table"] for row in await db.fetch(TABLES)]
-    counted = {table: await db.fetchval(AHEAD.format(table, MOST)) for table in tables}
+    counted = {table: await _rows_ahead(db, table) for table in tables}
     seen.rows = {table: number for table, number in counted.items() if number}
     found = seen.sentences()
     if [each for each in found if each not in before]:
         log.warning("clock_is_wrong" if seen.is_wrong else "times_in_the_future", found=found)
     elif before and not found:
         log.info("clocks_are_right")
+
+
+async def _rows_ahead(db: Database, table: str) -> int:
+    try:
+        number: int = await db.fetchval(AHEAD.format(table, MOST))
+    except asyncpg.UndefinedTableError:  # dropped meanwhile
+        return 0
+    return number
 
 
 def jobs(services: Services) -> list[Job]:

@@ -255,7 +255,8 @@ async def test_a_pooler_that_loses_statements_is_named_and_no_request_gets_a_500
             report = (await client.get("/api/health")).json()
             assert (await client.get("/health")).status_code == 503
         output = await asyncio.to_thread(live.end)
-    print(f"B14: { ({status: statuses.count(status) for status in statuses}) }")
+    counts = {status: statuses.count(status) for status in statuses}
+    print(f"R22, a pooler that nobody told of: {counts}")
     assert 500 not in statuses
     assert (report["status"], report["database"]["error"]) == ("degraded", POOLER[0])
     assert all(word in output for word in POOLER)

@@ -87,6 +87,7 @@ async def test_sealing(db: Engine, url: str, kills: int) -> None:
         before = found.verified
     assert start(url, "seal").wait() == 0
     assert (await intact(db)).verified == await count(db)
+    print(f"R23 seal: {kills} kills, {hits} of them at work")
     assert hits, "no kill hit the middle"
 
 
@@ -111,6 +112,7 @@ async def test_pruning(db: Engine, url: str, kills: int) -> None:
         assert start(url, "prune", before, "--yes").wait() == 0
     records = await AuditLog.select(AuditLog.details).where(AuditLog.action == "audit.prune")
     assert sum(json.loads(row["details"])["rows"] for row in records) == (await intact(db)).pruned
+    print(f"R23 prune: {kills} kills, {hits} of them at work")
     assert hits, "no kill hit the middle"
 
 
@@ -131,6 +133,7 @@ async def test_exporting(db: Engine, url: str, kills: int, tmp_path: Path) -> No
         hits += await kill(db, process, 1.0)
         if file.exists():
             assert file.read_bytes().count(b"\n") == 40_000, "a torn file under its final name"
+    print(f"R23 export: {kills} kills, {hits} of them at work")
     assert hits, "no kill hit the middle"
     file = tmp_path / "trail.ndjson"
     assert start(url, "export", f"--output={file}", "--resource=users").wait() == 0
