@@ -142,9 +142,9 @@ async def prune(services: Services, before: str, keep: int = 20, yes: bool = Fal
     :param yes: remove them, instead of saying what would go
 
     """
-    when = await past("before", before, services.db)
     if not 0 < keep < 2**31:
         raise WrongOption("--keep is at least 1")
+    when = await past("before", before, services.db)
     going = await old.due(services.db, when, keep)
     if not going:
         print("nothing to remove")

@@ -134,13 +134,17 @@ async def test_export_to_a_file_which_is_never_overwritten(
         (("export", "--since=2026-02-30"), "--since: «2026-02-30» is not a date such as"),
         (("export", "--user=ada"), "--user needs a number below 2147483648; see --help"),
         (("prune",), "Missing a required argument: 'before'; see --help"),
-        (("prune", "--before=2999-01-01"), "--before is a date in the past; see --help"),
         (("prune", "--before=31.12.2025", "--yes"), "--before: «31.12.2025» is not a date"),
         (("history", "users"), "Missing a required argument: 'resource_id'"),
     ],
 )
 def test_wrong_options_are_refused(arguments: tuple[str, ...], complaint: str) -> None:
     assert the_one_line(audit(NOWHERE, *arguments), code=2).startswith(complaint)
+
+
+async def test_what_is_to_come_is_not_pruned(url: str) -> None:
+    line = the_one_line(audit(url, "prune", "--before=2999-01-01"), code=2)
+    assert line == "--before is a date in the past; see --help"
 
 
 @pytest.mark.parametrize("path", ["missing/trail.csv", ".", "/dev/full"])

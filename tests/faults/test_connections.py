@@ -104,22 +104,23 @@ async def watched(live: Live, what: str, more_mb: float = MEMORY_MB) -> AsyncIte
 
 async def status_after(live: Live, start: bytes, more: bytes, times: int, pause: float = 0) -> int:
     """Send, whether it is taken or not; return the status of the answer."""
-    reader, writer = await asyncio.open_connection("127.0.0.1", live.port)
+    loop = asyncio.get_running_loop()
+    with socket.socket() as client:  # asyncio's streams lose an answer once sending has failed
+        client.setblocking(False)
+        await loop.sock_connect(client, ("127.0.0.1", live.port))
 
-    async def push() -> None:
-        writer.write(start)
-        for _ in range(times):
-            writer.write(more)
-            await writer.drain()
-            await asyncio.sleep(pause)
+        async def push() -> None:
+            await loop.sock_sendall(client, start)
+            for _ in range(times):
+                await loop.sock_sendall(client, more)
+                await asyncio.sleep(pause)
 
-    pushing = asyncio.create_task(push())
-    try:
-        answer = await reader.read(2**16)
-    finally:
-        pushing.cancel()
-        await asyncio.gather(pushing, return_exceptions=True)
-        writer.close()
+        pushing = asyncio.create_task(push())
+        try:
+            answer = await loop.sock_recv(client, 2**16)
+        finally:
+            pushing.cancel()
+            await asyncio.gather(pushing, return_exceptions=True)
     return int(answer.split()[1])
 
 

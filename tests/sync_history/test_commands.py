@@ -90,13 +90,17 @@ async def test_a_source_that_is_running_is_not_started_again(url: str, db: Engin
         (("list", "--limit=x"), "--limit needs a number"),
         (("cancel", "x"), "--run needs a number"),
         (("prune",), "Missing a required argument: 'before'"),
-        (("prune", "--before=2999-01-01"), "--before is a date in the past"),
         (("prune", "--before=yesterday"), "--before: «yesterday» is not a date"),
         (("prune", "--before=2025-01-01", "--keep=0"), "--keep is at least 1"),
     ],
 )
 def test_wrong_options_are_refused(arguments: tuple[str, ...], complaint: str) -> None:
     assert the_one_line(sync(NOWHERE, *arguments), code=2).startswith(complaint)
+
+
+async def test_what_is_to_come_is_not_pruned(url: str) -> None:
+    line = the_one_line(sync(url, "prune", "--before=2999-01-01"), code=2)
+    assert line.startswith("--before is a date in the past")
 
 
 def test_without_a_database_it_says_so() -> None:
