@@ -34,7 +34,7 @@ from home.tables import User
 from piccolo_conf_test import POOLED
 from tests import pgbouncer
 from tests.pgbouncer import PgBouncer, find_pgbouncer
-from tests.postgres import INSTALL, Server, find_binaries
+from tests.postgres import INSTALL, Server, data_folder, find_binaries
 
 # Tracebacks as Python prints them: rich would draw all local variables, for seconds each.
 structlog.configure(
@@ -90,13 +90,15 @@ class Place(NamedTuple):
 
 @pytest.fixture(scope="session", params=["pgbouncer"] if POOLED else ["embedded", "installed"])
 def place(
-    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+    request: pytest.FixtureRequest,
 ) -> Iterator[Place]:
     if request.param == "embedded":
-        embedded = EmbeddedServer(tmp_path_factory.mktemp("embedded"))
+        folder = data_folder()
+        embedded = EmbeddedServer(folder)
         url = f"postgresql://postgres@/postgres?host={embedded.start()['host']}"
         yield Place(url, url)
         embedded.stop()
+        shutil.rmtree(folder, ignore_errors=True)
         return
     server = installed_server()
     server.start()
