@@ -146,7 +146,7 @@ async def look_around(page: Page, address: str) -> None:
 
 def over_http(address: str) -> None:
     """What programs do: the API, its description, and the back office's own API."""
-    with httpx.Client(base_url=address) as client:
+    with httpx.Client(base_url=address, timeout=30) as client:
         body = {"email": "ada@example.com", "password": PASSWORD}
         token = client.post("/api/sign-in", json=body).json()["csrf_token"]
         client.headers["x-csrf-token"] = token

@@ -7,6 +7,7 @@ import os
 import socket
 import subprocess
 import sys
+from collections.abc import Iterator
 from typing import Any
 
 import asyncpg
@@ -31,8 +32,20 @@ async def backends(url: str) -> int:
     return count
 
 
+_engines: list[Engine] = []
+
+
 def engine(url: str, **settings: Any) -> Engine:
-    return Engine(Settings(database_url=url, db_pool_min=0, **settings))
+    _engines.append(Engine(Settings(database_url=url, db_pool_min=0, **settings)))
+    return _engines[-1]
+
+
+@pytest.fixture(autouse=True)
+def nothing_is_kept() -> Iterator[None]:
+    """Without a pool an engine keeps a connection until its event loop ends."""
+    yield
+    while _engines:
+        _engines.pop()._spare.hang_up()
 
 
 def test_importing_the_configuration_touches_no_network() -> None:
