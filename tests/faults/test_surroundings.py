@@ -10,6 +10,7 @@ import subprocess
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import Any
 
 import asyncpg
 import httpx
@@ -127,7 +128,7 @@ async def is_refused(url: str, reason: str, sentence: str) -> None:
     assert sentence in done.stderr
     assert "Traceback" not in done.stderr
     with running(url) as live:
-        report = {"database": {"error": "timeout"}}
+        report: Any = {"database": {"error": "timeout"}}
         while report["database"]["error"] == "timeout":  # it is still connecting
             report = (await asyncio.to_thread(live.get, "/api/health")).json()
         assert (report["status"], report["database"]["error"]) == ("degraded", reason)
