@@ -22,10 +22,10 @@ UNSETTLED = """
         WHERE later.source = run.source AND later.id > run.id
           AND later.status = 'succeeded' AND NOT later.needs_attention AND NOT later.dry_run)
 """
-SHOWN = """
+SHOWN = f"""
     id, source, status, trigger_type, triggered_by, started_at, completed_at, created_at,
     duration_ms, items_total, items_synced, items_failed, error_message, dry_run, force,
-    needs_attention, cancel_requested_at
+    ({UNSETTLED}) AS needs_attention
 """
 
 

@@ -22,7 +22,7 @@ from home.services import Services
 NAME = re.compile(r"[a-z0-9][a-z0-9_.-]{0,99}")
 KEPT = {"failures": 500, "notes": 1_000}  # the first of them; all are counted
 LONGEST_TEXT = 500  # characters
-LONGEST_TRACEBACK = 16_000  # characters; the last ones say most
+LONGEST_TRACEBACK = 16_000  # characters; of longer ones the middle is left out
 LARGEST = 2**31 - 1  # that the columns hold
 
 
@@ -123,8 +123,10 @@ class Run:
     def failed_with(self, traceback: str) -> None:
         """Keep where the source failed, without secrets. For the runner."""
         whole: str = storable(self._redactor.clean(traceback, MAX_TRACEBACK_CHARACTERS))
-        is_long = len(whole) > LONGEST_TRACEBACK
-        self._traceback = "…" + whole[-LONGEST_TRACEBACK:] if is_long else whole
+        if len(whole) > LONGEST_TRACEBACK:
+            half = LONGEST_TRACEBACK // 2
+            whole = f"{whole[:half]}\n…\n{whole[-half:]}"
+        self._traceback = whole
 
     def shown(self, value: object) -> str:
         """Return a text without secrets, short, and such as PostgreSQL can hold."""
