@@ -74,7 +74,7 @@ class Chart:
         return [
             Tick(f"{day:%b} {day.day}", self.left + (n + 0.5) * wide)
             for n, day in enumerate(self.days)
-            if n % every == every // 2
+            if n % every == 0
         ]
 
     def bars(self) -> list[Bar]:
