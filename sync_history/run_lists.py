@@ -17,10 +17,10 @@ MOST_COUNTED = 1_000
 ACTIVE, TO_LOOK_AT = "active", "to-look-at"
 # A run that was good again has settled what came before it.
 UNSETTLED = """
-    needs_attention AND NOT EXISTS (
-        SELECT FROM sync_history AS later
-        WHERE later.source = run.source AND later.id > run.id
-          AND later.status = 'succeeded' AND NOT later.needs_attention AND NOT later.dry_run)
+    needs_attention AND id > coalesce((
+        SELECT max(good.id) FROM sync_history AS good
+        WHERE good.source = run.source
+          AND good.status = 'succeeded' AND NOT good.needs_attention AND NOT good.dry_run), 0)
 """
 SHOWN = f"""
     id, source, status, trigger_type, triggered_by, started_at, completed_at, created_at,

@@ -90,6 +90,10 @@ REAP = """
 """
 
 
+NEWEST = """
+    id IN (SELECT (SELECT max(id) FROM sync_history WHERE source = name)
+           FROM unnest($1::text[]) AS name)
+"""
 AHEAD_SECONDS = 5.0  # a clock that is corrected by less is none that was wrong
 
 log = Logger("groundwork.sync")
@@ -184,11 +188,7 @@ async def find(id: int) -> SyncRun | None:
 
 async def newest(names: Iterable[str]) -> dict[str, SyncRun]:
     """Return the newest run of each of these sources that has one."""
-    of_each = WhereRaw(
-        "id IN (SELECT (SELECT max(id) FROM sync_history WHERE source = name)"
-        " FROM unnest({}::text[]) AS name)",
-        list(names),
-    )
+    of_each = WhereRaw(NEWEST.replace("$1", "{}"), list(names))
     return {run.source: run for run in await SyncRun.objects().where(of_each)}
 
 

@@ -10,18 +10,21 @@ from audit.database import Database, Record
 from sync_history.sources import Source
 
 LAST = 30  # runs that are drawn
+# «=» would let the planner look for the runs of a source among all, from the newest on.
 LAST_RUNS = f"""
     SELECT run.* FROM unnest($1::text[]) AS name, LATERAL (
         SELECT id, source, status, duration_ms, items_synced, items_failed, needs_attention,
                dry_run, coalesce(completed_at, started_at, created_at) AS at
-        FROM sync_history WHERE source = name ORDER BY id DESC LIMIT {LAST}
+        FROM sync_history WHERE source >= name AND source <= name
+        ORDER BY source DESC, id DESC LIMIT {LAST}
     ) AS run
     ORDER BY run.id
 """  # noqa: S608  constants only
 LAST_SUCCESSES = """
     SELECT name, (
         SELECT completed_at FROM sync_history
-        WHERE source = name AND status = 'succeeded' AND NOT dry_run ORDER BY id DESC LIMIT 1
+        WHERE source >= name AND source <= name AND status = 'succeeded' AND NOT dry_run
+        ORDER BY source DESC, id DESC LIMIT 1
     ) AS at
     FROM unnest($1::text[]) AS name
 """

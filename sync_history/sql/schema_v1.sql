@@ -11,6 +11,9 @@ CREATE INDEX idx_sync_history_dry_runs ON sync_history (source, id) WHERE dry_ru
 CREATE INDEX idx_sync_history_started_at ON sync_history (started_at);
 -- One running run a source, across all processes: PostgreSQL decides.
 CREATE UNIQUE INDEX idx_sync_history_one_running ON sync_history (source) WHERE status = 'running';
+-- The last good runs, which settle what was wrong before.
+CREATE INDEX idx_sync_history_good ON sync_history (source, id)
+    WHERE status = 'succeeded' AND NOT needs_attention AND NOT dry_run;
 -- For the overview, and for the newest runs of a source.
 CREATE INDEX idx_sync_history_completed_at ON sync_history (completed_at);
 CREATE INDEX idx_sync_history_source_id ON sync_history (source, id);
