@@ -10,7 +10,6 @@ from playwright.async_api import Browser, Page, expect
 from home.database.engine import Engine
 from home.tables import User
 from tests.browser.test_admin import sign_in
-from tests.conftest import PASSWORD
 from tests.live import Live, running
 
 pytestmark = pytest.mark.any_version
@@ -127,20 +126,17 @@ async def test_a_refused_change_of_many_is_told(
         await expect(refused.locator("#message_popup")).to_contain_text(sentence)
 
 
-async def test_a_refused_removal_is_told_in_words(
+async def test_raw_json_is_told_in_words(
     refused: Page, url: str, administrator: User, member: User
 ) -> None:
-    rights = {"is_admin": True, "is_approved": True}
-    await User.create_user("olga@example.com", PASSWORD, **rights)
     with running(url) as live:
-        await sign_in(refused, live.address, "olga@example.com")
-        await list_of(refused, live, "users")
-        await refused.locator("table:has(thead) tbody input[type=checkbox]").first.check()
-        await refused.get_by_text("Delete 1 rows").click()
-        popup = refused.locator("#message_popup")
-        await expect(popup).to_contain_text("Unable to delete row")
-        await expect(popup).to_contain_text("superuser")
-        assert "{" not in await popup.inner_text()
+        await sign_in(refused, live.address, administrator.email)
+        await refused.goto(f"{live.address}/admin/#/users/{member.id}")
+        await expect(refused.locator("input[name=email]")).to_have_value(member.email)
+        await refused.locator("[name=display_name]").fill("x" * 2_000_000)
+        await refused.get_by_role("button", name="Save").click()
+        told = refused.locator("li", has_text="A request holds at most 1 MiB.")
+        await expect(told).to_have_text("A request holds at most 1 MiB.")
 
 
 async def test_a_refusal_without_its_shape_is_told(
