@@ -45,7 +45,7 @@ def curl_line(document: Mapping[str, Any], base: str, path: str, method: str) ->
     if method != "get":
         parts.append(f"-X {method.upper()}")
     if operation["security"]:
-        parts.append(f"-b {JAR}")
+        parts.append(f"-b {JAR} -c {JAR}")  # another password makes another session
     if any(each["name"] == CSRF_HEADER for each in operation["parameters"]):
         parts.append(f'-H "{CSRF_HEADER}: $CSRF_TOKEN"')
     if "requestBody" in operation:
