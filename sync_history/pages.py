@@ -166,7 +166,7 @@ def _trail_of(run: SyncRun, actor: str | None) -> str | None:
     if actor is None or run.started_at is None:
         return None
     until = {"to": run.completed_at.isoformat()} if run.completed_at else {}
-    return "/trail?" + urlencode({"actor": actor, "from": run.started_at.isoformat()} | until)
+    return "/trail?" + urlencode({"person": actor, "from": run.started_at.isoformat()} | until)
 
 
 def _seconds(run: SyncRun) -> float | None:

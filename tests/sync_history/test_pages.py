@@ -238,7 +238,7 @@ async def test_what_it_changed_leads_to_the_trail(
     registered(crm)
     run = await run_of("crm")
     page = await ada.see(f"/sync/runs/{run.id}")
-    assert re.search(r'href="/trail\?actor=\S+">What it changed', page)
+    assert re.search(r'href="/trail\?person=\S+&from=\S+&to=\S+">What it changed', page)
 
 
 def test_when_a_source_is_due() -> None:
