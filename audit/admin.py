@@ -14,13 +14,19 @@ from audit.apps import Services
 from audit.tables import AuditLog, AuditSeal
 
 
+class Refusal:
+    """A validator that answers 403 with a sentence, to everybody."""
+
+    def __init__(self, sentence: str) -> None:
+        self.sentence = sentence
+
+    def __call__(self, piccolo_crud: Any, request: Request) -> None:
+        raise HTTPException(status_code=403, detail=self.sentence)
+
+
 def refuse(sentence: str) -> Any:
     """Return a validator that answers 403 with a sentence."""
-
-    def validator(piccolo_crud: Any, request: Request) -> None:
-        raise HTTPException(status_code=403, detail=sentence)
-
-    return validator
+    return Refusal(sentence)
 
 
 def read_only(sentence: str) -> Validators:

@@ -65,7 +65,7 @@ class App:
         forms: piccolo-admin's FormConfig, for the back office.
         operations: home.web.openapi.Operation, for the API and its description.
         pages: home.web.pages.Page.
-        panels: home.pages.overview.PanelSource, for the overview.
+        panels: home.pages.panels.PanelSource, for the overview.
         jobs: audit.jobs.Job, which run beside the requests.
         lifespan: asynchronous context managers, entered before the first request and left after
             the last one.

@@ -43,6 +43,12 @@ DAILY = """
 """
 # Asked for by itself: a planner that knows it reads just the rows behind it.
 COUNTED = "SELECT coalesce(max(last_id), 0) AS id FROM audit_daily_counts"
+# In the order in which they came, so that a new one changes nothing about the others.
+AUDITED = """
+    SELECT relname::text AS name FROM pg_trigger JOIN pg_class ON pg_class.oid = tgrelid
+    WHERE tgname = 'audit_insert' AND relnamespace = current_schema()::regnamespace
+    ORDER BY tgrelid
+"""
 VERIFIED = """
     SELECT created_at, (details ->> 'intact')::boolean AS intact
     FROM audit_logs WHERE action = 'audit.verify'
@@ -70,8 +76,11 @@ class DailyCounts:
         return sorted({table for table, _, change in pairs if table and change in CHANGES})
 
     def changes(self, table: str) -> list[int]:
-        """Return changed rows of a table, one number for each day."""
-        return self.series(*(f"{table}.{change}" for change in CHANGES))
+        """Return what happened to rows of a table, one number for each day.
+
+        Exports and the like are among them, as in the list of all whose action begins with it.
+        """
+        return self.series(*(each for each in self.by_action if each.startswith(f"{table}.")))
 
 
 @dataclass(frozen=True)
@@ -90,6 +99,11 @@ async def daily_counts(db: Database, days: Sequence[date]) -> DailyCounts:
     for row in await db.fetch(DAILY, days[0], counted):
         found[row["action"]][row["day"]] = row["events"]
     return DailyCounts(days, dict(found))
+
+
+async def audited_tables(db: Database) -> list[str]:
+    """Return the tables on the trail, the oldest first."""
+    return [row["name"] for row in await db.fetch(AUDITED)]
 
 
 async def state(db: Database) -> State:

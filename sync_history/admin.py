@@ -29,10 +29,8 @@ class CancelForm(BaseModel):
 
 async def start(services: Services, request: Request, form: StartForm) -> str:
     """Start a sync, and say where to watch it."""
-    started = await runs.start(
-        services.db, form.source.strip(), dry_run=form.dry_run, force=form.force
-    )
-    runner.launch(services, started)
+    options = {"dry_run": form.dry_run, "force": form.force}
+    started = await runner.begin(services, form.source.strip(), **options)
     return f"Run {started.id} of {started.source.name} has begun: see the list of sync runs."
 
 

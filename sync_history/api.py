@@ -93,7 +93,7 @@ def operations(services: Services) -> list[Operation]:
 
 async def list_sources(request: Request) -> Response:
     await person_of(request, Who.ADMINISTRATORS)
-    newest = await runs.newest()
+    newest = await runs.newest(sources())
     found = [
         {
             "name": source.name,
@@ -116,16 +116,13 @@ async def get_run(request: Request) -> Response:
 async def start_run(request: Request) -> Response:
     options = await body_of(request, StartSyncRun, if_empty=b"{}")
     await person_of(request, Who.ADMINISTRATORS)
-    services = services_of(request)
+    name = request.path_params["source"]
     try:
-        started = await runs.start(
-            services.db, request.path_params["source"], **options.model_dump()
-        )
+        started = await runner.begin(services_of(request), name, **options.model_dump())
     except UnknownSource as error:
         raise HTTPException(404, str(error)) from None
     except AlreadyActive as error:
         raise HTTPException(409, str(error)) from None
-    runner.launch(services, started)
     run = await runs.find(started.id)
     assert run is not None
     where = {"location": f"/api/sync/runs/{started.id}"}

@@ -2,33 +2,30 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
+from dataclasses import replace
+from datetime import UTC, date, datetime
 
 from audit.database import Database, Record
-from home.pages.charts import bars
-from home.pages.overview import Figure, Panel, PanelSource, last_days
+from home.pages.charts import Series
+from home.pages.panels import Figure, Need, Panel, PanelSource, charted, last_days
 from home.services import Services
+from sync_history.run_lists import ACTIVE, TO_LOOK_AT, UNSETTLED, Filters
 from sync_history.tables import ENDS
 
-RUNS = "/admin/#/sync_history"
 DAILY = """
     SELECT (completed_at AT TIME ZONE 'UTC')::date AS day, status, count(*) AS runs
     FROM sync_history WHERE completed_at >= $1 GROUP BY 1, 2
 """
-# A run that was good again has settled what came before it.
-ATTENTION = """
-    SELECT count(*) AS runs FROM sync_history AS run
-    WHERE needs_attention AND NOT EXISTS (
-        SELECT FROM sync_history AS later
-        WHERE later.source = run.source AND later.id > run.id
-          AND later.status = 'succeeded' AND NOT later.needs_attention AND NOT later.dry_run)
-"""
+ATTENTION = f"SELECT count(*) FROM sync_history AS run WHERE {UNSETTLED}"  # noqa: S608  constants only
+RUNNING = "SELECT count(*) FROM sync_history WHERE status IN ('pending', 'running')"
 DURATIONS = """
     SELECT source, percentile_cont(0.5) WITHIN GROUP (ORDER BY duration_ms) AS usual,
            (array_agg(duration_ms ORDER BY id DESC))[1] AS last, max(id) AS id
-    FROM sync_history WHERE status IN ('succeeded', 'partial') AND completed_at >= $1
+    FROM sync_history
+    WHERE status IN ('succeeded', 'partial') AND completed_at >= $1 AND duration_ms IS NOT NULL
     GROUP BY source ORDER BY source
 """
+COLOURS = {"succeeded": "good", "partial": "warn", "failed": "bad", "cancelled": "soft"}
 
 
 def panels(services: Services) -> list[PanelSource]:
@@ -41,37 +38,23 @@ async def sync_panel(db: Database) -> Panel:
     days = last_days()
     since = datetime.combine(days[0], datetime.min.time(), UTC)
     found = {(row["day"], row["status"]): row["runs"] for row in await db.fetch(DAILY, since)}
-    series = {str(end): [found.get((day, end), 0) for day in days] for end in ENDS}
-    words = ", ".join(f"{end} {sum(values)}" for end, values in series.items())
-    return Panel(
-        f"Sync runs, last {len(days)} days",
-        [
-            await _attention(db),
-            await _running(db),
-            *[
-                Figure(f"{end} runs", f"{sum(values):,}", f"{RUNS}?status={end}")
-                for end, values in series.items()
-            ],
-            *[_duration(row) for row in await db.fetch(DURATIONS, since)],
-        ],
-        bars(days, series),
-        f"Sync runs: {words}.",
-    )
-
-
-async def _attention(db: Database) -> Figure:
+    series = [Series(end, [found.get((day, end), 0) for day in days], COLOURS[end]) for end in ENDS]
+    panel = charted("Sync runs", days, series, [_runs(end, days[0]) for end in ENDS])
     number: int = await db.fetchval(ATTENTION)
-    return Figure(
-        "runs to look at",
-        str(number),
-        f"{RUNS}?needs_attention=true",
-        needs_attention=number > 0,
-    )
+    look = "1 sync run needs a look." if number == 1 else f"{number:,} sync runs need a look."
+    figures = [
+        Figure("runs to look at", f"{number:,}", _runs(TO_LOOK_AT), needs_attention=number > 0),
+        Figure("active runs", f"{await db.fetchval(RUNNING):,}", _runs(ACTIVE)),
+        *panel.figures,
+        *[_duration(row) for row in await db.fetch(DURATIONS, since)],
+    ]
+    needs = [Need(look, _runs(TO_LOOK_AT))] if number else []
+    return replace(panel, figures=figures, needs=needs)
 
 
-async def _running(db: Database) -> Figure:
-    number = await db.fetchval("SELECT count(*) FROM sync_history WHERE status = 'running'")
-    return Figure("active runs", str(number), f"{RUNS}?status=running")
+def _runs(status: str, since: date | None = None) -> str:
+    """Return the list of the runs of a state."""
+    return f"/sync?{Filters(status=status, since=since).query()}#runs"
 
 
 def _duration(row: Record) -> Figure:
@@ -79,5 +62,5 @@ def _duration(row: Record) -> Figure:
     return Figure(
         f"{row['source']} took",
         f"{last:,.1f} s (usually {usual:,.1f})",
-        f"{RUNS}/{row['id']}",
+        f"/sync/runs/{row['id']}",
     )

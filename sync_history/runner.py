@@ -201,6 +201,19 @@ def launch(services: Services, started: Started) -> Execution:
     return execution
 
 
+async def begin(
+    services: Services, name: str, *, dry_run: bool = False, force: bool = False
+) -> Started:
+    """Start a run of a source and begin with it, for whoever acts now.
+
+    Raises:
+        UnknownSource, AlreadyActive: see `runs.start`.
+    """
+    started = await runs.start(services.db, name, dry_run=dry_run, force=force)
+    launch(services, started)
+    return started
+
+
 async def close() -> None:
     """Stop all runs of this process, and let them write so, at the latest after two seconds."""
     if not _here:
@@ -258,4 +271,5 @@ def _error_of(task: asyncio.Task[None], run: Run) -> BaseException | None:
         # As text: not all that renders an exception survives its `__str__`.
         text = "".join(traceback.format_exception(error))
         log.error("sync_source_failed", source=task.get_name(), exception=text)
+        run.failed_with(text)
     return error

@@ -5,6 +5,7 @@ Any number of processes may do this at once; PostgreSQL decides, by its own cloc
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import NamedTuple
 
 from piccolo.columns.combination import WhereRaw
@@ -89,6 +90,10 @@ REAP = """
 """
 
 
+NEWEST = """
+    id IN (SELECT (SELECT max(id) FROM sync_history WHERE source = name)
+           FROM unnest($1::text[]) AS name)
+"""
 AHEAD_SECONDS = 5.0  # a clock that is corrected by less is none that was wrong
 
 log = Logger("groundwork.sync")
@@ -181,9 +186,9 @@ async def find(id: int) -> SyncRun | None:
     return await SyncRun.objects().where(SyncRun.id == id).first()
 
 
-async def newest() -> dict[str, SyncRun]:
-    """Return the newest run of each source that has one."""
-    of_each = WhereRaw("id IN (SELECT max(id) FROM sync_history GROUP BY source)")
+async def newest(names: Iterable[str]) -> dict[str, SyncRun]:
+    """Return the newest run of each of these sources that has one."""
+    of_each = WhereRaw(NEWEST.replace("$1", "{}"), list(names))
     return {run.source: run for run in await SyncRun.objects().where(of_each)}
 
 

@@ -16,12 +16,13 @@ import asyncpg
 
 from audit.context import storable
 from audit.errors import GroundworkError
-from home.config.redaction import Redactor
+from home.config.redaction import MAX_TRACEBACK_CHARACTERS, Redactor
 from home.services import Services
 
 NAME = re.compile(r"[a-z0-9][a-z0-9_.-]{0,99}")
 KEPT = {"failures": 500, "notes": 1_000}  # the first of them; all are counted
 LONGEST_TEXT = 500  # characters
+LONGEST_TRACEBACK = 16_000  # characters; of longer ones the middle is left out
 LARGEST = 2**31 - 1  # that the columns hold
 
 
@@ -38,7 +39,8 @@ class Progress:
     """The progress of a run, as the history keeps it.
 
     Args:
-        details: what `error_details` keeps: the first failures and notes, and how many more.
+        details: what `error_details` keeps: the first failures and notes, how many more, and the
+            traceback of an error that the source did not expect.
     """
 
     total: int | None = None
@@ -79,6 +81,7 @@ class Run:
         self._failures: list[dict[str, str]] = []
         self._notes: list[str] = []
         self._notes_left_out = 0
+        self._traceback: str | None = None
         self._good_until = float("inf")  # by time.monotonic(); moved on with each heartbeat
         self._redactor = Redactor(services.settings.secrets)
 
@@ -117,6 +120,14 @@ class Run:
         """Count as cancelled from now on. For the runner."""
         self._good_until = float("-inf")
 
+    def failed_with(self, traceback: str) -> None:
+        """Keep where the source failed, without secrets. For the runner."""
+        whole: str = storable(self._redactor.clean(traceback, MAX_TRACEBACK_CHARACTERS))
+        if len(whole) > LONGEST_TRACEBACK:
+            half = LONGEST_TRACEBACK // 2
+            whole = f"{whole[:half]}\n…\n{whole[-half:]}"
+        self._traceback = whole
+
     def shown(self, value: object) -> str:
         """Return a text without secrets, short, and such as PostgreSQL can hold."""
         text: str = storable(self._redactor.clean(text_of(value)))
@@ -130,6 +141,7 @@ class Run:
             "failures_left_out": self._failed - len(self._failures),
             "notes": [*self._notes],
             "notes_left_out": self._notes_left_out,
+            "traceback": self._traceback,
         }
         details = {name: value for name, value in found.items() if value}
         return Progress(self._total, self._synced, self._failed, details or None)

@@ -53,7 +53,10 @@ PUBLIC = {
     ),
     "Pages": ("home.web.pages:Page", "home.web.rendering:render", "home.web.rendering:csrf_field",
         "home.web.redirects:redirect"),
-    "The overview": ("home.pages.overview:Panel", "home.pages.overview:Figure"),
+    "The overview": (
+        "home.pages.panels:Panel", "home.pages.panels:Figure", "home.pages.panels:Need",
+        "home.pages.charts:Series",
+    ),
     "Jobs": ("audit.jobs:Job",),
     "Syncs": (
         "sync_history.sources:source", "sync_history.sources:Run",

@@ -26,7 +26,6 @@ from home.web.error_responses import error_response
 PATH = re.compile(r"/export/(\w+)\.csv")
 MOST_ROWS = 100_000  # pages are found by counting from the start
 OURS = ("__page", "__page_size", "__readable", "__range_header", "__range_header_name")
-SCRIPT = '<script src="/static/admin.js" defer></script></head>'
 
 Query = list[tuple[str, str]]
 

@@ -68,9 +68,10 @@ class BackOffice:
         from home.accounts.second_factor import SecondFactor
         from home.backoffice.answers import answer_errors, leave_out, let_violations_through
         from home.backoffice.cookies import AdminCookies
-        from home.backoffice.csv_export import SCRIPT, CsvExport
+        from home.backoffice.csv_export import CsvExport
         from home.backoffice.input_check import InputCheck
         from home.backoffice.lists import ListsInTurn, bounded
+        from home.backoffice.mends import head_for
         from home.backoffice.no_limit import NoLimit
         from home.backoffice.own_functions import for_administrators, with_surfacing
         from home.backoffice.query_check import with_checks
@@ -87,6 +88,7 @@ class BackOffice:
         forms = self.registry.all("forms", self.services)
         refuse_twice([(app, f"form {form.name}") for app, form in forms])
         sentences = self.registry.sentences()
+        head = head_for([table for _, table in tables])  # before others stand around validators
         admin = create_admin(
             tables=with_surfacing(with_checks(bounded(with_replica_lists([t for _, t in tables])))),
             forms=[for_administrators(form, sentences) for _, form in forms],
@@ -99,7 +101,7 @@ class BackOffice:
             site_name=settings.app_name,
             sidebar_links=links | {"API": "/api/docs"},
         )
-        admin.template = admin.template.replace("</head>", SCRIPT)
+        admin.template = admin.template.replace("</head>", f"{head}</head>")
         answer_errors(admin, sentences)
         let_violations_through()
         leave_out(admin, "/mfa-setup")  # home.pages.sign_in has one

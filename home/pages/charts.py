@@ -1,62 +1,114 @@
-"""Small bar charts as images: no script, and colours that are readable on dark and on light."""
+"""Small charts, drawn by a template as SVG: no script, and the colours of the stylesheet."""
 
 from __future__ import annotations
 
-import base64
-import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
+from dataclasses import dataclass
 from datetime import date
+from typing import NamedTuple
 
-import pygal
-from pygal.style import Style
-
-# pygal looks for plug-ins by an import hook of a kind that Python has given up, and warns of at
-# every later import. We have none: take it out again.
-sys.meta_path[:] = [hook for hook in sys.meta_path if hasattr(hook, "find_spec")]
-
-STYLE = Style(
-    background="transparent",
-    plot_background="transparent",
-    foreground="#7a818c",
-    foreground_strong="#7a818c",
-    foreground_subtle="#7a818c55",
-    colors=("#2f8f83", "#d0603b", "#8a6fc2", "#b58b1c", "#4c7fc0", "#a8527e"),
-    font_family="system-ui, sans-serif",
-    label_font_size=20,
-    major_label_font_size=20,
-    legend_font_size=20,
-)
+WIDTH, HEIGHT = 420, 190  # so small that a phone need not make its text smaller
+TOP, BOTTOM, CHARACTER = 8, 24, 7.6
+STEPS = (1, 2, 5)
+MOST_TICKS = 5
 
 
-def bars(days: Sequence[date], series: Mapping[str, Sequence[int]]) -> str:
-    """Stacked bars, one for each day.
+class Series(NamedTuple):
+    """Numbers, one for each day.
 
-    Returns:
-        A `data:` URI for an `<img>`, which needs `img-src data:` and nothing else of the CSP.
+    Args:
+        colour: of the stylesheet's classes `is-...`: good, warn, bad, soft, or 1 to 8, which mean
+            nothing.
     """
-    chart = pygal.StackedBar(
-        style=STYLE,
-        js=[],
-        width=860,
-        height=340,
-        margin=8,
-        spacing=8,
-        legend_at_bottom=True,
-        show_legend=len(series) > 1,
-        x_label_rotation=0,
-        truncate_legend=-1,
-        show_minor_x_labels=False,
-        x_labels_major_every=max(len(days) // 4, 1),
-        truncate_label=-1,
-        no_data_text="nothing yet",
-        disable_xml_declaration=True,
-    )
-    chart.x_labels = [f"{day:%b} {day.day}" for day in days]
-    highest = max((sum(column) for column in zip(*series.values(), strict=True)), default=0)
-    step = max(-(-highest // 4), 1)
-    # pygal draws no chart without any series.
-    chart.y_labels = range(0, highest + step, step)
-    for name, values in series.items() or [("nothing", [0] * len(days))]:
-        chart.add(name, list(values))
-    svg: str = chart.render(is_unicode=True)
-    return "data:image/svg+xml;base64," + base64.b64encode(svg.encode()).decode()
+
+    name: str
+    values: Sequence[int]
+    colour: str
+
+
+class Bar(NamedTuple):
+    """A part of a column: a number of one series."""
+
+    colour: str
+    x: float
+    y: float
+    width: float
+    height: float
+    title: str
+
+
+class Tick(NamedTuple):
+    """A label at an axis, and where it stands."""
+
+    label: str
+    at: float
+
+
+@dataclass(frozen=True)
+class Chart:
+    """Stacked bars, one for each day."""
+
+    days: Sequence[date]
+    series: Sequence[Series]
+
+    width, height = WIDTH, HEIGHT
+
+    @property
+    def top(self) -> int:
+        """Return the number at the upper end: a round one."""
+        return ticks(max(map(sum, self._columns()), default=0))[-1]
+
+    @property
+    def left(self) -> float:
+        """Return where the bars begin, right of the numbers."""
+        return len(f"{self.top:,}") * CHARACTER + 8
+
+    def numbers(self) -> list[Tick]:
+        """Return what stands at the left."""
+        return [Tick(f"{number:,}", self._y(number)) for number in ticks(self.top)]
+
+    def dates(self) -> list[Tick]:
+        """Return what stands below: about four days."""
+        every = max(len(self.days) // 4, 1)
+        wide = self._wide()
+        return [
+            Tick(f"{day:%b} {day.day}", self.left + (n + 0.5) * wide)
+            for n, day in enumerate(self.days)
+            if n % every == 0
+        ]
+
+    def bars(self) -> list[Bar]:
+        """Return the parts of all columns, but for those of nothing."""
+        found, wide = [], self._wide()
+        for n, (day, column) in enumerate(zip(self.days, self._columns(), strict=True)):
+            below = 0
+            for each, value in zip(self.series, column, strict=True):
+                if value:
+                    y, x = self._y(below + value), self.left + n * wide
+                    title = f"{day:%b} {day.day}: {value:,} {each.name}"
+                    high = self._y(below) - y
+                    found.append(Bar(each.colour, x, y, wide * 0.8, high, title))
+                below += value
+        return found
+
+    def _columns(self) -> list[tuple[int, ...]]:
+        if not self.series:
+            return [()] * len(self.days)
+        return list(zip(*(each.values for each in self.series), strict=True))
+
+    def _wide(self) -> float:
+        return (WIDTH - self.left) / max(len(self.days), 1)
+
+    def _y(self, number: int) -> float:
+        return HEIGHT - BOTTOM - number * (HEIGHT - TOP - BOTTOM) / self.top
+
+
+def ticks(highest: int) -> list[int]:
+    """Return numbers from 0 to one that is not below the highest; each is 1, 2 or 5 times a power
+    of ten away from the next."""
+    highest, power = max(highest, 1), 1
+    while True:
+        for step in (power * each for each in STEPS):
+            if highest <= step * (MOST_TICKS - 1):
+                return list(range(0, highest + step, step))
+        power *= 10

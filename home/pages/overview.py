@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Sequence
 from datetime import UTC, date, datetime, timedelta
+from urllib.parse import urlencode
 
 from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
@@ -12,11 +12,13 @@ from starlette.responses import RedirectResponse, Response
 from audit.jobs import JobStatus
 from audit.sealing import concerns
 from audit.settings import AuditSettings
-from audit.summary import DailyCounts, daily_counts, state
+from audit.summary import DailyCounts, audited_tables, daily_counts, state
 from home.accounts.sessions import authenticate, request_info
 from home.database.engine import Engine
 from home.database.probe import Verdict
 from home.monitoring.clocks import seen
+from home.pages.charts import Series
+from home.pages.panels import Figure, Need, Panel, PanelSource, Urgency, charted, last_days
 from home.services import Services
 from home.web.people import services_of
 from home.web.read_your_writes import allow_replica_reads
@@ -24,98 +26,64 @@ from home.web.redirects import OVERVIEW, start_of
 from home.web.rendering import render
 from home.web.words import ago
 
-DAYS = 14
+VERIFY_DAYS = 31  # a trail that was not verified for longer should be
+COLOURS = 8
+WAITING = "/admin/#/users?is_approved=false&is_disabled=false"
+SEALS = "/admin/#/audit_seals"
 PEOPLE = """
     SELECT count(*) FILTER (WHERE NOT is_approved AND NOT is_disabled) AS pending,
            count(*) FILTER (WHERE is_disabled) AS disabled,
            count(*) AS all
     FROM users
 """
-SESSIONS = "SELECT count(*) AS active FROM sessions WHERE expire > now()"
-
-
-@dataclass(frozen=True)
-class Figure:
-    """A number, or a short text, and the list behind it."""
-
-    label: str
-    value: str
-    href: str | None = None
-    needs_attention: bool = False
-
-
-@dataclass(frozen=True)
-class Panel:
-    """A part of the page: figures, and perhaps a chart with the words that say the same."""
-
-    title: str
-    figures: Sequence[Figure] = field(default_factory=tuple)
-    chart: str | None = None
-    alt: str = ""
-
-
-PanelSource = Callable[[Engine], Awaitable[Panel | list[Panel]]]
+SESSIONS = "SELECT count(*) FROM sessions WHERE expire > $1"
 
 
 async def people(db: Engine) -> Panel:
     """Count who waits for approval, and who is here."""
     [row] = await db.fetch(PEOPLE)
-    [sessions] = await db.fetch(SESSIONS)
+    now = datetime.now(UTC)
+    sessions = await db.fetchval(SESSIONS, now)
+    waiting = row["pending"]
+    wait = "1 person waits" if waiting == 1 else f"{waiting:,} people wait"
+    unexpired = urlencode({"expire": now.isoformat(), "expire__operator": "gt"})
     return Panel(
         "People",
         [
-            Figure(
-                "awaiting approval",
-                str(row["pending"]),
-                "/admin/#/users?is_approved=false&is_disabled=false",
-                needs_attention=row["pending"] > 0,
-            ),
-            Figure("disabled", str(row["disabled"]), "/admin/#/users?is_disabled=true"),
-            Figure("accounts", str(row["all"]), "/admin/#/users"),
-            Figure("active sessions", str(sessions["active"]), "/admin/#/sessions"),
+            Figure("awaiting approval", f"{waiting:,}", WAITING, needs_attention=waiting > 0),
+            Figure("disabled", f"{row['disabled']:,}", "/admin/#/users?is_disabled=true"),
+            Figure("accounts", f"{row['all']:,}", "/admin/#/users"),
+            Figure("active sessions", f"{sessions:,}", f"/admin/#/sessions?{unexpired}"),
         ],
+        needs=[Need(f"{wait} for approval.", WAITING)] if waiting else [],
     )
 
 
 def sign_ins(counts: DailyCounts) -> Panel:
     """Sign-ins and failures, day by day."""
-    actions = {"succeeded": "sign_in.succeeded", "failed": "sign_in.failed"}
-    series = {name: counts.series(action) for name, action in actions.items()}
-    figures = [
-        Figure(
-            name,
-            f"{sum(series[name]):,}",
-            _events(action),
-        )
-        for name, action in actions.items()
+    series = [
+        Series("succeeded", counts.series("sign_in.succeeded"), "good"),
+        Series("failed", counts.series("sign_in.failed"), "bad"),
     ]
-    return _charted("Sign-ins", counts, series, figures)
+    since = counts.days[0]
+    hrefs = [_events(f"sign_in.{each.name}", since=since) for each in series]
+    return charted("Sign-ins", counts.days, series, hrefs)
 
 
-def changes(counts: DailyCounts) -> Panel:
-    """Changed rows for each table, day by day."""
-    series = {table: counts.changes(table) for table in counts.tables()}
-    figures = [
-        Figure(
-            table, f"{sum(values):,}", f"/admin/#/audit_logs?resource={table}&resource__match=exact"
-        )
-        for table, values in series.items()
+def changes(counts: DailyCounts, tables: Sequence[str]) -> Panel:
+    """What happened to the rows of each table, day by day.
+
+    Args:
+        tables: those on the trail; the colours go by their order.
+    """
+    series = [
+        Series(table, values, str(place % COLOURS + 1))
+        for place, table in enumerate(tables)
+        if any(values := counts.changes(table))
     ]
-    return _charted("Changes", counts, series, figures)
-
-
-def _charted(
-    title: str, counts: DailyCounts, series: dict[str, list[int]], figures: list[Figure]
-) -> Panel:
-    from home.pages.charts import bars  # pygal takes longer to load than the server to start
-
-    words = ", ".join(f"{name} {sum(values)}" for name, values in series.items()) or "nothing"
-    return Panel(
-        f"{title}, last {len(counts.days)} days",
-        figures,
-        bars(counts.days, series),
-        f"{title}: {words}.",
-    )
+    since = counts.days[0]
+    hrefs = [_events(f"{each.name}.", match="starts", since=since) for each in series]
+    return charted("Changes", counts.days, series, hrefs)
 
 
 async def trail(db: Engine, seal_interval: float) -> Panel:
@@ -123,18 +91,25 @@ async def trail(db: Engine, seal_interval: float) -> Panel:
     now = await state(db)
     strange = await concerns(db, seal_interval)
     found = {None: "", True: ", intact", False: ", ALTERED"}[now.intact]
+    verified = _events("audit.verify")
+    needs = [Need(_sentence(each), SEALS, Urgency.TODAY) for each in strange]
+    if now.intact is False:
+        needs.append(Need("The audit trail is not what it was sealed as.", verified, Urgency.NOW))
+    elif now.last_seal and _is_long_ago(now.last_verified):
+        words = f"was last verified {ago(now.last_verified)}" if now.last_verified else "never was"
+        needs.append(Need(f"The audit trail {words}: run piccolo audit verify.", verified))
     return Panel(
         "Audit trail",
         [
-            Figure("last seal", ago(now.last_seal), "/admin/#/audit_seals"),
+            Figure("last seal", ago(now.last_seal), SEALS, needs_attention=bool(strange)),
             Figure(
                 "last verified",
                 ago(now.last_verified) + found,
-                _events("audit.verify"),
+                verified,
                 needs_attention=now.intact is False,
             ),
-            *(Figure("look at this", each, needs_attention=True) for each in strange),
         ],
+        needs=needs,
     )
 
 
@@ -142,14 +117,18 @@ def database(db: Engine, verdict: Verdict) -> Panel:
     """The pool and the latency now, and clocks that are or were wrong."""
     pool = db.figures()
     latency = f"{verdict.latency_ms} ms" if verdict.is_healthy else str(verdict.error)
+    needs = [Need(_sentence(each), None, Urgency.TODAY) for each in seen.sentences()]
+    if not verdict.is_healthy:
+        problem = f"The database does not do well: {verdict.error}."
+        needs.append(Need(problem, "/api/health", Urgency.NOW))
     return Panel(
         "Database",
         [
             Figure("round trip", latency, "/api/health", needs_attention=not verdict.is_healthy),
             Figure("connections in use", f"{pool.in_use} of {pool.max}"),
             Figure("waiting for one", str(pool.waiting), needs_attention=pool.waiting > 0),
-            *(Figure("clocks", each, needs_attention=seen.is_wrong) for each in seen.sentences()),
         ],
+        needs=needs,
     )
 
 
@@ -160,7 +139,8 @@ def panels(services: Services) -> list[PanelSource]:
     async def people_and_trail(db: Engine) -> list[Panel]:
         counts = await daily_counts(db, last_days())
         about_trail = await trail(db, seal_interval)
-        return [await people(db), about_trail, sign_ins(counts), changes(counts)]
+        about_tables = changes(counts, await audited_tables(db))
+        return [await people(db), about_trail, sign_ins(counts), about_tables]
 
     return [people_and_trail]
 
@@ -180,7 +160,8 @@ async def overview(request: Request) -> Response:
             found = await source(db)
             shown += found if isinstance(found, list) else [found]
         shown += [jobs(request.app.state.jobs), database(db, verdict)]
-    return render(request, "overview.html", panels=shown, connected=verdict.connected)
+    needs = sorted((n for panel in shown for n in panel.needs), key=lambda need: need.urgency)
+    return render(request, "overview.html", panels=shown, needs=needs, connected=verdict.connected)
 
 
 def jobs(statuses: Sequence[JobStatus]) -> Panel:
@@ -195,14 +176,31 @@ def jobs(statuses: Sequence[JobStatus]) -> Panel:
             )
             for status in statuses
         ],
+        needs=[Need(text, None, Urgency.TODAY) for text in map(_standstill, statuses) if text],
     )
 
 
-def _events(action: str) -> str:
-    return f"/admin/#/audit_logs?action={action}&action__match=exact"
+def _standstill(status: JobStatus) -> str | None:
+    """Return what is wrong with a job; one failure may be settled by the next attempt."""
+    name, number = f"The job “{status.job.name}”", status.failures_in_a_row
+    if number > 1:
+        return f"{name} failed {number} times in a row ({status.last_error}): see the log."
+    if status.is_late:
+        return f"{name} stands still. It last succeeded: {ago(status.last_success_at)}."
+    return None
 
 
-def last_days() -> list[date]:
-    """Those of the charts, oldest first, in UTC."""
-    today = datetime.now(UTC).date()
-    return [today - timedelta(days=DAYS - 1 - n) for n in range(DAYS)]
+def _sentence(text: str) -> str:
+    return f"{text[:1].upper()}{text[1:]}."
+
+
+def _is_long_ago(moment: datetime | None) -> bool:
+    return moment is None or datetime.now(UTC) - moment > timedelta(days=VERIFY_DAYS)
+
+
+def _events(action: str, *, match: str = "exact", since: date | None = None) -> str:
+    """Return the list of events of an action, of a day (UTC) and later."""
+    query = {"action": action, "action__match": match}
+    if since is not None:
+        query |= {"created_at": f"{since}T00:00:00Z", "created_at__operator": "gte"}
+    return f"/admin/#/audit_logs?{urlencode(query)}"

@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, partial
 from typing import Any
 
 from pydantic import BaseModel
@@ -17,6 +17,8 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
+from home.accounts.sessions import request_info
+from home.web.curl import base_of, curl_line, sign_in_lines
 from home.web.pages import person_if_known
 from home.web.people import CSRF_HEADER
 from home.web.rendering import render
@@ -185,6 +187,9 @@ def openapi_routes(operations: Sequence[Operation]) -> list[Route]:
 
     async def as_page(request: Request) -> Response:
         await person_if_known(request)
-        return render(request, "api.html", document=found())
+        scheme = "https" if request_info.get().is_secure else "http"
+        base = base_of(scheme, request.headers.get("host", ""))
+        line, first = partial(curl_line, found(), base), sign_in_lines(base)
+        return render(request, "api.html", document=found(), curl_line=line, first=first)
 
     return [Route("/api/openapi.json", as_json), Route("/api/docs", as_page)]

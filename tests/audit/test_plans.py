@@ -148,7 +148,7 @@ async def test_the_overview_reads_no_long_table_from_end_to_end(
         [[plan]] = await long_trail.fetch(f"EXPLAIN (FORMAT JSON) {sql}", *args)
         found = list(nodes(json.loads(plan)[0]["Plan"]))
         scanned = [node["Relation Name"] for node in found if node["Node Type"] == "Seq Scan"]
-        catalogs = {"pg_sequence", "pg_namespace"}  # a line for each sequence and schema
+        catalogs = {"pg_sequence", "pg_namespace", "pg_trigger", "pg_class"}  # short ones
         assert set(scanned) <= {"audit_seals", "audit_daily_counts", "users", *catalogs}, sql
         if "FROM audit_logs\n" in sql and "id >" in sql:  # what no seal covers yet, not two weeks
             assert "audit_logs_pkey" in [node.get("Index Name") for node in found]

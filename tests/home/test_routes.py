@@ -62,6 +62,12 @@ OURS: dict[str, dict[str, int]] = {
     "/api/me/preferences": {"GET": MEMBERS, "PUT": MEMBERS, "PATCH": MEMBERS},
     "/api/me/sessions": {"GET": MEMBERS, "DELETE": MEMBERS},
     "/api/me/sessions/{sid}": {"DELETE": MEMBERS},
+    "/sync": {"GET": AUDITORS},
+    "/sync/{source}": {"GET": AUDITORS},
+    "/sync/{source}/start": {"POST": ADMINISTRATORS},
+    "/sync/runs/{id:int}": {"GET": AUDITORS},
+    "/sync/runs/{id:int}/cancel": {"POST": ADMINISTRATORS},
+    "/sync/runs/{id:int}/again": {"POST": ADMINISTRATORS},
     "/api/sync": {"GET": ADMINISTRATORS},
     "/api/sync/{source}": {"POST": ADMINISTRATORS},
     "/api/sync/runs/{id}": {"GET": ADMINISTRATORS},
@@ -234,6 +240,9 @@ FORMS_SENT = {
     "/account/password": {"old": PASSWORD, "new": PASSWORD, "again": PASSWORD},
     "/account/sessions/end": {},
     "/account/sessions/end-others": {},
+    "/sync/{source}/start": {},
+    "/sync/runs/{id:int}/cancel": {},
+    "/sync/runs/{id:int}/again": {},
 }
 BODIES = {
     "/admin/api/tables/users/{row_id:str}/": {"display_name": "Vic"},

@@ -50,3 +50,15 @@ async def renaming(run: Run) -> None:
 @source("ticking", every=timedelta(seconds=1))
 async def ticking(run: Run) -> None:
     run.synced()
+
+
+@source("rude")
+async def rude(run: Run) -> None:
+    """Says what would be markup, templates and much, if anybody took it for that."""
+    markup = "<script>document.title = 'taken over'</script><img src=x onerror=alert(1)>"
+    run.total(3)
+    for text in (markup, "{{7*7}} {% include 'base.html' %}", "w" * 1_000_000):
+        run.failed(text, text)
+        run.note(text)
+    await asyncio.sleep(0)
+    raise ValueError(markup + "{{7*7}}" + "e" * 1_000_000)

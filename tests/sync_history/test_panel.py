@@ -41,18 +41,17 @@ async def test_outcomes_durations_and_what_to_look_at(db: Engine) -> None:
     assert await figures(db) == {
         "runs to look at": "1",  # crm has had a good run since it failed
         "active runs": "1",
-        "succeeded runs": "2",
-        "partial runs": "1",
-        "failed runs": "1",
-        "cancelled runs": "1",
+        "succeeded": "2",
+        "partial": "1",
+        "failed": "1",
+        "cancelled": "1",
         "crm took": "3.0 s (usually 2.0)",
         "hr took": "2.5 s (usually 2.5)",
     }
     [look, *_] = panel.figures
-    assert (look.href, look.needs_attention) == (
-        "/admin/#/sync_history?needs_attention=true",
-        True,
-    )
+    assert (look.href, look.needs_attention) == ("/sync?status=to-look-at#runs", True)
+    [need] = panel.needs
+    assert (need.sentence, need.href) == ("1 sync run needs a look.", look.href)
 
 
 async def test_a_good_run_settles_what_came_before(db: Engine) -> None:
@@ -62,6 +61,7 @@ async def test_a_good_run_settles_what_came_before(db: Engine) -> None:
     assert (await figures(db))["runs to look at"] == "1"
     await db.fetch(good, False)
     assert (await figures(db))["runs to look at"] == "0"
+    assert not (await sync_panel(db)).needs
 
 
 async def test_it_is_on_the_first_page(

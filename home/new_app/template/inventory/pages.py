@@ -4,7 +4,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from home.database.engine import Engine
-from home.pages.overview import Figure, Panel, PanelSource
+from home.pages.panels import Figure, Panel, PanelSource
 from home.services import Services
 from home.web.pages import Page
 from home.web.people import Who, services_of

@@ -1,0 +1,93 @@
+"""How sources are doing: their last runs, their last success, and when they are due next."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+from audit.database import Database, Record
+from sync_history.sources import Source
+
+LAST = 30  # runs that are drawn
+# «=» would let the planner look for the runs of a source among all, from the newest on.
+LAST_RUNS = f"""
+    SELECT run.* FROM unnest($1::text[]) AS name, LATERAL (
+        SELECT id, source, status, duration_ms, items_synced, items_failed, needs_attention,
+               dry_run, coalesce(completed_at, started_at, created_at) AS at
+        FROM sync_history WHERE source >= name AND source <= name
+        ORDER BY source DESC, id DESC LIMIT {LAST}
+    ) AS run
+    ORDER BY run.id
+"""  # noqa: S608  constants only
+LAST_SUCCESSES = """
+    SELECT name, (
+        SELECT completed_at FROM sync_history
+        WHERE source >= name AND source <= name AND status = 'succeeded' AND NOT dry_run
+        ORDER BY source DESC, id DESC LIMIT 1
+    ) AS at
+    FROM unnest($1::text[]) AS name
+"""
+IS_KNOWN = "SELECT EXISTS (SELECT FROM sync_history WHERE source = $1)"
+
+
+@dataclass(frozen=True)
+class SourceState:
+    """A source, and how it is doing.
+
+    Args:
+        source: None where it has runs, but is not configured any more.
+        runs: the last ones, the oldest first.
+        due_at: when it begins by itself; None is by hand only.
+    """
+
+    name: str
+    source: Source | None
+    runs: Sequence[Record]
+    last_success: datetime | None
+    due_at: datetime | None
+
+    @property
+    def active(self) -> Record | None:
+        """Return its run that is not over."""
+        active = [run for run in self.runs if run["status"] in ("pending", "running")]
+        return active[-1] if active else None
+
+
+async def states_of(
+    db: Database, sources: dict[str, Source], names: Sequence[str], *, starts: bool
+) -> list[SourceState]:
+    """Return how sources are doing.
+
+    Args:
+        sources: those that are configured.
+        names: those that are asked for.
+        starts: whether sources begin by themselves here.
+    """
+    runs = await db.fetch(LAST_RUNS, names)
+    successes = {row["name"]: row["at"] for row in await db.fetch(LAST_SUCCESSES, names)}
+    return [
+        SourceState(
+            name,
+            source := sources.get(name),
+            [run for run in runs if run["source"] == name],
+            successes[name],
+            next_due(source) if starts and source is not None else None,
+        )
+        for name in names
+    ]
+
+
+def next_due(source: Source, now: datetime | None = None) -> datetime | None:
+    """Return when a source is due next, as the scheduler counts; None where it never is."""
+    if source.every is None:
+        return None
+    now = now or datetime.now(UTC)
+    begin = datetime(1970, 1, 1, tzinfo=UTC)
+    return now + source.every - (now - begin) % source.every
+
+
+async def is_known(db: Database, name: str) -> bool:
+    """Return whether a source has runs, be it configured or not."""
+    known: bool = await db.fetchval(IS_KNOWN, name)
+    return known
