@@ -13,10 +13,12 @@ if TYPE_CHECKING:
 
 
 def pages(services: Services) -> list[Page]:
-    """Return the overview, the own account, and the pages of who is not signed in yet."""
+    """Return the overview, people, the own account, and the pages of who is not signed in yet."""
     from home.accounts.second_factor import SecondFactor
     from home.pages.account import AccountPages
     from home.pages.overview import overview
+    from home.pages.people import PeoplePages
+    from home.pages.people_one import PersonPages
     from home.pages.sign_in import SignInPages
     from home.web.pages import Page
     from home.web.people import Who
@@ -25,6 +27,8 @@ def pages(services: Services) -> list[Page]:
     factor = SecondFactor.of(services)
     return [
         Page("/", overview, Who.ANYBODY, "Overview", title_for=Who.ADMINISTRATORS),
+        *PeoplePages(services.db).pages(),
+        *PersonPages(services.db).pages(),
         *AccountPages(services.db, factor).pages(),
         *SignInPages(services.db, factor, settings.registration).pages(),
     ]

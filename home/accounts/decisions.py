@@ -30,7 +30,7 @@ class Decision(NamedTuple):
         about: what follows from it.
         columns: what is set; empty where sessions end, and nothing else.
         outcome: what is said of one person then.
-        is_kind: whether it can be taken about oneself, and needs no second question.
+        at_once: without asking again.
     """
 
     name: str
@@ -39,7 +39,7 @@ class Decision(NamedTuple):
     about: str
     columns: dict[str, bool]
     outcome: str
-    is_kind: bool = False
+    at_once: bool = False
 
 
 DECISIONS = {
@@ -48,7 +48,7 @@ DECISIONS = {
         Decision(
             "approve", "Approve", "Approved", "They can sign in.",
             {"is_approved": True, "is_disabled": False},
-            "is approved and can sign in.", is_kind=True,
+            "is approved and can sign in.", at_once=True,
         ),
         Decision(
             "reject", "Reject", "Rejected",
@@ -67,7 +67,7 @@ DECISIONS = {
             "enable", "Enable", "Enabled",
             "Who was approved can sign in again; who was rejected waits for approval.",
             {"is_disabled": False},
-            "is enabled again.", is_kind=True,
+            "is enabled again.",
         ),
         Decision(
             "end_sessions", "End sessions of", "Ended the sessions of",
@@ -94,7 +94,8 @@ STATE = """
     CASE WHEN is_disabled THEN CASE WHEN is_approved THEN 'disabled' ELSE 'rejected' END
          WHEN is_approved THEN 'active' ELSE 'waiting' END
 """
-# Of whom it is about: why not, or NULL. $1 is who decides, $2 whether that may be about themselves.
+# Of whom it is about: why not, or NULL. $1 is who decides; about themselves they only decide
+# what is true already.
 JUDGED = f"""
     WITH actor AS (
         SELECT id, is_superuser FROM users
@@ -107,7 +108,7 @@ JUDGED = f"""
         SELECT chosen.id, email, display_name, CASE
             WHEN actor.id IS NULL THEN 'no_administrator'
             WHEN NOT is_expected OR is_already THEN {STATE}
-            WHEN chosen.id = $1 AND NOT $2::boolean THEN CASE
+            WHEN chosen.id = $1 THEN CASE
                 WHEN chosen.is_superuser AND {{removes}} AND NOT EXISTS (
                     SELECT FROM users AS other WHERE other.id <> chosen.id AND other.is_superuser
                     AND other.is_approved AND NOT other.is_disabled)
@@ -217,7 +218,7 @@ def _in_the_back_office() -> AbstractContextManager[Any]:
 def _query(
     by: int, decision: Decision, about: Sequence[int] | Filter, expected: Filter, *, acts: bool
 ) -> tuple[str, list[Any]]:
-    args: list[Any] = [by, decision.is_kind]
+    args: list[Any] = [by]
     if isinstance(about, Filter):
         which, group, named = about.sql(args), "true", NAMED
     else:

@@ -67,11 +67,11 @@ async def people(db: Engine) -> Panel:
             Figure(
                 "awaiting approval",
                 str(row["pending"]),
-                "/admin/#/users?is_approved=false&is_disabled=false",
+                "/people?group=waiting",
                 needs_attention=row["pending"] > 0,
             ),
-            Figure("disabled", str(row["disabled"]), "/admin/#/users?is_disabled=true"),
-            Figure("accounts", str(row["all"]), "/admin/#/users"),
+            Figure("disabled", str(row["disabled"]), "/people?group=disabled"),
+            Figure("accounts", str(row["all"]), "/people?group=all"),
             Figure("active sessions", str(sessions["active"]), "/admin/#/sessions"),
         ],
     )
