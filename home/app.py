@@ -9,6 +9,7 @@ from audit.apps import App
 if TYPE_CHECKING:
     from audit.jobs import Job
     from home.services import Services
+    from home.web.openapi import Operation
     from home.web.pages import Page
 
 
@@ -34,6 +35,13 @@ def pages(services: Services) -> list[Page]:
     ]
 
 
+def operations(services: Services) -> list[Operation]:
+    """Return what people do with their own account, and administrators with people."""
+    from home.api import accounts, people
+
+    return [*accounts.operations(services), *people.operations(services)]
+
+
 def jobs(services: Services) -> list[Job]:
     """Return what is done about sessions, sign-ins and clocks beside the requests."""
     from home.accounts import sessions, throttle
@@ -57,7 +65,7 @@ APP = App(
     },
     tables="home.backoffice.tables:tables",
     forms="home.backoffice.forms:forms",
-    operations="home.api.accounts:operations",
+    operations=operations,
     pages=pages,
     panels="home.pages.overview:panels",
     jobs=jobs,
