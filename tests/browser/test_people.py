@@ -89,6 +89,7 @@ async def test_a_range_is_ticked_with_shift(page: Page, url: str, administrator:
         everybody = page.get_by_label("Select all on this page")
         await does.click(everybody)
         await does.click(page.get_by_role("button", name="Reject 5…"))
+        await expect(page.get_by_role("heading", name="Reject 5 people?")).to_be_visible()
         await does.press("Enter")  # the button has the focus
         await expect(page.get_by_text("Rejected 5 people.")).to_be_visible()
         assert does.steps == 6
