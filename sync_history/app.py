@@ -12,6 +12,7 @@ APP = App(
     tables="sync_history.admin:tables",
     forms="sync_history.admin:forms",
     operations="sync_history.api:operations",
+    groups="sync_history.directory.groups:groups",
     panels="sync_history.panel:panels",
     jobs="sync_history.scheduler:jobs",
     lifespan="sync_history.runner:lifespan",

@@ -12,12 +12,14 @@ from contextlib import AbstractContextManager, nullcontext
 from typing import Any, NamedTuple
 
 from audit.context import acting_as, current_actor
-from audit.database import Database, Record
+from audit.database import Record
 from audit.errors import Refused
 from home.accounts.people import ALL, Filter
+from home.database.engine import Engine
 
 MOST_IDS = 500
 NAMED = 100  # refusals, or people on a page that asks
+PATIENCE_SECONDS = 120  # a hundred thousand people take some fifteen
 NOBODY_CHOSEN = "Choose somebody first."
 
 
@@ -170,7 +172,7 @@ class Outcome(NamedTuple):
 
 
 async def decide(
-    db: Database, by: int, decision: Decision, about: Sequence[int] | Filter, expected: Filter
+    db: Engine, by: int, decision: Decision, about: Sequence[int] | Filter, expected: Filter
 ) -> Outcome:
     """Decide about people, in one transaction; who cannot be decided about is left out, and named.
 
@@ -184,20 +186,22 @@ async def decide(
     """
     sql, args = _query(by, decision, about, expected, acts=True)
     with _in_the_back_office():
-        async with db.transaction():
-            row = await db.fetchrow(sql, *args)
+        async with db.transaction(), db.connection() as connection:
+            row = await connection.fetchrow(sql, *args, timeout=PATIENCE_SECONDS)
     return _outcome(row, about, decision)
 
 
 async def preview(
-    db: Database, by: int, decision: Decision, about: Sequence[int] | Filter, expected: Filter
+    db: Engine, by: int, decision: Decision, about: Sequence[int] | Filter, expected: Filter
 ) -> Outcome:
     """Return what `decide` would do now, and do nothing."""
     sql, args = _query(by, decision, about, expected, acts=False)
-    return _outcome(await db.fetchrow(sql, *args), about, decision)
+    async with db.connection() as connection:
+        row = await connection.fetchrow(sql, *args, timeout=PATIENCE_SECONDS)
+    return _outcome(row, about, decision)
 
 
-async def decide_about_one(db: Database, by: int, decision: Decision, person_id: int) -> Outcome:
+async def decide_about_one(db: Engine, by: int, decision: Decision, person_id: int) -> Outcome:
     """Decide about one person, whatever they are now. `done` is 0 where nothing was left to do.
 
     Raises:

@@ -10,7 +10,7 @@ from audit.database import Database, Queries, Record
 
 PAGE = 50
 COUNTED = 10_000  # more than these are not counted
-COUNTED_IN_SEARCH = 1_000  # each costs taking a name to words
+COUNTED_IN_SEARCH = 500  # each costs taking a name to words
 LONGEST_SEARCH = 255
 MOST_WORDS = 8
 LAST_ID = 2**31 - 1

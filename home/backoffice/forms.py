@@ -12,10 +12,10 @@ from piccolo_admin.endpoints import FormConfig
 from pydantic import BaseModel, Field
 from starlette.requests import Request
 
-from audit.database import Database
 from audit.errors import Refused
 from home.accounts import rights
 from home.accounts.decisions import DECISIONS, REASONS, decide_about_one
+from home.database.engine import Engine
 from home.services import Services
 from home.tables import User, normalise_email
 from home.web.words import plural
@@ -57,7 +57,7 @@ async def find(request: Request, email: str) -> User:
     return person
 
 
-def decision_form(db: Database, name: str, description: str) -> FormConfig:
+def decision_form(db: Engine, name: str, description: str) -> FormConfig:
     """Return the form of one of the decisions."""
     decision = DECISIONS[name]
 
@@ -76,7 +76,7 @@ def decision_form(db: Database, name: str, description: str) -> FormConfig:
     )
 
 
-async def revoke_sessions(db: Database, request: Request, data: Person) -> str:
+async def revoke_sessions(db: Engine, request: Request, data: Person) -> str:
     """End all sessions of a person."""
     person = await find(request, data.email)
     by = request.user.user_id
@@ -84,7 +84,7 @@ async def revoke_sessions(db: Database, request: Request, data: Person) -> str:
     return f"Ended {plural(outcome.sessions, 'session')} of {person.email}."
 
 
-async def remove_second_factor(db: Database, request: Request, data: Person) -> str:
+async def remove_second_factor(db: Engine, request: Request, data: Person) -> str:
     """Take a second factor away; the database ends the sessions with it."""
     person = await find(request, data.email)
     if not await rights.remove_second_factor(db, request.user.user_id, person.id):
@@ -92,7 +92,7 @@ async def remove_second_factor(db: Database, request: Request, data: Person) -> 
     return f"{person.email} signs in with the password alone now, and has been signed out."
 
 
-async def give_password(db: Database, request: Request, data: Person) -> str:
+async def give_password(db: Engine, request: Request, data: Person) -> str:
     """Store a new password, which ends the sessions, and tell it once."""
     person = await find(request, data.email)
     password = await rights.give_password(db, request.user.user_id, person.id)

@@ -54,17 +54,18 @@ class PeoplePages:
         chosen = _filter(request, request.query_params)
         [before] = people.ids_of([request.query_params.get("before", "")]) or [people.LAST_ID]
         groups = list(groups_of(request).values())
-        counts = await people.counts(self.db, groups, chosen.search)
+        counted = [chosen.group] if chosen.search else groups  # of words it takes longer
+        counts = await people.counts(self.db, counted, chosen.search)
         rows, following = await people.page_of(self.db, chosen, before)
         most = people.most_counted(chosen.search)
-        numbers = {g.name: number_of(n, most) for g, n in zip(groups, counts, strict=True)}
+        numbers = {g.name: number_of(n, most) for g, n in zip(counted, counts, strict=True)}
         offered = OFFERED.get(chosen.group.name, OFFERED_ELSEWHERE)
         return render(
             request,
             "people.html",
             groups=groups,
             numbers=numbers,
-            total=dict(zip(numbers, counts, strict=True))[chosen.group.name],
+            total=counts[counted.index(chosen.group)],
             chosen=chosen,
             rows=[{**row, "state": people.state_of(row)} for row in rows],
             older=address_of(chosen, following) if following else None,

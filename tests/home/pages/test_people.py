@@ -309,6 +309,16 @@ async def test_an_administrator_who_was_demoted_meanwhile_decides_nothing(
     assert await states(*ids) == [(False, False)] * 2
 
 
+async def test_who_left_the_directory_is_a_group(
+    ada: httpx.AsyncClient, member: User, db: Engine
+) -> None:
+    sql = "INSERT INTO directory_people (user_id, left_at) VALUES ($1, now())"
+    await db.execute(sql, member.id)
+    page = await ada.get("/people?group=left")
+    assert re.search(r"Left the directory 1\b", text(page))
+    assert re.findall(r'name="id" value="(\d+)"', page.text) == [str(member.id)]
+
+
 # One person ------------------------------------------------------------------------------------
 
 
