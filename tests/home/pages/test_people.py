@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
 from html import unescape
 from typing import Any
@@ -10,8 +11,11 @@ import httpx
 import pytest
 from starlette.applications import Starlette
 
+from audit.context import Actor, acting_as
 from audit.tables import AuditLog
 from home.accounts.authenticator import AuthenticatorSecret
+from home.accounts.decisions import DECISIONS, decide
+from home.accounts.people import ALL, WAITING, Filter
 from home.database.engine import Engine
 from home.tables import Session, User
 from tests.conftest import PASSWORD, browser, enter
@@ -299,14 +303,27 @@ async def test_members_strangers_and_forgers_are_refused(
 async def test_an_administrator_who_was_demoted_meanwhile_decides_nothing(
     ada: httpx.AsyncClient, db: Engine
 ) -> None:
-    from home.accounts.decisions import DECISIONS, decide
-    from home.accounts.people import ALL, Filter
-
     by, ids = await olga(), await waiting(2)
     await User.update({User.is_admin: False}).where(User.id == by.id)
     outcome = await decide(db, by.id, DECISIONS["approve"], ids, Filter(ALL))
     assert {each.reason for each in outcome.refusals} == {"no_administrator"}
     assert await states(*ids) == [(False, False)] * 2
+
+
+async def test_two_administrators_at_once_decide_about_each_person_once(
+    administrator: User, db: Engine
+) -> None:
+    by, ids = await olga(), await waiting(30)
+    expected = Filter(WAITING)
+    outcomes = await asyncio.gather(
+        decide(db, administrator.id, DECISIONS["approve"], ids, expected),
+        decide(db, by.id, DECISIONS["reject"], ids[::-1], expected),
+        decide(db, by.id, DECISIONS["reject"], expected, expected),
+    )
+    assert sum(each.done for each in outcomes) == 30
+    found = await states(*ids)
+    assert found.count((True, False)) == outcomes[0].done
+    assert found.count((False, True)) == outcomes[1].done + outcomes[2].done
 
 
 async def test_who_left_the_directory_is_a_group(
@@ -343,8 +360,6 @@ async def test_a_person_in_words(ada: httpx.AsyncClient, member: User) -> None:
 
 
 async def test_who_the_directory_disabled_is_told_so(ada: httpx.AsyncClient, member: User) -> None:
-    from audit.context import Actor, acting_as
-
     with acting_as(Actor("sync:directory")):
         await User.update({User.is_disabled: True}).where(User.id == member.id)
     page = text(await ada.get(f"/people/{member.id}"))
