@@ -65,6 +65,7 @@ class App:
         forms: piccolo-admin's FormConfig, for the back office.
         operations: home.web.openapi.Operation, for the API and its description.
         pages: home.web.pages.Page.
+        groups: home.accounts.people.Group, for the page of people.
         panels: home.pages.panels.PanelSource, for the overview.
         jobs: audit.jobs.Job, which run beside the requests.
         lifespan: asynchronous context managers, entered before the first request and left after
@@ -78,6 +79,7 @@ class App:
     forms: Lazy | None = None
     operations: Lazy | None = None
     pages: Lazy | None = None
+    groups: Lazy | None = None
     panels: Lazy | None = None
     jobs: Lazy | None = None
     lifespan: Lazy | None = None

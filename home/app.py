@@ -9,14 +9,17 @@ from audit.apps import App
 if TYPE_CHECKING:
     from audit.jobs import Job
     from home.services import Services
+    from home.web.openapi import Operation
     from home.web.pages import Page
 
 
 def pages(services: Services) -> list[Page]:
-    """Return the overview, the own account, and the pages of who is not signed in yet."""
+    """Return the overview, people, the own account, and the pages of who is not signed in yet."""
     from home.accounts.second_factor import SecondFactor
     from home.pages.account import AccountPages
     from home.pages.overview import overview
+    from home.pages.people import PeoplePages
+    from home.pages.people_one import PersonPages
     from home.pages.sign_in import SignInPages
     from home.web.pages import Page
     from home.web.people import Who
@@ -25,9 +28,18 @@ def pages(services: Services) -> list[Page]:
     factor = SecondFactor.of(services)
     return [
         Page("/", overview, Who.ANYBODY, "Overview", title_for=Who.ADMINISTRATORS),
+        *PeoplePages(services.db).pages(),
+        *PersonPages(services.db).pages(),
         *AccountPages(services.db, factor).pages(),
         *SignInPages(services.db, factor, settings.registration).pages(),
     ]
+
+
+def operations(services: Services) -> list[Operation]:
+    """Return what people do with their own account, and administrators with people."""
+    from home.api import accounts, people
+
+    return [*accounts.operations(services), *people.operations(services)]
 
 
 def jobs(services: Services) -> list[Job]:
@@ -53,7 +65,7 @@ APP = App(
     },
     tables="home.backoffice.tables:tables",
     forms="home.backoffice.forms:forms",
-    operations="home.api.accounts:operations",
+    operations=operations,
     pages=pages,
     panels="home.pages.overview:panels",
     jobs=jobs,

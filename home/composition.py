@@ -19,6 +19,7 @@ from starlette.types import Lifespan
 
 from audit.apps import AppRegistry, WrongApp, refuse_twice
 from audit.jobs import JobStatus, Supervisor
+from home.accounts.people import groups_with
 from home.backoffice.mounting import BackOffice
 from home.config.settings import ROOT, Settings
 from home.database.engine import Engine
@@ -68,6 +69,7 @@ def create_app(settings: Settings, db: Engine, registry: AppRegistry) -> Starlet
     app.state.services, app.state.jobs = services, jobs
     app.state.navigation = partial(navigation, [page for _, page in pages])
     app.state.panels = lambda: [panel for _, panel in registry.all("panels", services)]
+    app.state.groups = cache(lambda: groups_with(g for _, g in registry.all("groups", services)))
     app.state.templates = cache(partial(templates_of, registry.brought))
     return app
 

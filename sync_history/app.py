@@ -13,6 +13,7 @@ APP = App(
     forms="sync_history.admin:forms",
     operations="sync_history.api:operations",
     pages="sync_history.pages:pages",
+    groups="sync_history.directory.groups:groups",
     panels="sync_history.panel:panels",
     jobs="sync_history.scheduler:jobs",
     lifespan="sync_history.runner:lifespan",

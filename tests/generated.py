@@ -53,6 +53,7 @@ PUBLIC = {
     ),
     "Pages": ("home.web.pages:Page", "home.web.rendering:render", "home.web.rendering:csrf_field",
         "home.web.redirects:redirect"),
+    "People": ("home.accounts.people:Group",),
     "The overview": (
         "home.pages.panels:Panel", "home.pages.panels:Figure", "home.pages.panels:Need",
         "home.pages.charts:Series",

@@ -7,41 +7,27 @@ from __future__ import annotations
 import secrets
 from datetime import UTC, datetime
 from functools import partial
-from typing import Any
 
 from piccolo_admin.endpoints import FormConfig
 from pydantic import BaseModel, Field
 from starlette.requests import Request
 
 from audit.errors import Refused
-from home.accounts import authenticator, sessions
+from home.accounts import rights
+from home.accounts.decisions import DECISIONS, REASONS, decide_about_one
 from home.database.engine import Engine
 from home.services import Services
 from home.tables import User, normalise_email
+from home.web.words import plural
 
 GROUP = "People"
-# What a decision changes, whom it can be taken for, and what is said then.
-DECISIONS = {
-    "approve": (
-        {"is_approved": True, "is_disabled": False},
-        "is approved and can sign in.",
-        "Lets somebody in who asked for an account.",
-    ),
-    "reject": (
-        {"is_approved": False, "is_disabled": True},
-        "is rejected, and stays out until somebody approves.",
-        "Turns a request for an account down, or takes an approval back. Sessions end at once.",
-    ),
-    "disable": (
-        {"is_disabled": True},
-        "is disabled. All their sessions have ended.",
-        "Keeps somebody out, for now or for good. Sessions end at once; nothing is deleted.",
-    ),
-    "enable": (
-        {"is_disabled": False},
-        "is enabled again.",
-        "Takes back that somebody was disabled.",
-    ),
+# What the menu says of each decision.
+DESCRIPTIONS = {
+    "approve": "Lets somebody in who asked for an account.",
+    "reject": "Turns a request for an account down, or takes an approval back. Sessions end at"
+    " once.",
+    "disable": "Keeps somebody out, for now or for good. Sessions end at once; nothing is deleted.",
+    "enable": "Takes back that somebody was disabled.",
 }
 
 
@@ -67,21 +53,19 @@ async def find(request: Request, email: str) -> User:
     if person is None:
         raise Refused("There is no account with this e-mail address.")
     if (person.is_admin or person.is_superuser) and not _is_superuser(request):
-        raise Refused("Only superusers decide about administrators.")
+        raise Refused(REASONS["administrator"])
     return person
 
 
-def decision(name: str) -> FormConfig:
-    """Return the form of one of DECISIONS."""
-    columns, outcome, description = DECISIONS[name]
+def decision_form(db: Engine, name: str, description: str) -> FormConfig:
+    """Return the form of one of the decisions."""
+    decision = DECISIONS[name]
 
     async def decide(request: Request, data: Person) -> str:
         person = await find(request, data.email)
-        if all(getattr(person, column) == value for column, value in columns.items()):
-            return f"Nothing to do: {person.email} {outcome}"
-        values: dict[Any, Any] = dict(columns)
-        await User.update(values).where(User.id == person.id)
-        return f"{person.email} {outcome}"
+        outcome = await decide_about_one(db, request.user.user_id, decision, person.id)
+        told = f"{person.email} {decision.outcome}"
+        return told if outcome.done else f"Nothing to do: {told}"
 
     return FormConfig(
         name=f"{name.capitalize()} a person",
@@ -95,29 +79,23 @@ def decision(name: str) -> FormConfig:
 async def revoke_sessions(db: Engine, request: Request, data: Person) -> str:
     """End all sessions of a person."""
     person = await find(request, data.email)
-    ended = await sessions.end_all(db, person.id)
-    return f"Ended {ended} session{'' if ended == 1 else 's'} of {person.email}."
+    by = request.user.user_id
+    outcome = await decide_about_one(db, by, DECISIONS["end_sessions"], person.id)
+    return f"Ended {plural(outcome.sessions, 'session')} of {person.email}."
 
 
 async def remove_second_factor(db: Engine, request: Request, data: Person) -> str:
     """Take a second factor away; the database ends the sessions with it."""
-    if not _is_superuser(request):
-        raise Refused("Only superusers take a second factor away.")
     person = await find(request, data.email)
-    if not await authenticator.remove(db, person.id):
+    if not await rights.remove_second_factor(db, request.user.user_id, person.id):
         raise Refused(f"{person.email} has no second factor.")
     return f"{person.email} signs in with the password alone now, and has been signed out."
 
 
-async def give_password(request: Request, data: Person) -> str:
+async def give_password(db: Engine, request: Request, data: Person) -> str:
     """Store a new password, which ends the sessions, and tell it once."""
-    if not _is_superuser(request):
-        raise Refused("Only superusers give people another password.")
     person = await find(request, data.email)
-    if person.id == request.user.user_id:
-        raise Refused("Change your own password with the old one, in the menu at the top.")
-    password = secrets.token_urlsafe(12)
-    await User.update_password(person.id, password)
+    password = await rights.give_password(db, request.user.user_id, person.id)
     return f"{person.email} has been signed out. New password, shown only now: {password}"
 
 
@@ -142,7 +120,7 @@ async def create_person(request: Request, data: NewPerson) -> str:
 def forms(services: Services) -> list[FormConfig]:
     """Return the forms about people."""
     return [
-        *[decision(name) for name in DECISIONS],
+        *[decision_form(services.db, *each) for each in DESCRIPTIONS.items()],
         FormConfig(
             name="Revoke sessions",
             pydantic_model=Person,
@@ -160,7 +138,7 @@ def forms(services: Services) -> list[FormConfig]:
         FormConfig(
             name="Give a new password",
             pydantic_model=Person,
-            endpoint=give_password,
+            endpoint=partial(give_password, services.db),
             description="For somebody who forgot theirs, or came from the directory without one."
             " Make sure it is them. Their sessions end at once.",
             form_group=GROUP,

@@ -87,7 +87,7 @@ class AccountPages:
             typed=typed or person._asdict(),
             account=account,
             least=MIN_LENGTH_ADMIN if person.is_admin else MIN_LENGTH,
-            sessions=[_session(row, person) for row in devices],
+            sessions=[shown_session(row, person) for row in devices],
             history=[happened.in_words(row, person.id) for row in rows],
             has_second_factors=self.factor.is_available,
             has_second_factor=await self.factor.is_asked_of(person.id),
@@ -154,7 +154,7 @@ class AccountPages:
         )
 
 
-def _session(row: dict[str, Any], person: SignedIn) -> dict[str, Any]:
+def shown_session(row: dict[str, Any], person: SignedIn) -> dict[str, Any]:
     """Return a session as it is shown; other programs may keep anything in its `sess`."""
     sess = json.loads(row["sess"])
     known = sess if isinstance(sess, dict) else {}

@@ -28,7 +28,7 @@ from home.web.words import ago
 
 VERIFY_DAYS = 31  # a trail that was not verified for longer should be
 COLOURS = 8
-WAITING = "/admin/#/users?is_approved=false&is_disabled=false"
+WAITING = "/people?group=waiting"
 SEALS = "/admin/#/audit_seals"
 PEOPLE = """
     SELECT count(*) FILTER (WHERE NOT is_approved AND NOT is_disabled) AS pending,
@@ -51,8 +51,8 @@ async def people(db: Engine) -> Panel:
         "People",
         [
             Figure("awaiting approval", f"{waiting:,}", WAITING, needs_attention=waiting > 0),
-            Figure("disabled", f"{row['disabled']:,}", "/admin/#/users?is_disabled=true"),
-            Figure("accounts", f"{row['all']:,}", "/admin/#/users"),
+            Figure("disabled", f"{row['disabled']:,}", "/people?group=disabled"),
+            Figure("accounts", f"{row['all']:,}", "/people?group=all"),
             Figure("active sessions", f"{sessions:,}", f"/admin/#/sessions?{unexpired}"),
         ],
         needs=[Need(f"{wait} for approval.", WAITING)] if waiting else [],

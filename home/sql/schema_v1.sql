@@ -46,3 +46,19 @@ FROM sessions s JOIN users u ON u.id = s.user_id
 WHERE s.expire > now() AND s.created_at < now() + interval '1 minute'
   AND (s.max_expire IS NULL OR s.max_expire > now() AND s.max_expire < now() + interval '12 hours 1 minute')
   AND u.is_approved AND NOT u.is_disabled;
+
+-- For the lists of people, newest first: who waits and who is active, who is kept out, who administers.
+CREATE INDEX idx_users_state ON users (is_approved, is_disabled, id);
+CREATE INDEX idx_users_disabled ON users (id) WHERE is_disabled;
+CREATE INDEX idx_users_is_admin ON users (id) WHERE is_admin;
+
+-- Search by the beginnings of words of a name or an address: «hop» finds Grace Hopper, and
+-- hopper@example.com, too. What home.accounts.people.words_of takes for spaces, in the same order.
+CREATE FUNCTION users_words_v1(name text, address text) RETURNS tsvector
+    LANGUAGE sql IMMUTABLE PARALLEL SAFE
+    AS $$
+SELECT to_tsvector('simple', translate(
+    coalesce(name, '') || ' ' || address,
+    '@._-+''"()<>[]{}|&!:*/\,;=~#%^$?`', '                                '))
+$$;
+CREATE INDEX idx_users_words ON users USING gin (users_words_v1(display_name, email));

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache, partial
 from typing import Any
 
@@ -60,6 +60,7 @@ class Operation:
     Args:
         answer: of a success; None is an answer without content.
         errors: besides those that follow from `signed_in`, `body` and the method.
+        query: the parameters of the address, and what each is.
         etag: whether the answer carries one, and an unsafe method heeds If-Match.
     """
 
@@ -74,6 +75,7 @@ class Operation:
     signed_in: bool = True
     etag: bool = False
     is_body_optional: bool = False
+    query: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def is_unsafe(self) -> bool:
@@ -121,7 +123,13 @@ class Operation:
     def _parameters(self) -> list[dict[str, Any]]:
         text = {"type": "string"}
         names = re.findall(r"{(\w+)", self.path)
-        found = [{"name": name, "in": "path", "required": True, "schema": text} for name in names]
+        found: list[dict[str, Any]] = [
+            {"name": name, "in": "path", "required": True, "schema": text} for name in names
+        ]
+        found += [
+            {"name": name, "in": "query", "required": False, "schema": text, "description": about}
+            for name, about in self.query.items()
+        ]
         if self.signed_in and self.is_unsafe:
             found.append({"name": CSRF_HEADER, "in": "header", "required": True, "schema": text})
         if self.etag and self.is_unsafe:

@@ -19,5 +19,8 @@ CREATE INDEX idx_sync_history_completed_at ON sync_history (completed_at);
 CREATE INDEX idx_sync_history_source_id ON sync_history (source, id);
 CREATE INDEX idx_sync_history_needs_attention ON sync_history (source, id) WHERE needs_attention;
 
+-- For the list of who left the directory.
+CREATE INDEX idx_directory_people_left ON directory_people (user_id) WHERE left_at IS NOT NULL;
+
 -- Plans of a run are worth nothing after a crash, and need no log to survive one.
 ALTER TABLE directory_changes SET UNLOGGED;

@@ -45,6 +45,13 @@ OURS: dict[str, dict[str, int]] = {
     "/account/password": {"POST": MEMBERS},
     "/account/sessions/end": {"POST": MEMBERS},
     "/account/sessions/end-others": {"POST": MEMBERS},
+    "/people": {"GET": AUDITORS},
+    "/people/decide": {"POST": ADMINISTRATORS},
+    "/people/{id:int}": {"GET": AUDITORS},
+    "/people/{id:int}/sessions/end": {"POST": ADMINISTRATORS},
+    "/people/{id:int}/password": {"POST": SUPERUSERS},
+    "/people/{id:int}/second-factor/remove": {"POST": SUPERUSERS},
+    "/people/{id:int}/rights": {"POST": SUPERUSERS},
     "/admin/api/mfa-setup/{rest:path}": {"GET": ANYBODY, "POST": ANYBODY},
     "/favicon.ico": {"GET": ANYBODY},
     "/static/*": {"GET": ANYBODY},
@@ -68,6 +75,8 @@ OURS: dict[str, dict[str, int]] = {
     "/sync/runs/{id:int}": {"GET": AUDITORS},
     "/sync/runs/{id:int}/cancel": {"POST": ADMINISTRATORS},
     "/sync/runs/{id:int}/again": {"POST": ADMINISTRATORS},
+    "/api/people": {"GET": AUDITORS},
+    "/api/people/decisions": {"POST": ADMINISTRATORS},
     "/api/sync": {"GET": ADMINISTRATORS},
     "/api/sync/{source}": {"POST": ADMINISTRATORS},
     "/api/sync/runs/{id}": {"GET": ADMINISTRATORS},
@@ -243,10 +252,16 @@ FORMS_SENT = {
     "/sync/{source}/start": {},
     "/sync/runs/{id:int}/cancel": {},
     "/sync/runs/{id:int}/again": {},
+    "/people/decide": {"action": "approve"},
+    "/people/{id:int}/sessions/end": {},
+    "/people/{id:int}/password": {},
+    "/people/{id:int}/second-factor/remove": {},
+    "/people/{id:int}/rights": {},
 }
 BODIES = {
     "/admin/api/tables/users/{row_id:str}/": {"display_name": "Vic"},
     "/api/me/password": {"old": PASSWORD, "new": PASSWORD},
+    "/api/people/decisions": {"action": "approve", "ids": [4711]},
 }
 
 

@@ -65,8 +65,8 @@ async def test_the_navigation_shows_what_somebody_may_see(
 ) -> None:
     rights = {"is_auditor": True, "is_approved": True}
     vera = await User.create_user("vera@example.com", PASSWORD, **rights)
-    shown = {member.email: [], vera.email: ["Readers"], administrator.email: [
-        "Overview", "Readers", "Tables"]}  # fmt: skip
+    shown = {member.email: [], vera.email: ["People", "Readers"], administrator.email: [
+        "Overview", "People", "Readers", "Tables"]}  # fmt: skip
     for email, titles in shown.items():
         async with client_of(parts=PARTS) as client:
             await enter(client, email)
