@@ -5,13 +5,12 @@ from __future__ import annotations
 import csv
 import io
 import json
-from collections.abc import AsyncIterator, Callable, Iterable, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import Any, Literal, get_args
 
-from audit.context import storable
 from audit.database import Database, Queries, Record
+from audit.filters import Filters
 from audit.paging import PAGE, select, whole
 from audit.record import record
 
@@ -38,37 +37,6 @@ SELECTED = tuple(CREATED_AT if column == "created_at" else column for column in 
 FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n", "＝", "＋", "－", "＠")
 
 encode = json.JSONEncoder(ensure_ascii=False).encode
-
-
-@dataclass(frozen=True)
-class Filters:
-    """A choice of rows; None means any.
-
-    Args:
-        since: from this moment on.
-        until: before this moment.
-    """
-
-    since: datetime | None = None
-    until: datetime | None = None
-    actor: str | None = None
-    action: str | None = None
-    resource: str | None = None
-    resource_id: str | None = None
-    user_id: int | None = None
-
-    def given(self) -> dict[str, Any]:
-        """Return those that are not None."""
-        return {name: value for name, value in asdict(self).items() if value is not None}
-
-    def where(self, first: int) -> tuple[str, list[Any]]:
-        """Return a condition whose parameters are numbered from `first`, and their values."""
-        tests = {"since": "created_at >= $", "until": "created_at < $"}
-        given = self.given()
-        where = [
-            f"{tests.get(name, f'{name} = $')}{number}" for number, name in enumerate(given, first)
-        ]
-        return " AND ".join(where) or "true", [storable(value) for value in given.values()]
 
 
 class Export:
@@ -129,12 +97,12 @@ class Export:
         await record(self.db, action, "audit_logs", details=details)
 
 
-def to_ndjson(rows: Sequence[Record]) -> bytes:
+def to_ndjson(rows: Sequence[Record | Mapping[str, Any]]) -> bytes:
     """Return one JSON object a line."""
     return "".join(f"{_json(row)}\n" for row in rows).encode()
 
 
-def _json(row: Record) -> str:
+def _json(row: Record | Mapping[str, Any]) -> str:
     # `details` is JSON already, as PostgreSQL wrote it: not a digit of a number is lost.
     fields = dict(row)
     details = fields.pop("details") or "null"

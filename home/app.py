@@ -5,10 +5,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from audit.apps import App
+from home.accounts.in_the_trail import WORDS
 
 if TYPE_CHECKING:
     from audit.jobs import Job
     from home.services import Services
+    from home.web.openapi import Operation
     from home.web.pages import Page
 
 
@@ -18,6 +20,7 @@ def pages(services: Services) -> list[Page]:
     from home.pages.account import AccountPages
     from home.pages.overview import overview
     from home.pages.sign_in import SignInPages
+    from home.pages.trail import pages as trail_pages
     from home.web.pages import Page
     from home.web.people import Who
 
@@ -27,7 +30,15 @@ def pages(services: Services) -> list[Page]:
         Page("/", overview, Who.ANYBODY, "Overview", title_for=Who.ADMINISTRATORS),
         *AccountPages(services.db, factor).pages(),
         *SignInPages(services.db, factor, settings.registration).pages(),
+        *trail_pages(services),
     ]
+
+
+def operations(services: Services) -> list[Operation]:
+    """Return what people can do with their own account, and what the trail says."""
+    from home.api import accounts, trail
+
+    return [*accounts.operations(services), *trail.operations(services)]
 
 
 def jobs(services: Services) -> list[Job]:
@@ -51,9 +62,10 @@ APP = App(
         "user": "Accounts are not in Piccolo's own table of users: use piccolo home create_user,"
         " list_users, set_password or change_permissions."
     },
+    words=WORDS,
     tables="home.backoffice.tables:tables",
     forms="home.backoffice.forms:forms",
-    operations="home.api.accounts:operations",
+    operations=operations,
     pages=pages,
     panels="home.pages.overview:panels",
     jobs=jobs,

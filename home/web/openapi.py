@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache
 from typing import Any
 
@@ -59,6 +59,7 @@ class Operation:
         answer: of a success; None is an answer without content.
         errors: besides those that follow from `signed_in`, `body` and the method.
         etag: whether the answer carries one, and an unsafe method heeds If-Match.
+        query: what each parameter behind the path's `?` means; all may be left out.
     """
 
     method: str
@@ -72,6 +73,7 @@ class Operation:
     signed_in: bool = True
     etag: bool = False
     is_body_optional: bool = False
+    query: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def is_unsafe(self) -> bool:
@@ -120,6 +122,10 @@ class Operation:
         text = {"type": "string"}
         names = re.findall(r"{(\w+)", self.path)
         found = [{"name": name, "in": "path", "required": True, "schema": text} for name in names]
+        found += [
+            {"name": name, "in": "query", "required": False, "description": words, "schema": text}
+            for name, words in self.query.items()
+        ]
         if self.signed_in and self.is_unsafe:
             found.append({"name": CSRF_HEADER, "in": "header", "required": True, "schema": text})
         if self.etag and self.is_unsafe:

@@ -12,7 +12,8 @@ from typing import Any
 import pytest
 
 from audit.context import Actor, acting_as
-from audit.export import COLUMNS, Export, Filters, Format
+from audit.export import COLUMNS, Export, Format
+from audit.filters import Filters
 from audit.record import record
 from audit.tables import AuditLog
 from home.database.engine import Engine
