@@ -7,9 +7,9 @@ from collections.abc import AsyncIterator, Iterator, Mapping
 from typing import Any
 
 from audit.database import Database, Record
-from audit.export import SELECTED
 from audit.paging import trail_pages, transaction
 from audit.printable import printable
+from audit.rows import SELECTED
 
 HISTORY = "resource = $1 AND resource_id = $2 ORDER BY id"
 

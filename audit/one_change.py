@@ -11,8 +11,8 @@ from difflib import SequenceMatcher
 from typing import Any, NamedTuple
 
 from audit.database import Queries, Record
-from audit.export import SELECTED
 from audit.printable import printable
+from audit.rows import SELECTED
 from audit.sentences import MASK, sides
 
 MOST_BYTES = 200_000  # of details as text, to be read as a whole

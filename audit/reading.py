@@ -8,20 +8,22 @@ has looked through, and where the next one goes on.
 
 from __future__ import annotations
 
-from typing import Any, Literal, NamedTuple
+from collections.abc import Sequence
+from typing import Any, Literal, NamedTuple, TypeAlias
 
 from audit.context import storable
 from audit.database import Queries, Record
 from audit.errors import Refused
-from audit.export import SELECTED
 from audit.filters import Filters
 from audit.paging import INLINE_BYTES
+from audit.rows import SELECTED
+
+Group: TypeAlias = tuple[str, ...]  # names of filters that share an index
 
 SIZE = 50  # rows of a page
 LOOK_AT = 5_000  # rows
 LOOK_AT_BYTES = 4 * 2**20  # of `details` as they are stored
 STORED_BYTES = 8_192  # of `details`: what is stored in more is not written out to be measured
-NEWEST = "ORDER BY created_at DESC, id DESC"
 TIMES = ("since", "until")
 # What has an index of its own in the order of pages, together with times. The first wins a draw.
 INDEXED = (
@@ -45,8 +47,8 @@ LOOK = """
         SELECT audit_logs.*, row_number() OVER passed AS n,
                coalesce(sum(pg_column_size(details)) OVER passed, 0) AS bytes
         FROM audit_logs WHERE {along}
-        WINDOW passed AS ({newest} ROWS UNBOUNDED PRECEDING)
-        {newest} LIMIT {look_at}
+        WINDOW passed AS ({order} ROWS UNBOUNDED PRECEDING)
+        {order} LIMIT {look_at}
     ) AS looked,
     LATERAL (SELECT bytes - coalesce(pg_column_size(details), 0) <= {bytes} AS is_near
              OFFSET 0) AS a,
@@ -55,7 +57,7 @@ LOOK = """
     LATERAL (SELECT CASE WHEN fits AND pg_column_size(details) <= {stored}
                          THEN details::text END AS written OFFSET 0) AS c
     WHERE fits OR (is_near AND (n = {look_at} OR bytes > {bytes}))
-    ORDER BY looked.created_at DESC, looked.id DESC LIMIT {size}
+    {outer} LIMIT {size}
 """
 
 
@@ -88,7 +90,7 @@ async def page(db: Queries, filters: Filters, before: int | None = None, size: i
     Raises:
         Gone: there is no row `before`.
     """
-    along = await _along(db, filters)
+    along = await fewest(db, filters)
     sql, values = statement(filters, along, before, size)
     found = await db.fetch(sql, *values)
     if not found and before is not None and not await db.fetchval(EXISTS, before):
@@ -102,18 +104,16 @@ async def page(db: Queries, filters: Filters, before: int | None = None, size: i
     return Page(rows, None, None)
 
 
-def candidates(filters: Filters) -> list[tuple[str, ...]]:
+def candidates(filters: Filters) -> list[Group]:
     """Return the groups of filters that have an index, such as `("resource", "resource_id")`."""
     given = filters.given()
-    found: list[tuple[str, ...]] = [
-        group for group in INDEXED if all(name in given for name in group)
-    ]
+    found: list[Group] = [group for group in INDEXED if all(name in given for name in group)]
     if ("resource", "resource_id") in found:
         found.remove(("resource",))
     return found
 
 
-async def _along(db: Queries, filters: Filters) -> tuple[str, ...]:
+async def fewest(db: Queries, filters: Filters) -> Group:
     """Return the group with the fewest rows; nobody counts further than a page looks."""
     groups = candidates(filters)
     if len(groups) == 1 or (len(groups) == 2 and not any(map(filters.given().get, TIMES))):
@@ -124,47 +124,79 @@ async def _along(db: Queries, filters: Filters) -> tuple[str, ...]:
     return min(zip(counts, groups, strict=True), key=lambda pair: pair[0])[1]
 
 
-def counting(filters: Filters, groups: list[tuple[str, ...]]) -> tuple[str, list[Any]]:
+def counting(filters: Filters, groups: Sequence[Group]) -> tuple[str, list[Any]]:
     """Return the statement that counts along each index, up to LOOK_AT."""
     parts, values = list[str](), list[Any]()
     for group in groups:
         if not group and not any(name in filters.given() for name in TIMES):
             parts.append(f"{LOOK_AT}::bigint")
             continue
-        condition, more = _only(filters, group).where(len(values) + 1)
-        rows = f"SELECT FROM audit_logs WHERE {condition} LIMIT {LOOK_AT}"
+        along = Along(filters, group, None, values)
+        rows = f"SELECT FROM audit_logs WHERE {along.condition} {along.order} LIMIT {LOOK_AT}"
         parts.append(f"(SELECT count(*) FROM ({rows}) AS rows)")  # noqa: S608  parameters
-        values += more
     return f"SELECT {', '.join(parts)}", values
 
 
 def statement(
-    filters: Filters, along: tuple[str, ...], before: int | None, size: int
+    filters: Filters, group: Group, before: int | None, size: int
 ) -> tuple[str, list[Any]]:
     """Return the statement of a page that looks along the index of a group of filters."""
-    condition, values = _only(filters, along).where(1)
-    if before is not None:
-        values.append(before)
-        place = f"${len(values)}::bigint"
-        created_at = f"SELECT created_at FROM audit_logs WHERE id = {place}"  # noqa: S608
-        condition += f" AND (created_at, id) < (({created_at}), {place})"
+    values = list[Any]()
+    along = Along(filters, group, before, values)
     given = filters.given()
-    others = {name: given[name] for name in given if name not in (*along, *TIMES)}
+    done = {*group, "since", *(("until",) if before is None else ())}
+    others = {name: given[name] for name in given if name not in done}
     rest, more = Filters(**others).where(len(values) + 1)
     columns = ", ".join(
         CUT[each].format(most=INLINE_BYTES) if each in CUT else each for each in SELECTED
     )
     sql = LOOK.format(
-        columns=columns, along=condition, rest=rest, newest=NEWEST, look_at=LOOK_AT,
+        columns=columns, along=along.condition, order=along.order, rest=rest, look_at=LOOK_AT,
+        outer=along.order.replace("BY ", "BY looked.").replace(", ", ", looked."),
         bytes=LOOK_AT_BYTES, stored=STORED_BYTES, most=INLINE_BYTES, size=size + 1,
     )  # fmt: skip
     return sql, [storable(value) for value in (*values, *more)]
 
 
-def _only(filters: Filters, group: tuple[str, ...]) -> Filters:
-    """Return the filters of a group, and those by time."""
-    given = filters.given()
-    return Filters(**{name: given[name] for name in given if name in (*group, *TIMES)})
+class Along:
+    """A part of an index: `condition` and `order` in SQL; parameters go into `values`.
+
+    Equality in the group's last column is written as a range, and the column stands in the order:
+    only that index has it, so PostgreSQL reads along it, however common it takes a value to be.
+    """
+
+    def __init__(
+        self, filters: Filters, group: Group, before: int | None, values: list[Any]
+    ) -> None:
+        given = filters.given()
+        self._values = values
+        bounds = [self._parameter(given[name]) for name in group]
+        found = [f"{name} = {bound}" for name, bound in zip(group[:-1], bounds, strict=False)]
+        last = list(zip(group[-1:], bounds[-1:], strict=True))
+        found += [f"{name} {how} {bound}" for name, bound in last for how in (">=", "<=")]
+        if "since" in given:
+            since = ("created_at", self._parameter(given["since"]))
+            found.append(_compare(">=", *last, since))
+        if before is not None:  # and before `until`, since the page before was
+            place = f"{self._parameter(before)}::bigint"
+            row = f"(SELECT created_at FROM audit_logs WHERE id = {place})"  # noqa: S608
+            found.append(_compare("<", *last, ("created_at", row), ("id", place)))
+        elif "until" in given:
+            until = ("created_at", self._parameter(given["until"]))
+            found.append(_compare("<", *last, until))
+        self.condition = " AND ".join(found) or "true"
+        columns = [*group, "created_at", "id"]
+        self.order = f"ORDER BY {', '.join(f'{each} DESC' for each in columns)}"
+
+    def _parameter(self, value: Any) -> str:
+        self._values.append(storable(value))
+        return f"${len(self._values)}"
+
+
+def _compare(how: str, *pairs: tuple[str, str]) -> str:
+    """Return a comparison of rows, as `(a, b) < ($1, $2)`."""
+    columns, bounds = zip(*pairs, strict=True)
+    return f"({', '.join(columns)}) {how} ({', '.join(bounds)})"
 
 
 MOST_OF_A_REQUEST = 100

@@ -1,6 +1,5 @@
 -- The page of the trail reads the newest first, by (created_at, id): each of its filters that is
--- selective finds its rows in this order. The first index serves the foreign key of home.
-CREATE INDEX idx_audit_logs_user_id ON audit_logs (user_id);
+-- selective finds its rows in this order. The first one serves the foreign key of home, too.
 CREATE INDEX idx_audit_logs_user_id_created_at ON audit_logs (user_id, created_at, id);
 CREATE INDEX idx_audit_logs_actor ON audit_logs (actor, created_at, id);
 CREATE INDEX idx_audit_logs_action ON audit_logs (action, created_at, id);

@@ -12,9 +12,10 @@ from typing import Any
 import pytest
 
 from audit.context import Actor, acting_as
-from audit.export import COLUMNS, Export, Format
+from audit.export import Export, Format
 from audit.filters import Filters
 from audit.record import record
+from audit.rows import COLUMNS
 from audit.tables import AuditLog
 from home.database.engine import Engine
 from home.tables import User

@@ -12,9 +12,9 @@ import httpx
 import pytest
 
 from audit.digests import SealKeys
-from audit.export import SELECTED
 from audit.history import HISTORY
 from audit.paging import select
+from audit.rows import SELECTED
 from audit.seals import ROW, ROWS, seal
 from audit.summary import count_sealed
 from audit.tables import AuditLog

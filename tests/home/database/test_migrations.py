@@ -33,7 +33,6 @@ NAMES = [
     "idx_users_clerk_id",
     "idx_users_is_approved",
     "idx_sessions_expire",
-    "idx_audit_logs_user_id",
     "idx_audit_logs_action",
     "idx_audit_logs_created_at",
     "idx_audit_logs_is_admin_action",
