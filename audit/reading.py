@@ -41,7 +41,7 @@ CUT = {
     "actor": "left(actor, 300) AS actor",
 }
 LOOK = """
-    SELECT {columns}, fits, n,
+    SELECT {columns}, fits, n, n = {look_at} OR bytes > {bytes} AS is_end,
            details IS NOT NULL AND coalesce(octet_length(written), {most} + 1) > {most} AS is_large
     FROM (
         SELECT audit_logs.*, row_number() OVER passed AS n,
@@ -99,7 +99,7 @@ async def page(db: Queries, filters: Filters, before: int | None = None, size: i
     if len(rows) > size:
         return Page(rows[:size], rows[size - 1]["id"], None)
     ends = found[-1] if found else None  # the last that was looked at, or the last there is
-    if ends is not None and (not ends["fits"] or ends["n"] >= LOOK_AT):
+    if ends is not None and ends["is_end"]:
         return Page(rows, ends["id"], None if len(rows) == size else ends["n"])
     return Page(rows, None, None)
 
@@ -229,5 +229,6 @@ async def of_requests(db: Queries, requests: list[str]) -> dict[str, int]:
 
 
 async def known(db: Queries, column: Literal["action", "resource"]) -> list[str]:
-    """Return the values that a column has, in alphabetical order; at most 200."""
-    return [row["value"] for row in await db.fetch(DIFFERENT.format(column=column))]
+    """Return the values that a column has, at most 200, but for those that nobody can type."""
+    rows = await db.fetch(DIFFERENT.format(column=column))
+    return [row["value"] for row in rows if row["value"].isprintable()]

@@ -122,6 +122,8 @@ class Verifier:
         if task is not None and not task.done():
             task.cancel()
             await asyncio.wait({task}, timeout=CLOSE_SECONDS)
+        if self.progress is not None:  # also where the task had not begun
+            self.progress.is_running = False
 
     async def _run(self, progress: Progress) -> None:
         def advance(rows: int) -> None:
