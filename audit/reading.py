@@ -163,6 +163,7 @@ class Along:
 
     Equality in the group's last column is written as a range, and the column stands in the order:
     only that index has it, so PostgreSQL reads along it, however common it takes a value to be.
+    Upper bounds are rows, of which it expects many: else it would fetch all of them, and sort.
     """
 
     def __init__(
@@ -173,7 +174,7 @@ class Along:
         bounds = [self._parameter(given[name]) for name in group]
         found = [f"{name} = {bound}" for name, bound in zip(group[:-1], bounds, strict=False)]
         last = list(zip(group[-1:], bounds[-1:], strict=True))
-        found += [f"{name} {how} {bound}" for name, bound in last for how in (">=", "<=")]
+        found += [f"{name} >= {bound}" for name, bound in last]
         if "since" in given:
             since = ("created_at", self._parameter(given["since"]))
             found.append(_compare(">=", *last, since))
@@ -184,6 +185,8 @@ class Along:
         elif "until" in given:
             until = ("created_at", self._parameter(given["until"]))
             found.append(_compare("<", *last, until))
+        elif group:
+            found.append(_compare("<=", *last, ("created_at", "'infinity'::timestamptz")))
         self.condition = " AND ".join(found) or "true"
         columns = [*group, "created_at", "id"]
         self.order = f"ORDER BY {', '.join(f'{each} DESC' for each in columns)}"

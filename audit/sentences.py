@@ -45,8 +45,8 @@ class Words:
     """What an app says about rows of the trail.
 
     Args:
-        phrases: by the action, or by `<table>.<column>` for changes of a column; `{}` is the
-            record.
+        phrases: by the action, by `<table>.<column>` for changes of a column, or by
+            `<action>.<detail>` for a detail that is not to be shown; `{}` is the record.
         links: the page of a record, by table, such as `/tools/{}`.
         names: functions that return the names of records by their keys, by table; they are asked
             for those of one page at a time.
@@ -115,7 +115,7 @@ def tell(row: Record | Mapping[str, Any], phrases: Mapping[str, Phrase]) -> Told
         clause += " {}" if resource or row["resource_id"] else ""
     if kind in ("insert", "delete"):
         return Told([clause], [])
-    return Told([clause], _changes("", before, after, {}))
+    return Told([clause], _changes(action, before, after, phrases))
 
 
 def _updated(

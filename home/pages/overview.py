@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, timedelta
+from urllib.parse import urlencode
 
 from starlette.requests import Request
 from starlette.responses import RedirectResponse, Response
@@ -20,7 +21,7 @@ from home.monitoring.clocks import seen
 from home.services import Services
 from home.web.people import services_of
 from home.web.read_your_writes import allow_replica_reads
-from home.web.redirects import OVERVIEW, start_of
+from home.web.redirects import OVERVIEW, TRAIL, start_of
 from home.web.rendering import render
 from home.web.words import ago
 
@@ -85,7 +86,7 @@ def sign_ins(counts: DailyCounts) -> Panel:
         Figure(
             name,
             f"{sum(series[name]):,}",
-            _events(action),
+            _events(since=counts.days[0], action=action),
         )
         for name, action in actions.items()
     ]
@@ -96,9 +97,7 @@ def changes(counts: DailyCounts) -> Panel:
     """Changed rows for each table, day by day."""
     series = {table: counts.changes(table) for table in counts.tables()}
     figures = [
-        Figure(
-            table, f"{sum(values):,}", f"/admin/#/audit_logs?resource={table}&resource__match=exact"
-        )
+        Figure(table, f"{sum(values):,}", _events(since=counts.days[0], table=table))
         for table, values in series.items()
     ]
     return _charted("Changes", counts, series, figures)
@@ -126,11 +125,11 @@ async def trail(db: Engine, seal_interval: float) -> Panel:
     return Panel(
         "Audit trail",
         [
-            Figure("last seal", ago(now.last_seal), "/admin/#/audit_seals"),
+            Figure("last seal", ago(now.last_seal), f"{TRAIL}/seals"),
             Figure(
                 "last verified",
                 ago(now.last_verified) + found,
-                _events("audit.verify"),
+                f"{TRAIL}/seals",
                 needs_attention=now.intact is False,
             ),
             *(Figure("look at this", each, needs_attention=True) for each in strange),
@@ -198,8 +197,9 @@ def jobs(statuses: Sequence[JobStatus]) -> Panel:
     )
 
 
-def _events(action: str) -> str:
-    return f"/admin/#/audit_logs?action={action}&action__match=exact"
+def _events(since: date, **filters: str) -> str:
+    """Return where the rows behind a figure stand."""
+    return f"{TRAIL}?{urlencode({**filters, 'from': since.isoformat()})}"
 
 
 def last_days() -> list[date]:

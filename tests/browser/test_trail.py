@@ -1,4 +1,4 @@
-"""The trail as an auditor uses it: found in a few steps, on a phone, by keyboard, without scripts."""
+"""The trail as an auditor uses it: in a few steps, on a phone, by keyboard, without scripts."""
 
 from __future__ import annotations
 
@@ -79,7 +79,7 @@ async def picture(page: Page, name: str) -> None:
     if not (folder := os.environ.get("PICTURES")):
         return
     for scheme in ("light", "dark"):
-        await page.emulate_media(color_scheme=scheme)  # type: ignore[arg-type]
+        await page.emulate_media(color_scheme=scheme)
         for size in (PHONE, DESKTOP):
             await page.set_viewport_size(size)
             path = Path(folder) / f"{name}-{scheme}-{size['width']}.png"
@@ -90,7 +90,7 @@ async def test_who_changed_a_role_last_week_and_from_what(
     page: Page, url: str, auditor: User, administrator: User, member: User
 ) -> None:
     with running(url) as live:
-        await sign_in(page, live, "/", auditor.email)
+        await sign_in(page, live, "/sign-in", auditor.email)
         await page.wait_for_url("**/trail")
         await picture(page, "trail")
         await look_at(page)

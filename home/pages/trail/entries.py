@@ -186,4 +186,6 @@ def life_of(table: str | None, key: str | None) -> str:
         return TRAIL
     if key is None:
         return address({}, table=table)
+    if "/" in table:  # no name of a table, and no part of a path
+        return address({}, table=table, record=key)
     return f"{TRAIL}/of/{quote(table, safe='')}/{quote(key, safe='')}"
