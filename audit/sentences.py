@@ -19,6 +19,7 @@ LONGEST = 80  # characters of a value in a line
 MOST_CHANGES = 4  # of a line
 MASK = "***"
 
+Row: TypeAlias = Record | Mapping[str, Any]
 # For a column: what it means when it becomes true, and false; or what any change of it means; or ""
 # where another column says it. For an action: a clause.
 Phrase: TypeAlias = str | tuple[str, str]
@@ -97,7 +98,7 @@ class Told(NamedTuple):
     changes: list[Change]
 
 
-def tell(row: Record | Mapping[str, Any], phrases: Mapping[str, Phrase]) -> Told:
+def tell(row: Row, phrases: Mapping[str, Phrase]) -> Told:
     """Return in words what a row of the trail says, without who did it.
 
     Args:
@@ -107,7 +108,7 @@ def tell(row: Record | Mapping[str, Any], phrases: Mapping[str, Phrase]) -> Told
     kind = action.removeprefix(f"{resource}.") if resource else action
     before, after = sides(details_of(row))
     if kind == "update" and action not in phrases:
-        return _updated(resource, before or {}, after or {}, phrases)
+        return _updated(resource, before, after, phrases)
     phrase = phrases.get(action)
     clause = phrase if isinstance(phrase, str) else ACTIONS.get(kind)
     if clause is None:
@@ -119,10 +120,13 @@ def tell(row: Record | Mapping[str, Any], phrases: Mapping[str, Phrase]) -> Told
 
 
 def _updated(
-    table: str, before: Mapping[str, Any], after: Mapping[str, Any], phrases: Mapping[str, Phrase]
+    table: str,
+    before: Mapping[str, Any] | None,
+    after: Mapping[str, Any] | None,
+    phrases: Mapping[str, Phrase],
 ) -> Told:
     clauses = list[str]()
-    for name, value in after.items():
+    for name, value in (after or {}).items():
         phrase = phrases.get(f"{table}.{name}")
         if isinstance(phrase, tuple) and isinstance(value, bool):
             clauses.append(phrase[not value])
@@ -147,7 +151,7 @@ def _changes(
     return found
 
 
-def details_of(row: Record | Mapping[str, Any]) -> Any:
+def details_of(row: Row) -> Any:
     """Return the details of a row; None where they are left out, or longer than Python reads."""
     try:
         return json.loads(row["details"] or "null")
@@ -199,7 +203,7 @@ class Line(NamedTuple):
         is_plain_sql: it was not the application that did it.
     """
 
-    row: Record
+    row: Row
     who: str
     who_link: str | None
     parts: list[str | None]
@@ -223,7 +227,7 @@ class Line(NamedTuple):
         return said + (f", from {printable(address)}" if address else "")
 
 
-async def lines(db: Queries, rows: Sequence[Record], words: Words) -> list[Line]:
+async def lines(db: Queries, rows: Sequence[Row], words: Words) -> list[Line]:
     """Return the rows of a page as lines; names are asked for once for each table.
 
     Args:
@@ -241,7 +245,7 @@ async def lines(db: Queries, rows: Sequence[Record], words: Words) -> list[Line]
     return [line(row, words, names) for row in rows]
 
 
-def line(row: Record, words: Words, names: Mapping[str, Mapping[str, str]]) -> Line:
+def line(row: Row, words: Words, names: Mapping[str, Mapping[str, str]]) -> Line:
     """Return a row as a line.
 
     Args:

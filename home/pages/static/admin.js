@@ -30,3 +30,19 @@ new MutationObserver(() => {
   const place = new URLSearchParams(query).get("nextURL") ?? "/";
   location.replace(`/sign-in?next=/admin/#${place}`);
 }).observe(document.documentElement, { childList: true, subtree: true });
+
+// The page of a row has no history: a link leads to the trail's, which knows the row by its key.
+new MutationObserver(() => {
+  const [, table, key] = location.hash.match(/^#\/([\w.]+)\/([^/?]+)$/) ?? [];
+  const place = table && key !== "add" ? `/trail/of/${table}/${key}` : "";
+  const title = document.querySelector("h1, .title_bar h1");
+  const shown = document.getElementById("life");
+  if (shown && shown.getAttribute("href") === place) return;
+  shown?.remove();
+  if (!place || !title || table === "forms" || table.startsWith("audit_")) return;
+  const link = document.createElement("a");
+  link.id = "life";
+  link.href = place;
+  link.textContent = "Its life in the trail";
+  title.after(link);
+}).observe(document.documentElement, { childList: true, subtree: true });
