@@ -60,7 +60,8 @@ def said(row_: Mapping[str, Any], words: Words = WORDS) -> str:
          "Ada changed tools 12: a 1 → 2, b 1 → 2, c 1 → 2, d 1 → 2, and 2 more"),
         (row("tools.update", "[[[[" * 5000), "Ada changed tools 12"),
         (row("tools.update", '"text"'), "Ada changed tools 12: details text"),
-        (row("tools.update", {"before": 1, "after": [2]}), "Ada changed tools 12: before 1, after [2]"),
+        (row("tools.update", {"before": 1, "after": [2]}),
+         "Ada changed tools 12: before 1, after [2]"),
         (row("tools.x", ["list", None]), 'Ada tools: x tools 12: details ["list", null]'),
     ],
 )  # fmt: skip

@@ -196,3 +196,19 @@ async def test_all_of_it_without_scripts(
             await page.goto(f"{live.address}/trail/seals")
         await expect(page.get_by_text("Verified just now")).to_be_visible()
     await context.close()
+
+
+async def test_a_row_of_the_back_office_leads_to_its_life(
+    page: Page, url: str, auditor: User, administrator: User, member: User
+) -> None:
+    with running(url) as live:
+        await sign_in(page, live, "/admin/", administrator.email)
+        await page.goto(f"{live.address}/admin/#/users/{member.id}")
+        link = page.get_by_role("link", name="Its life in the trail")
+        await expect(link).to_have_count(1)
+        await picture(page, "admin")
+        await link.click()
+        await expect(page.get_by_role("heading", name="The life of Bob Noyce")).to_be_visible()
+        await page.goto(f"{live.address}/admin/#/users")
+        await expect(page.get_by_role("heading", name="users")).to_be_visible()
+        await expect(link).to_have_count(0)
