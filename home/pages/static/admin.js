@@ -35,9 +35,9 @@ new MutationObserver(() => {
 new MutationObserver(() => {
   const [, table, key] = location.hash.match(/^#\/([\w.]+)\/([^/?]+)$/) ?? [];
   const place = table && key !== "add" ? `/trail/of/${table}/${key}` : "";
-  const title = document.querySelector("h1, .title_bar h1");
+  const title = [...document.querySelectorAll("h1")].at(-1);  // the first is the name of the application
   const shown = document.getElementById("life");
-  if (shown && shown.getAttribute("href") === place) return;
+  if (shown?.getAttribute("href") === place && shown.previousElementSibling === title) return;
   shown?.remove();
   if (!place || !title || table === "forms" || table.startsWith("audit_")) return;
   const link = document.createElement("a");
