@@ -8,4 +8,5 @@ APP = App(
     tables="audit.admin:tables",
     forms="audit.forms:forms",
     jobs="audit.sealing:jobs",
+    lifespan="audit.verifying:lifespan",
 )

@@ -15,6 +15,7 @@ from pydantic import BaseModel
 
 from audit.database import Database
 from audit.errors import GroundworkError
+from audit.sentences import OWN, Words
 
 Part = TypeVar("Part", bound=BaseModel)
 
@@ -53,7 +54,7 @@ class Services:
 
 @dataclass(frozen=True)
 class App:
-    """An app and all that it brings. All parts but the first three are functions of the `Services`.
+    """An app and all that it brings. All parts but the first four are functions of the `Services`.
 
     Args:
         settings: a Pydantic model whose fields are read from the environment and `.env`.
@@ -61,6 +62,7 @@ class App:
             violates one.
         instead: for groups of Piccolo's commands that are of no use in this application: a
             sentence with the commands to use.
+        words: what rows of the trail about its tables say, and where these lead to.
         tables: Piccolo tables, or piccolo-admin's TableConfig, for the back office.
         forms: piccolo-admin's FormConfig, for the back office.
         operations: home.web.openapi.Operation, for the API and its description.
@@ -75,6 +77,7 @@ class App:
     settings: type[BaseModel] | None = None
     sentences: Mapping[str, str] = field(default_factory=dict)
     instead: Mapping[str, str] = field(default_factory=dict)
+    words: Words = field(default_factory=Words)
     tables: Lazy | None = None
     forms: Lazy | None = None
     operations: Lazy | None = None
@@ -128,6 +131,13 @@ class AppRegistry:
             if twice := found.keys() & app.sentences.keys():
                 raise WrongApp(f"App {name}: another app has a sentence for {min(twice)}, too.")
             found |= app.sentences
+        return found
+
+    def words(self) -> Words:
+        """Return what all apps say about rows of the trail."""
+        found = OWN
+        for app in self.brought.values():
+            found |= app.words
         return found
 
     def all(self, part: str, services: Services) -> list[tuple[str, Any]]:

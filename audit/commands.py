@@ -11,13 +11,13 @@ from typing import cast
 from audit.apps import Services
 from audit.cli import CommandError, WrongOption, command, moment, past
 from audit.digests import SealKeys
-from audit.export import FORMATS, Export, Filters, Format, to_ndjson
+from audit.export import FORMATS, Export, Format, to_ndjson
 from audit.files import new_file
+from audit.filters import Filters
 from audit.history import HistoryTable, history_of, print_plainly
 from audit.progress import progress
 from audit.prune import due
 from audit.prune import prune as remove
-from audit.record import record
 from audit.seals import seal as seal_all
 from audit.settings import AuditSettings
 from audit.summary import count_sealed
@@ -62,9 +62,6 @@ async def verify(services: Services, seals: str = "", json: bool = False) -> Non
         report = await verify_all(services.db, _keys(services), kept=kept, progress=advance)
     intact = report.problem is None
     print(dumps({"intact": intact, **asdict(report)}) if json else _in_words(report), flush=True)
-    problem = report.problem and report.problem.message
-    details = {**asdict(report), "intact": intact, "problem": problem}
-    await record(services.db, "audit.verify", details=details)
     if not intact:
         sys.exit(1)
 

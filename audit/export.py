@@ -5,70 +5,31 @@ from __future__ import annotations
 import csv
 import io
 import json
-from collections.abc import AsyncIterator, Callable, Iterable, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import Any, Literal, get_args
 
-from audit.context import storable
 from audit.database import Database, Queries, Record
+from audit.filters import Filters
 from audit.paging import PAGE, select, whole
+from audit.reading import Along, fewest
 from audit.record import record
+from audit.rows import COLUMNS, SELECTED
 
 Format = Literal["ndjson", "csv"]
 FORMATS: tuple[str, ...] = get_args(Format)
 
-COLUMNS = (
-    "id",
-    "created_at",
-    "actor",
-    "user_id",
-    "action",
-    "resource",
-    "resource_id",
-    "details",
-    "ip_address",
-    "request_id",
-    "is_admin_action",
-)
-# ISO 8601 whatever the session's settings are, and however far away the date is.
-CREATED_AT = "(to_json(created_at AT TIME ZONE 'UTC') #>> '{}') || 'Z' AS created_at"
-SELECTED = tuple(CREATED_AT if column == "created_at" else column for column in COLUMNS)
 # What a spreadsheet takes for the beginning of a formula (OWASP, «CSV injection»).
 FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n", "＝", "＋", "－", "＠")
 
+FEW = 100_000  # rows that are found by an index before they are read
+STEP = """
+    SELECT max(id) FROM (
+        SELECT id FROM audit_logs WHERE id > $1 AND id <= $2 ORDER BY id LIMIT 20000
+    ) AS part
+"""
+
 encode = json.JSONEncoder(ensure_ascii=False).encode
-
-
-@dataclass(frozen=True)
-class Filters:
-    """A choice of rows; None means any.
-
-    Args:
-        since: from this moment on.
-        until: before this moment.
-    """
-
-    since: datetime | None = None
-    until: datetime | None = None
-    actor: str | None = None
-    action: str | None = None
-    resource: str | None = None
-    resource_id: str | None = None
-    user_id: int | None = None
-
-    def given(self) -> dict[str, Any]:
-        """Return those that are not None."""
-        return {name: value for name, value in asdict(self).items() if value is not None}
-
-    def where(self, first: int) -> tuple[str, list[Any]]:
-        """Return a condition whose parameters are numbered from `first`, and their values."""
-        tests = {"since": "created_at >= $", "until": "created_at < $"}
-        given = self.given()
-        where = [
-            f"{tests.get(name, f'{name} = $')}{number}" for number, name in enumerate(given, first)
-        ]
-        return " AND ".join(where) or "true", [storable(value) for value in given.values()]
 
 
 class Export:
@@ -106,15 +67,50 @@ class Export:
         await self._record("audit.export_started")
         if self.format == "csv":
             yield to_csv([COLUMNS])
-        last, end = ((bounds["min"] or 0) - 1, bounds["max"] or 0) if bounds else (0, 0)
-        condition, values = self.filters.where(first=4)
-        sql = select(SELECTED, f"id > $1 AND id <= $2 AND {condition} ORDER BY id LIMIT $3")
-        while page := await queries.fetch(sql, last, end, PAGE, *values):
-            async for part in whole(queries, SELECTED, page):
-                self.rows += len(part)
-                yield to_csv(part) if self.format == "csv" else to_ndjson(part)
-            self._progress(page[-1]["id"] - last)
-            last = page[-1]["id"]
+        first, end = (bounds["min"] or 0, bounds["max"] or 0) if bounds else (0, 0)
+        last = first - 1
+        async for condition, values, passed in self._steps(queries, last, end):
+            sql = select(SELECTED, f"{condition} ORDER BY id LIMIT {PAGE}")
+            while page := await queries.fetch(sql, last, *values):
+                async for part in whole(queries, SELECTED, page):
+                    self.rows += len(part)
+                    yield to_csv(part) if self.format == "csv" else to_ndjson(part)
+                self._progress(page[-1]["id"] - last)
+                last = page[-1]["id"]
+                if len(page) < PAGE:
+                    break
+            self._progress(passed - last)
+            last = passed
+
+    async def _steps(
+        self, queries: Queries, last: int, end: int
+    ) -> AsyncIterator[tuple[str, list[Any], int]]:
+        """Yield a condition for each part of the trail, its parameters from the second on (the
+        first is the id before), and the last id of that part.
+
+        Where few rows are chosen they are found by an index. Else no statement looks through more
+        than a part, however few of its rows fit.
+        """
+        condition, values = self.filters.where(first=3)
+        if not values:
+            yield "id > $1 AND id <= $2", [end], end
+            return
+        found = list[Any]()
+        along = Along(self.filters, await fewest(queries, self.filters), None, found)
+        sql = f"SELECT id FROM audit_logs WHERE {along.condition} LIMIT {FEW + 1}"  # noqa: S608
+        ids = sorted(row["id"] for row in await queries.fetch(sql, *found))
+        if len(ids) <= FEW:
+            for part in (ids[n : n + PAGE] for n in range(0, len(ids), PAGE)):
+                if (up_to := min(part[-1], end)) >= part[0]:
+                    fits = f"id > $1 AND id = any($2::bigint[]) AND id <= {up_to} AND {condition}"
+                    yield fits, [part, *values], up_to
+            return
+        # Of `IS TRUE` PostgreSQL makes no use: it reads along the ids, whatever it knows of values.
+        fits = f"id > $1 AND id <= $2 AND ({condition}) IS TRUE"
+        while last < end:
+            up_to = await queries.fetchval(STEP, last, end) or end
+            yield fits, [up_to, *values], up_to
+            last = up_to
 
     async def record(self) -> None:
         """Put the export on the trail: call it when it has ended, however it did."""
@@ -129,12 +125,12 @@ class Export:
         await record(self.db, action, "audit_logs", details=details)
 
 
-def to_ndjson(rows: Sequence[Record]) -> bytes:
+def to_ndjson(rows: Sequence[Record | Mapping[str, Any]]) -> bytes:
     """Return one JSON object a line."""
     return "".join(f"{_json(row)}\n" for row in rows).encode()
 
 
-def _json(row: Record) -> str:
+def _json(row: Record | Mapping[str, Any]) -> str:
     # `details` is JSON already, as PostgreSQL wrote it: not a digit of a number is lost.
     fields = dict(row)
     details = fields.pop("details") or "null"

@@ -12,7 +12,8 @@ from starlette.requests import Request
 from audit.apps import Services
 from audit.database import Database
 from audit.errors import Refused
-from audit.export import Export, Filters
+from audit.export import Export
+from audit.filters import Filters
 
 # The file is put together in memory.
 MOST_ROWS = 100_000

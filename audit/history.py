@@ -7,8 +7,9 @@ from collections.abc import AsyncIterator, Iterator, Mapping
 from typing import Any
 
 from audit.database import Database, Record
-from audit.export import SELECTED
 from audit.paging import trail_pages, transaction
+from audit.printable import printable
+from audit.rows import SELECTED
 
 HISTORY = "resource = $1 AND resource_id = $2 ORDER BY id"
 
@@ -65,11 +66,3 @@ class HistoryTable:
         from rich.console import Console
 
         Console().print(self.rows)
-
-
-def printable(value: Any) -> str:
-    """Return a value in one line, as JSON unless it is text. Nothing that a terminal would obey."""
-    text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
-    return "".join(
-        each if each.isprintable() else each.encode("unicode_escape").decode() for each in text
-    )

@@ -6,13 +6,15 @@ import json
 from bisect import bisect_right
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from operator import attrgetter
 from typing import Literal
 
 from audit.database import Connection, Database, Record
 from audit.digests import Leaf, Seal, SealKeys, pack, rows_digest, unpack
+from audit.errors import Refused
 from audit.paging import pages, select, trail_pages, transaction
+from audit.record import record
 from audit.seals import ROW, ROWS_PER_SEAL, SEALS_EVER_MADE, OtherKey, leaves_of
 
 ROWS = "id <= $1 ORDER BY id"
@@ -56,6 +58,12 @@ class Verification:
     problem: Problem | None = None
 
 
+class AlreadyVerifying(Refused):
+    """The trail is being verified already."""
+
+    status, code = 409, "conflict"
+
+
 class Tampered(Exception):
     def __init__(self, kind: Kind, message: str, seal: int, row: int | None = None) -> None:
         super().__init__(message)
@@ -68,6 +76,7 @@ async def verify(
     *,
     kept: Mapping[int, str] | None = None,
     progress: Callable[[int], None] = lambda rows: None,
+    lock: int | None = None,
 ) -> Verification:
     """Check every seal and every sealed row, as of one moment; memory stays flat.
 
@@ -75,12 +84,16 @@ async def verify(
         keys: that made the seals.
         kept: digests of seals that were kept elsewhere, by the seals' numbers.
         progress: called with the number of rows that each seal covers.
+        lock: an advisory lock that is held meanwhile.
 
     Raises:
         OtherKey: a seal was made with a key that is not among these.
+        AlreadyVerifying: somebody else holds the lock.
     """
     report = Verification()
     async with transaction(db, "repeatable_read", readonly=True) as connection:
+        if lock and not await connection.fetchval("SELECT pg_try_advisory_xact_lock($1)", lock):
+            raise AlreadyVerifying
         end = await connection.fetchval("SELECT coalesce(max(last_id), 0) FROM audit_seals")
         check = _Check(keys, dict(kept or {}), report, await _recorded_prunes(connection))
         check.rows = _Rows(trail_pages(connection, ROW, ROWS, end))
@@ -95,6 +108,13 @@ async def verify(
         unsealed = "SELECT count(*) FROM audit_logs WHERE id > $1"
         report.unsealed = await connection.fetchval(unsealed, end)
     return report
+
+
+async def record_result(db: Database, report: Verification) -> None:
+    """Put what was found on the trail."""
+    problem = report.problem and report.problem.message
+    details = {**asdict(report), "intact": report.problem is None, "problem": problem}
+    await record(db, "audit.verify", details=details)
 
 
 async def exported_seals(db: Database) -> AsyncIterator[bytes]:

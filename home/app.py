@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from audit.apps import App
+from home.accounts.in_the_trail import WORDS
 
 if TYPE_CHECKING:
     from audit.jobs import Job
@@ -21,6 +22,7 @@ def pages(services: Services) -> list[Page]:
     from home.pages.people import PeoplePages
     from home.pages.people_one import PersonPages
     from home.pages.sign_in import SignInPages
+    from home.pages.trail import pages as trail_pages
     from home.web.pages import Page
     from home.web.people import Who
 
@@ -32,14 +34,17 @@ def pages(services: Services) -> list[Page]:
         *PersonPages(services.db).pages(),
         *AccountPages(services.db, factor).pages(),
         *SignInPages(services.db, factor, settings.registration).pages(),
+        *trail_pages(services),
     ]
 
 
 def operations(services: Services) -> list[Operation]:
-    """Return what people do with their own account, and administrators with people."""
-    from home.api import accounts, people
+    """Return what people do with their own account, administrators with people, and what the
+    trail says."""
+    from home.api import accounts, people, trail
 
-    return [*accounts.operations(services), *people.operations(services)]
+    parts = (accounts, people, trail)
+    return [operation for part in parts for operation in part.operations(services)]
 
 
 def jobs(services: Services) -> list[Job]:
@@ -63,6 +68,7 @@ APP = App(
         "user": "Accounts are not in Piccolo's own table of users: use piccolo home create_user,"
         " list_users, set_password or change_permissions."
     },
+    words=WORDS,
     tables="home.backoffice.tables:tables",
     forms="home.backoffice.forms:forms",
     operations=operations,

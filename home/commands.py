@@ -11,7 +11,7 @@ from typing import Any, cast
 import asyncpg
 
 from audit.cli import CommandError, WrongOption, command
-from audit.history import printable
+from audit.printable import printable
 from home.accounts import passwords, sessions
 from home.accounts.registration import is_taken
 from home.accounts.seeds import SEED_PASSWORD, seed_people

@@ -67,6 +67,7 @@ def create_app(settings: Settings, db: Engine, registry: AppRegistry) -> Starlet
         lifespan=_lifespan(services, registry, supervisor),
     )
     app.state.services, app.state.jobs = services, jobs
+    app.state.words = registry.words()
     app.state.navigation = partial(navigation, [page for _, page in pages])
     app.state.panels = lambda: [panel for _, panel in registry.all("panels", services)]
     app.state.groups = cache(lambda: groups_with(g for _, g in registry.all("groups", services)))

@@ -6,7 +6,7 @@ import sys
 from collections.abc import Sequence
 from datetime import UTC, datetime
 
-from audit.history import printable
+from audit.printable import printable
 from sync_history.runner import Execution
 from sync_history.sources import Progress
 from sync_history.tables import SyncRun

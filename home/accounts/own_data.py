@@ -10,8 +10,9 @@ from collections.abc import AsyncIterator, Mapping
 from typing import Any
 
 from audit.database import Connection, Database
-from audit.export import SELECTED, encode, to_ndjson
+from audit.export import encode, to_ndjson
 from audit.paging import pages, trail_pages, transaction
+from audit.rows import SELECTED
 from audit.triggers import masked_columns
 from home.accounts import own_history
 

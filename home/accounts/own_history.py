@@ -31,7 +31,8 @@ def condition(limit: int | None = None) -> str:
 
 
 NEWEST_ROWS = f"""
-    SELECT created_at, actor, user_id, action, ip_address, details::text AS details
+    SELECT created_at, actor, user_id, action, resource, resource_id, ip_address,
+           details::text AS details
     FROM audit_logs WHERE {condition(NEWEST)} ORDER BY id DESC LIMIT {NEWEST}
 """  # noqa: S608  constants only
 

@@ -29,7 +29,7 @@ from home.web.words import ago
 VERIFY_DAYS = 31  # a trail that was not verified for longer should be
 COLOURS = 8
 WAITING = "/people?group=waiting"
-SEALS = "/admin/#/audit_seals"
+SEALS = "/trail/seals"
 PEOPLE = """
     SELECT count(*) FILTER (WHERE NOT is_approved AND NOT is_disabled) AS pending,
            count(*) FILTER (WHERE is_disabled) AS disabled,
@@ -66,7 +66,7 @@ def sign_ins(counts: DailyCounts) -> Panel:
         Series("failed", counts.series("sign_in.failed"), "bad"),
     ]
     since = counts.days[0]
-    hrefs = [_events(f"sign_in.{each.name}", since=since) for each in series]
+    hrefs = [_events(since, action=f"sign_in.{each.name}") for each in series]
     return charted("Sign-ins", counts.days, series, hrefs)
 
 
@@ -82,7 +82,7 @@ def changes(counts: DailyCounts, tables: Sequence[str]) -> Panel:
         if any(values := counts.changes(table))
     ]
     since = counts.days[0]
-    hrefs = [_events(f"{each.name}.", match="starts", since=since) for each in series]
+    hrefs = [_events(since, table=each.name) for each in series]
     return charted("Changes", counts.days, series, hrefs)
 
 
@@ -91,7 +91,7 @@ async def trail(db: Engine, seal_interval: float) -> Panel:
     now = await state(db)
     strange = await concerns(db, seal_interval)
     found = {None: "", True: ", intact", False: ", ALTERED"}[now.intact]
-    verified = _events("audit.verify")
+    verified = SEALS
     needs = [Need(_sentence(each), SEALS, Urgency.TODAY) for each in strange]
     if now.intact is False:
         needs.append(Need("The audit trail is not what it was sealed as.", verified, Urgency.NOW))
@@ -198,9 +198,6 @@ def _is_long_ago(moment: datetime | None) -> bool:
     return moment is None or datetime.now(UTC) - moment > timedelta(days=VERIFY_DAYS)
 
 
-def _events(action: str, *, match: str = "exact", since: date | None = None) -> str:
-    """Return the list of events of an action, of a day (UTC) and later."""
-    query = {"action": action, "action__match": match}
-    if since is not None:
-        query |= {"created_at": f"{since}T00:00:00Z", "created_at__operator": "gte"}
-    return f"/admin/#/audit_logs?{urlencode(query)}"
+def _events(since: date, **filters: str) -> str:
+    """Return where the rows behind a figure stand: from a day (UTC) on."""
+    return f"/trail?{urlencode({**filters, 'from': since.isoformat()})}"

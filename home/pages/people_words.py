@@ -88,7 +88,8 @@ def did(row: Record, user_id: int) -> Did:
     _, _, verb = row["action"].rpartition(".")
     is_change = row["action"] == f"{resource}.{verb}" and verb in VERBS
     if not is_change:
-        what = happened.EVENTS.get(row["action"])
+        phrase = happened.PHRASES.get(row["action"])
+        what = phrase if isinstance(phrase, str) else None
         for yours, theirs in VOICES:
             what = what and what.replace(yours, theirs)
         what = what or f"{row['action']} {key or ''}".strip()
@@ -106,5 +107,6 @@ def did(row: Record, user_id: int) -> Did:
 def _columns(details: Any) -> str:
     after = details.get("after") if isinstance(details, Mapping) else None
     names = after if isinstance(after, Mapping) else {}
-    hidden = happened.UNTOLD | happened.GENERATED
-    return ", ".join(happened.NAMES.get(n, n.replace("_", " ")) for n in names if n not in hidden)
+    return ", ".join(
+        happened.NAMES.get(n, n.replace("_", " ")) for n in names if n not in happened.UNTOLD
+    )

@@ -60,8 +60,8 @@ class Operation:
     Args:
         answer: of a success; None is an answer without content.
         errors: besides those that follow from `signed_in`, `body` and the method.
-        query: the parameters of the address, and what each is.
         etag: whether the answer carries one, and an unsafe method heeds If-Match.
+        query: what each parameter behind the path's `?` means; all may be left out.
     """
 
     method: str

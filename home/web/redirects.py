@@ -15,7 +15,7 @@ from starlette.responses import RedirectResponse, Response
 
 from home.accounts.sessions import SignedIn, request_info
 
-SIGN_IN, ACCOUNT, OVERVIEW = "/sign-in", "/account", "/"
+SIGN_IN, ACCOUNT, OVERVIEW, TRAIL = "/sign-in", "/account", "/", "/trail"
 LONGEST_PATH = 2_000
 LONGEST_MESSAGE = 1_000
 MESSAGE_SECONDS = 60
@@ -35,7 +35,9 @@ class Message(NamedTuple):
 
 def start_of(person: SignedIn) -> str:
     """Return where a person begins who asked for no page in particular."""
-    return OVERVIEW if person.is_admin else ACCOUNT
+    if person.is_admin:
+        return OVERVIEW
+    return TRAIL if person.is_auditor else ACCOUNT
 
 
 def local_path(text: str) -> str:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from starlette.requests import Request
 from starlette.responses import Response
 
+from audit.printable import printable
 from home.accounts.sessions import request_info
 from home.web import redirects, words
 from home.web.people import csrf_token, services_of
@@ -35,7 +36,7 @@ def templates_of(packages: Iterable[str]) -> Jinja2Templates:
     loader = ChoiceLoader([FileSystemLoader(OURS), PrefixLoader(loaders)])
     environment = Environment(loader=loader, autoescape=True, trim_blocks=True, lstrip_blocks=True)
     environment.globals["csrf_field"] = csrf_field
-    for each in (words.ago, words.utc, words.number, words.plural):
+    for each in (words.ago, words.utc, words.number, words.plural, printable):
         environment.filters[each.__name__] = each
     return Jinja2Templates(env=environment)
 

@@ -9,7 +9,8 @@ from contextlib import contextmanager
 
 import pytest
 
-from audit.export import Export, Filters, Format
+from audit.export import Export, Format
+from audit.filters import Filters
 from audit.history import history_of
 from audit.paging import INLINE_BYTES, PAGE
 from audit.seals import seal

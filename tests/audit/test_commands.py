@@ -15,7 +15,8 @@ import pytest
 
 from audit.cli import CommandError
 from audit.commands import read_seals
-from audit.history import changes, printable
+from audit.history import changes
+from audit.printable import printable
 from audit.tables import AuditLog
 from home.database.engine import Engine
 from home.tables import User

@@ -11,9 +11,12 @@ from typing import Any
 
 import pytest
 
+from audit import export as exporting
 from audit.context import Actor, acting_as
-from audit.export import COLUMNS, Export, Filters, Format
+from audit.export import Export, Format
+from audit.filters import Filters
 from audit.record import record
+from audit.rows import COLUMNS
 from audit.tables import AuditLog
 from home.database.engine import Engine
 from home.tables import User
@@ -90,6 +93,24 @@ async def test_filters_select(db: Engine, member: User) -> None:
     assert await numbers(db, until=at["created_at"], **edges) == [start, start + 1, start + 2]
     nothing = ["nul \0", "\ud800", "x' OR true --", ""]
     assert [await numbers(db, actor=text) for text in nothing] == [[]] * 4
+
+
+@pytest.mark.parametrize("few", [100_000, 1])
+async def test_a_choice_is_found_whole_by_an_index_and_in_steps(
+    db: Engine, monkeypatch: pytest.MonkeyPatch, few: int
+) -> None:
+    monkeypatch.setattr(exporting, "FEW", few)
+    monkeypatch.setattr(exporting, "STEP", exporting.STEP.replace("20000", "700"))
+    start = await AuditLog.count() + 1
+    await fill(db, 1, 2_500)
+    with acting_as(Actor("cli:ada", None, "10.9.9.9", "r")):
+        await record(db, "some.thing", "things", 5, {"after": {"x": "y" * 50_000}})
+    everything = list(range(start, start + 2_500))
+    assert await numbers(db, action="users.update") == everything
+    assert await numbers(db, column="n") == everything
+    assert await numbers(db, ip_address="10.9.9.9", request_id="r") == [start + 2_500]
+    assert await numbers(db, column="n", resource_id="77", resource="users") == [start + 76]
+    assert await numbers(db, column="nothing") == []
 
 
 async def test_nothing_to_export_is_an_empty_file(db: Engine) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import AsyncIterator, Iterator, Sequence
+from datetime import UTC, datetime, timedelta
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -11,10 +12,12 @@ import asyncpg
 import httpx
 import pytest
 
+from audit import reading
 from audit.digests import SealKeys
-from audit.export import SELECTED
+from audit.filters import Filters
 from audit.history import HISTORY
 from audit.paging import select
+from audit.rows import SELECTED
 from audit.seals import ROW, ROWS, seal
 from audit.summary import count_sealed
 from audit.tables import AuditLog
@@ -24,8 +27,13 @@ from home.tables import User
 from tests.conftest import Place, copy_of, in_database, point_at, sign_in
 
 FILL = """
-    INSERT INTO audit_logs (actor, action, resource, resource_id, is_admin_action, created_at)
-    SELECT 'person' || n % 100, 'users.' || n % 5, 'users', n % 1000, n % 50 = 0,
+    INSERT INTO audit_logs (actor, action, resource, resource_id, is_admin_action, ip_address,
+                            request_id, details, created_at)
+    SELECT 'person' || n % 100,
+           CASE WHEN n % 10000 = 7 THEN 'rare.update' ELSE 'users.' || n % 5 END,
+           CASE WHEN n % 10000 = 7 THEN 'rare' ELSE 'users' END,
+           CASE WHEN n % 4 = 1 THEN 1000 ELSE n % 1000 END, n % 50 = 0, '10.0.0.' || n % 250, n / 3,
+           jsonb_build_object('after', jsonb_build_object('n', n)),
            now() - (120000 - n) * interval '1 minute'
     FROM generate_series(1, 120000) n
 """
@@ -104,6 +112,72 @@ async def test_a_page_of_the_list_uses_an_index(
     assert [node for node in found if node.get("Index Name", "").startswith(index)]
 
 
+MIDDLE = 60_000
+DAYS = timedelta(days=30)
+CHOICES = {
+    "everything": Filters(),
+    "a month": Filters(since=datetime.now(UTC) - DAYS, until=datetime.now(UTC)),
+    "a person": Filters(user_id=7),
+    "nobody": Filters(actor="nobody"),
+    "an actor": Filters(actor="person7"),
+    "an action": Filters(action="users.1"),
+    "a rare action": Filters(action="rare.update"),
+    "a table": Filters(resource="users"),
+    "a rare table": Filters(resource="rare"),
+    "a record": Filters(resource="users", resource_id="42"),
+    "a busy record": Filters(resource="users", resource_id="1000"),
+    "an address": Filters(ip_address="10.0.0.7"),
+    "a request": Filters(request_id="7"),
+    "a column": Filters(column="nothing"),
+    "a column of a table": Filters(column="nothing", resource="users"),
+    "an action of an actor in a month": Filters(
+        actor="person7", action="users.1", since=datetime.now(UTC) - DAYS
+    ),
+    "all": Filters(
+        since=datetime.now(UTC) - DAYS, until=datetime.now(UTC), actor="person7",
+        action="users.1", resource="users", resource_id="42", user_id=7, ip_address="10.0.0.7",
+        request_id="7", column="n",
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("plans", ["force_custom_plan", "force_generic_plan"])
+@pytest.mark.parametrize("before", [None, MIDDLE])
+@pytest.mark.parametrize("choice", CHOICES)
+async def test_a_page_of_the_trail_reads_along_one_index_whatever_is_filtered(
+    long_trail: Engine, choice: str, before: int | None, plans: str
+) -> None:
+    filters = CHOICES[choice]
+    groups = reading.candidates(filters)
+    async with long_trail.connection() as connection, connection.transaction():
+        await connection.execute(f"SET LOCAL plan_cache_mode = {plans}")
+        asked = [reading.statement(filters, group, before, 50) for group in groups]
+        for sql, values in (*asked, reading.counting(filters, groups)):
+            explain = f"EXPLAIN (ANALYZE, BUFFERS, FORMAT JSON) {sql}"
+            plan = json.loads(await connection.fetchval(explain, *values))[0]["Plan"]
+            found = list(nodes(plan))
+            assert not {"Seq Scan", "Incremental Sort"} & {node["Node Type"] for node in found}
+            read = [node for node in found if node.get("Relation Name") == "audit_logs"]
+            assert max((node["Actual Rows"] for node in read), default=0) <= reading.LOOK_AT + 1, (
+                sql
+            )  # looks ahead
+            passed = [node.get("Rows Removed by Filter", 0) for node in read]
+            assert sum(passed) <= reading.LOOK_AT, sql
+
+
+async def test_a_page_looks_along_the_filter_with_the_fewest_rows(long_trail: Engine) -> None:
+    both = Filters(action="rare.update", resource="users")
+    assert await reading.fewest(long_trail, both) == ("action",)
+    both = Filters(action="users.1", resource="rare")
+    assert await reading.fewest(long_trail, both) == ("resource",)
+    soon = Filters(action="users.1", since=datetime.now(UTC) - timedelta(minutes=5))
+    assert await reading.fewest(long_trail, soon) in (("action",), ())
+    found = await reading.page(long_trail, both)
+    assert (len(found.rows), found.next) == (0, None)
+    found = await reading.page(long_trail, Filters(resource="rare"))
+    assert (len(found.rows), found.next) == (12, None)
+
+
 async def test_the_history_of_a_record_uses_its_index(long_trail: Engine) -> None:
     sql = select(SELECTED, HISTORY)
     [[plan]] = await long_trail.fetch(f"EXPLAIN (FORMAT JSON) {sql}", "users", "42")
@@ -164,7 +238,9 @@ async def test_sealing_reads_only_what_is_new(long_trail: Engine) -> None:
 
 async def test_totals_are_estimated_above_a_hundred_thousand(long_trail: Engine) -> None:
     await long_trail.run_ddl(FILL)  # the statistics know nothing of these yet
-    assert await AuditLog.count() != 240_000
+    narrow = "INSERT INTO audit_logs (action) SELECT 'x' FROM generate_series(1, 3000)"
+    await long_trail.run_ddl(narrow)  # nor that some rows are smaller
+    assert await AuditLog.count() != 243_000
     assert 200_000 < await AuditLog.count() < 280_000
     assert await AuditLog.count().where(AuditLog.resource_id == "42") == 240
 

@@ -115,3 +115,21 @@ setInterval(() => {
   markAlarms();
   emptyStaleTimes();
 }, 150);
+// The page of a row has no history: a link leads to the trail's, which knows the row by its key. It
+// stands outside of what piccolo-admin draws, and draws anew.
+new MutationObserver(() => {
+  const [, table, key] = location.hash.match(/^#\/([\w.]+)\/([^/?]+)$/) ?? [];
+  const has = table && key !== "add" && table !== "forms" && !table.startsWith("audit_");
+  const place = has ? `/trail/of/${table}/${key}` : null;
+  const shown = document.getElementById("life");
+  if ((shown?.getAttribute("href") ?? null) === place) return;
+  shown?.remove();
+  if (!place) return;
+  const link = document.createElement("a");
+  link.id = "life";
+  link.href = place;
+  link.textContent = "Its life in the trail";
+  link.style.cssText = "position: fixed; right: 1rem; bottom: 1rem; padding: .4rem .7rem;"
+    + " color: #0f6b5c; background: #fff; border: 1px solid; border-radius: 6px";
+  document.body.append(link);
+}).observe(document.documentElement, { childList: true, subtree: true });

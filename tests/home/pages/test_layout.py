@@ -65,8 +65,8 @@ async def test_the_navigation_shows_what_somebody_may_see(
 ) -> None:
     rights = {"is_auditor": True, "is_approved": True}
     vera = await User.create_user("vera@example.com", PASSWORD, **rights)
-    shown = {member.email: [], vera.email: ["People", "Readers"], administrator.email: [
-        "Overview", "People", "Readers", "Tables"]}  # fmt: skip
+    shown = {member.email: [], vera.email: ["People", "Trail", "Readers"], administrator.email: [
+        "Overview", "People", "Trail", "Readers", "Tables"]}  # fmt: skip
     for email, titles in shown.items():
         async with client_of(parts=PARTS) as client:
             await enter(client, email)
@@ -88,7 +88,7 @@ async def test_an_auditor_reads_and_may_not_enter_the_back_office(
     await User.create_user("vera@example.com", PASSWORD, **rights)
     await enter(client, "vera@example.com")
     assert (await client.get("/api/me")).json()["is_auditor"] is True
-    assert (await client.get("/")).headers["location"] == "/account"
+    assert (await client.get("/")).headers["location"] == "/trail"
     assert (await client.get("/admin/")).headers["location"] == "/account"
     assert (await client.get("/admin/api/tables/users/")).status_code in (401, 403)
 

@@ -1,0 +1,291 @@
+"""Rows of the trail in words: one line for each, whatever the table is.
+
+`tell` says what happened as clauses with a place for the record ("made {} an administrator") and
+as changes ("is_admin no → yes"). Apps bring `Words` about their own tables; for others there are
+plain ones.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple, TypeAlias
+
+from audit.database import Queries, Record
+from audit.printable import printable
+
+LONGEST = 80  # characters of a value in a line
+MOST_CHANGES = 4  # of a line
+MASK = "***"
+
+Row: TypeAlias = Record | Mapping[str, Any]
+# For a column: what it means when it becomes true, and false; or what any change of it means; or ""
+# where another column says it. For an action: a clause.
+Phrase: TypeAlias = str | tuple[str, str]
+Names: TypeAlias = Callable[[Queries, Sequence[str]], Awaitable[Mapping[str, str]]]
+
+ACTIONS = {
+    "insert": "added {}",
+    "update": "changed {}",
+    "delete": "removed {}",
+    "truncate": "removed all rows of {}",
+}
+# What acts without being a person who is signed in, by the part of its name before the colon.
+PROGRAMS = {
+    "anonymous": "Somebody not signed in",
+    "cli": "{} at a terminal",
+    "db": "{} (plain SQL)",
+    "sync": "{} sync",
+    "system": "The application ({})",
+}
+
+
+@dataclass(frozen=True)
+class Words:
+    """What an app says about rows of the trail.
+
+    Args:
+        phrases: by the action, by `<table>.<column>` for changes of a column, or by
+            `<action>.<detail>` for a detail that is not to be shown; `{}` is the record.
+        links: the page of a record, by table, such as `/tools/{}`.
+        names: functions that return the names of records by their keys, by table; they are asked
+            for those of one page at a time.
+    """
+
+    phrases: Mapping[str, Phrase] = field(default_factory=dict)
+    links: Mapping[str, str] = field(default_factory=dict)
+    names: Mapping[str, Names] = field(default_factory=dict)
+
+    def __or__(self, other: Words) -> Words:
+        """Return both; what is in the other one wins."""
+        return Words(
+            {**self.phrases, **other.phrases},
+            {**self.links, **other.links},
+            {**self.names, **other.names},
+        )
+
+
+OWN = Words(
+    phrases={
+        "audit.export_started": "began to export the trail",
+        "audit.export": "exported the trail",
+        "audit.verify": "verified the trail",
+        "audit.prune": "removed old rows of the trail",
+        "audit.seals_exported": "took the seals away",
+    }
+)
+
+
+class Change(NamedTuple):
+    """A column before and after, in words; `before` is None where there was no row, or an event."""
+
+    name: str
+    before: str | None
+    after: str | None
+    is_told: bool = False
+
+
+class Told(NamedTuple):
+    """What a row says.
+
+    Args:
+        clauses: with `{}` where the record is to stand, or without.
+        changes: of columns, or the details of an event; each value cut to a line.
+    """
+
+    clauses: list[str]
+    changes: list[Change]
+
+
+def tell(row: Row, phrases: Mapping[str, Phrase]) -> Told:
+    """Return in words what a row of the trail says, without who did it.
+
+    Args:
+        row: with `action`, `resource`, `resource_id` and `details`, which is JSON as text, or None.
+    """
+    action, resource = row["action"], row["resource"] or ""
+    kind = action.removeprefix(f"{resource}.") if resource else action
+    before, after = sides(details_of(row))
+    if kind == "update" and action not in phrases:
+        return _updated(resource, before, after, phrases)
+    phrase = phrases.get(action)
+    clause = phrase if isinstance(phrase, str) else ACTIONS.get(kind)
+    if clause is None:
+        clause = action.replace("_", " ").replace(".", ": ").replace("{", "").replace("}", "")
+        clause += " {}" if resource or row["resource_id"] else ""
+    if kind in ("insert", "delete"):
+        return Told([clause], [])
+    return Told([clause], _changes(action, before, after, phrases))
+
+
+def _updated(
+    table: str,
+    before: Mapping[str, Any] | None,
+    after: Mapping[str, Any] | None,
+    phrases: Mapping[str, Phrase],
+) -> Told:
+    clauses = list[str]()
+    for name, value in (after or {}).items():
+        phrase = phrases.get(f"{table}.{name}")
+        if isinstance(phrase, tuple) and isinstance(value, bool):
+            clauses.append(phrase[not value])
+        elif isinstance(phrase, str) and phrase:
+            clauses.append(phrase)
+    return Told(clauses or [ACTIONS["update"]], _changes(table, before, after, phrases))
+
+
+def _changes(
+    table: str,
+    before: Mapping[str, Any] | None,
+    after: Mapping[str, Any] | None,
+    phrases: Mapping[str, Phrase],
+) -> list[Change]:
+    found = list[Change]()
+    for name in dict.fromkeys([*(before or {}), *(after or {})]):
+        phrase = phrases.get(f"{table}.{name}")
+        was, became = (None if side is None else value(side.get(name)) for side in (before, after))
+        if phrase == "" or (was, became) == (MASK, MASK):
+            continue
+        found.append(Change(printable(name)[:LONGEST], was, became, phrase is not None))
+    return found
+
+
+def details_of(row: Row) -> Any:
+    """Return the details of a row; None where they are left out, or longer than Python reads."""
+    try:
+        return json.loads(row["details"] or "null")
+    except (ValueError, RecursionError):
+        return None
+
+
+def sides(details: Any) -> tuple[dict[str, Any] | None, dict[str, Any] | None]:
+    """Return before and after; of an event only its details, as after."""
+    if not isinstance(details, dict):
+        return None, None if details is None else {"details": details}
+    found = [details.get(side) for side in ("before", "after")]
+    is_change = details.keys() <= {"before", "after"} and any(found)
+    if not is_change or not all(side is None or isinstance(side, dict) for side in found):
+        return None, details
+    return found[0], found[1]
+
+
+def value(of: Any, most: int = LONGEST) -> str:
+    """Return a value in a line: text as it is, else in words or JSON; escaped, and cut if long."""
+    if of is None or isinstance(of, bool):
+        return {None: "—", True: "yes", False: "no"}[of]
+    text = of if isinstance(of, str) else json.dumps(of, ensure_ascii=False)
+    return cut(printable(text[: most + 1]), most) or "“”"
+
+
+def cut(text: str, most: int) -> str:
+    """Return a text of at most so many characters."""
+    return text if len(text) <= most else text[: most - 1] + "…"
+
+
+def actor_in_words(name: str | None) -> str:
+    """Return who acted, as the trail names them, in words: "Directory sync"."""
+    kind, colon, rest = (name or "").partition(":")
+    rest = cut(printable(rest), LONGEST)
+    if kind in PROGRAMS and (colon or kind == "anonymous"):
+        return PROGRAMS[kind].format(rest[:1].upper() + rest[1:] if kind == "sync" else rest)
+    return cut(printable(name), LONGEST) if name else "Unknown"
+
+
+class Line(NamedTuple):
+    """A row as a line of a page.
+
+    Args:
+        who: in words, and `who_link` leads to their page.
+        parts: what was done: text, and None where the record stands.
+        changes: a few of them; `more` are left out.
+        record: its name, None where the row is about none, and `record_link` leads to it.
+        is_plain_sql: it was not the application that did it.
+    """
+
+    row: Row
+    who: str
+    who_link: str | None
+    parts: list[str | None]
+    changes: list[Change]
+    more: int
+    record: str | None
+    record_link: str | None
+    is_plain_sql: bool
+
+    @property
+    def sentence(self) -> str:
+        """The line as text, for whoever has no page."""
+        what = "".join(part if part is not None else self.record or "" for part in self.parts)
+        changes = [
+            f"{c.name} {c.after}" if c.before is None else f"{c.name} {c.before} → {c.after}"
+            for c in self.changes
+        ]
+        changes += [f"and {self.more} more"] if self.more else []
+        address = self.row["ip_address"]
+        said = f"{self.who} {what.strip()}" + (f": {', '.join(changes)}" if changes else "")
+        return said + (f", from {printable(address)}" if address else "")
+
+
+async def lines(db: Queries, rows: Sequence[Row], words: Words) -> list[Line]:
+    """Return the rows of a page as lines; names are asked for once for each table.
+
+    Args:
+        rows: as `audit.reading.page` returns them.
+    """
+    keys: dict[str, set[str]] = {table: set() for table in words.names}
+    for row in rows:
+        if row["resource"] in keys and row["resource_id"] is not None:
+            keys[row["resource"]].add(row["resource_id"])
+        if row["user_id"] is not None and "users" in keys:
+            keys["users"].add(str(row["user_id"]))
+    names = {
+        table: await words.names[table](db, sorted(found)) for table, found in keys.items() if found
+    }
+    return [line(row, words, names) for row in rows]
+
+
+def line(row: Row, words: Words, names: Mapping[str, Mapping[str, str]]) -> Line:
+    """Return a row as a line.
+
+    Args:
+        names: of records, by table and key.
+    """
+    told = tell(row, words.phrases)
+    table, key, person = row["resource"] or "", row["resource_id"], row["user_id"]
+    name = names.get(table, {}).get(key or "")
+    actor = row["actor"] or ""
+    who = names.get("users", {}).get(str(person)) or actor_in_words(actor)
+    link = words.links.get("users")
+    record = cut(printable(name or " ".join(filter(None, (table, key)))), LONGEST) or None
+    parts = [part for clause in _joined(told.clauses) for part in clause]
+    return Line(
+        row=row,
+        who=cut(printable(who), LONGEST),
+        who_link=link.format(person) if link and person is not None else None,
+        parts=parts,
+        changes=told.changes[:MOST_CHANGES],
+        more=len(told.changes[MOST_CHANGES:]),
+        record=record,
+        record_link=_link(words, table, key, name),
+        is_plain_sql=actor.startswith("db:"),
+    )
+
+
+def _joined(clauses: Iterable[str]) -> Iterable[list[str | None]]:
+    """Yield clauses with None in the place of the record; after the first, "them"."""
+    for number, clause in enumerate(clauses):
+        before, place, after = clause.partition("{}")
+        if number:
+            yield [f" and {before}{'them' if place else ''}{after}"]
+        else:
+            yield [before, *([None, after] if place else [])]
+
+
+def _link(words: Words, table: str, key: str | None, name: str | None) -> str | None:
+    """Return the page of a record, where an app has one and knows the record."""
+    link = words.links.get(table)
+    is_known = name is not None or table not in words.names
+    if link and key is not None and is_known and key.isascii() and key.isalnum():
+        return link.format(key)
+    return None

@@ -1,0 +1,137 @@
+"""`/api/trail`: the audit trail, for administrators and auditors."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from pydantic import BaseModel, JsonValue
+from pydantic_core import to_json
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import Response
+
+from audit.database import Database, Record
+from audit.export import to_ndjson
+from audit.filters import PARAMETERS, Filters, WrongFilter
+from audit.reading import Page, page
+from audit.rows import COLUMNS, SELECTED
+from audit.sentences import Line, lines
+from home.accounts.in_the_trail import filters_of
+from home.services import Services
+from home.web.bodies import NO_STORE
+from home.web.openapi import Operation
+from home.web.people import Who, person_of, services_of
+
+BEFORE = {"before": "The id after which the page begins: `next` of the page before."}
+ONE = f"SELECT {', '.join(SELECTED)} FROM audit_logs WHERE id = $1"  # noqa: S608  constants only
+HIGHEST = 2**63 - 1
+
+
+class TrailRow(BaseModel):
+    """A row of the trail; times in ISO 8601."""
+
+    id: int
+    created_at: str
+    actor: str | None
+    user_id: int | None
+    action: str
+    resource: str | None
+    resource_id: str | None
+    details: JsonValue
+    ip_address: str | None
+    request_id: str | None
+    is_admin_action: bool
+
+
+class TrailEntry(TrailRow):
+    """A row of a page, and what it says in words.
+
+    Where `is_large`, its details are larger than 16 kB, and null here: ask for the row alone.
+    """
+
+    sentence: str
+    is_large: bool
+
+
+class TrailPage(BaseModel):
+    """Rows, the newest first.
+
+    `next` is null where there are no more. `looked_through` is the number of rows that were looked
+    through where too few of them fit; go on with `next`.
+    """
+
+    rows: list[TrailEntry]
+    next: int | None
+    looked_through: int | None
+
+
+def operations(services: Services) -> list[Operation]:
+    """Return what readers of the trail may ask."""
+    of = "/api/trail/of/{table}/{key:path}"
+    return [
+        Operation(
+            "GET", "/api/trail", list_trail, "Rows of the trail, the newest first.",
+            answer=TrailPage, errors=(403, 404, 422), query=PARAMETERS | BEFORE,
+        ),
+        Operation(
+            "GET", "/api/trail/{id}", get_trail_row, "One row of the trail, whole.",
+            answer=TrailRow, errors=(403, 404),
+        ),
+        Operation(
+            "GET", of, get_record_life, "What happened to one record, the newest first.",
+            answer=TrailPage, errors=(403, 404, 422), query=BEFORE,
+        ),
+    ]  # fmt: skip
+
+
+async def list_trail(request: Request) -> Response:
+    await person_of(request, Who.READERS)
+    db = services_of(request).db
+    filters = await filters_of(db, request.query_params)
+    return await _answer(request, db, await page(db, filters, _before(request)))
+
+
+async def get_trail_row(request: Request) -> Response:
+    await person_of(request, Who.READERS)
+    text = request.path_params["id"]
+    is_id = text.isascii() and text.isdigit() and len(text) < 20 and int(text) <= HIGHEST
+    row = await services_of(request).db.fetchrow(ONE, int(text)) if is_id else None
+    if row is None:
+        raise HTTPException(404, "The trail has no such row.")
+    return Response(to_ndjson([row]), headers=NO_STORE, media_type="application/json")
+
+
+async def get_record_life(request: Request) -> Response:
+    await person_of(request, Who.READERS)
+    db = services_of(request).db
+    table, key = request.path_params["table"], request.path_params["key"]
+    found = await page(db, Filters(resource=table, resource_id=key), _before(request))
+    return await _answer(request, db, found)
+
+
+def _before(request: Request) -> int | None:
+    text = request.query_params.get("before", "")
+    digits = text.removeprefix("-")
+    if text and not (digits.isascii() and digits.isdigit() and int(digits[:20]) <= HIGHEST):
+        raise WrongFilter("before: is not the id of a row.")
+    return int(text) if text else None
+
+
+async def _answer(request: Request, db: Database, found: Page) -> Response:
+    told = await lines(db, found.rows, request.app.state.words)
+    rows = [
+        # Each ends in "}" and a line feed; the details in it stay as PostgreSQL wrote them.
+        to_ndjson([row])[:-2] + b", " + to_json(_more(line))[1:]
+        for row, line in zip(map(_plain, found.rows), told, strict=True)
+    ]
+    end = to_json({"next": found.next, "looked_through": found.looked})
+    content = b'{"rows": [' + b", ".join(rows) + b"], " + end[1:]
+    return Response(content, headers=NO_STORE, media_type="application/json")
+
+
+def _plain(row: Record) -> dict[str, Any]:
+    return {name: row[name] for name in COLUMNS}
+
+
+def _more(line: Line) -> dict[str, Any]:
+    return {"sentence": line.sentence, "is_large": line.row["is_large"]}

@@ -1,0 +1,71 @@
+"""`/trail/<id>`: one change in full, and `/trail/of/<table>/<key>`: the life of one record."""
+
+from __future__ import annotations
+
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import Response
+
+from audit.filters import Filters
+from audit.one_change import change
+from audit.reading import page
+from audit.sentences import line, lines
+from audit.verifying import last_verification
+from home.pages.trail.entries import at_in_words, before_of, days_of, life_of, record_link
+from home.web.people import services_of
+from home.web.rendering import render
+
+NEIGHBOURS = 20
+
+
+async def one_change(request: Request) -> Response:
+    """Show one row of the trail."""
+    db = services_of(request).db
+    found = await change(db, request.path_params["id"])
+    if found is None:
+        raise HTTPException(404, "The trail has no such row. Perhaps it was pruned.")
+    [told] = await lines(db, [found.row], request.app.state.words)
+    row = found.row
+    neighbours = None
+    if row["request_id"] is not None:
+        neighbours = await page(db, Filters(request_id=row["request_id"]), size=NEIGHBOURS)
+    verified = await last_verification(db)
+    covers = verified is not None and found.seal is not None and found.seal["id"] <= verified.seals
+    return render(
+        request,
+        "trail_change.html",
+        found=found,
+        link_of=record_link,
+        line=told,
+        at=at_in_words(row["created_at"]),
+        life=life_of(row["resource"], row["resource_id"]),
+        days=await days_of(request, neighbours) if neighbours else [],
+        has_more=neighbours is not None and neighbours.next is not None,
+        verified=verified if covers else None,
+    )
+
+
+async def record_life(request: Request) -> Response:
+    """Show what happened to one record, the newest first."""
+    db = services_of(request).db
+    table, key = request.path_params["table"], request.path_params["key"]
+    before = before_of(request)
+    found = await page(db, Filters(resource=table, resource_id=key), before)
+    if not found.rows and before is None:
+        raise HTTPException(404, f"The trail holds nothing about {table[:100]} {key[:255]}.")
+    words = request.app.state.words
+    names = await words.names[table](db, [key]) if table in words.names else {}
+    about = line(found.rows[0], words, {table: names}) if found.rows else None
+    return render(
+        request,
+        "trail_record.html",
+        days=await days_of(request, found),
+        found=found,
+        link_of=record_link,
+        table=table,
+        key=key,
+        title=(about and about.record) or f"{table} {key}",
+        link=about.record_link if about else None,
+        here=life_of(table, key),
+        is_continued=before is not None,
+    )
