@@ -21,7 +21,7 @@ from audit.prune import prune as remove
 from audit.seals import seal as seal_all
 from audit.settings import AuditSettings
 from audit.summary import count_sealed
-from audit.verify import Verification, exported_seals
+from audit.verify import Verification, exported_seals, record_result
 from audit.verify import verify as verify_all
 
 UNSEALED = """
@@ -62,6 +62,7 @@ async def verify(services: Services, seals: str = "", json: bool = False) -> Non
         report = await verify_all(services.db, _keys(services), kept=kept, progress=advance)
     intact = report.problem is None
     print(dumps({"intact": intact, **asdict(report)}) if json else _in_words(report), flush=True)
+    await record_result(services.db, report)
     if not intact:
         sys.exit(1)
 

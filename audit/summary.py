@@ -78,7 +78,7 @@ class DailyCounts:
     def changes(self, table: str) -> list[int]:
         """Return what happened to rows of a table, one number for each day.
 
-        Exports and the like are among them, as in the list of all whose action begins with it.
+        Exports and the like are among them, as in the list of the table.
         """
         return self.series(*(each for each in self.by_action if each.startswith(f"{table}.")))
 

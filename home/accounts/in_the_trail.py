@@ -72,5 +72,5 @@ WORDS = Words(
         "user_preferences.insert": "stored preferences ({})",
     },
     links={"users": "/people/{}", "sync_history": "/sync/runs/{}"},
-    names={"users": names, "sign_in": addresses},
+    names={"users": names, "sign_in": addresses, "register": addresses},
 )

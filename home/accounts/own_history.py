@@ -10,7 +10,7 @@ NEWEST = 20
 # the account was made, or who else signed in by it, is nobody's business.
 _PARTS = (
     "resource = 'users' AND resource_id = $1::integer::text",
-    "resource = 'users' AND resource_id = $2 AND {here}",
+    "resource = 'register' AND resource_id = $2 AND {here}",
     "resource = 'sign_in' AND resource_id = $2 AND {here} AND (user_id IS NULL OR user_id = $1)",
 )
 _HERE = "created_at >= (SELECT created_at - interval '1 minute' FROM users WHERE id = $1)"

@@ -35,4 +35,4 @@ async def register(db: Database, email: str, password: str, **columns: str | Non
     except asyncpg.UniqueViolationError as error:
         if not is_taken(error):
             raise
-        await record(db, "register.repeated", "users", throttle.attempt_at(email).account)
+        await record(db, "register.repeated", "register", throttle.attempt_at(email).account)

@@ -211,7 +211,7 @@ async def count_registration(db: Database, email: str) -> None:
         await db.execute(TURN, f"register {attempt.network}")
         wait = await db.fetchval(REGISTRATION_WAIT, attempt.network, REGISTRATIONS)
         if wait is None:
-            await record(db, "register.requested", "users", attempt.account, attempt.details())
+            await record(db, "register.requested", "register", attempt.account, attempt.details())
             return
     raise Throttled(max(1, math.ceil(wait)), "requests for an account from this address")
 

@@ -153,7 +153,7 @@ async def test_who_takes_over_an_address_sees_nothing_of_before(
     before = "INSERT INTO audit_logs (action, resource, resource_id, ip_address, created_at)" \
         " VALUES ($1, $2, $3, '10.6.6.6', now() - interval '1 day')"  # fmt: skip
     await db.execute(before, "sign_in.failed", "sign_in", member.email)
-    await db.execute(before, "register.requested", "users", member.email)
+    await db.execute(before, "register.requested", "register", member.email)
     await enter(client, member.email)
     assert "10.6.6.6" not in (await client.get("/account")).text
     assert "10.6.6.6" not in (await client.get("/account/data.json")).text
