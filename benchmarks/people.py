@@ -27,8 +27,8 @@ USERS = f"""
 """
 SESSIONS = f"""
     INSERT INTO sessions (sid, user_id, sess, expire, max_expire, last_seen_at)
-    SELECT encode(sha256(('token' || n)::bytea), 'hex'), n, '{{}}', now() + interval '1 day',
-           now() + interval '1 day', now()
+    SELECT encode(sha256(('token' || n)::bytea), 'hex'), n, '{{}}', now() + interval '8 hours',
+           now() + interval '8 hours', now()
     FROM generate_series(1, {PEOPLE}) n
 """
 EXPRESS_SESSIONS = f"""
