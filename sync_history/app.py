@@ -1,6 +1,7 @@
 """What sync runs bring to the application."""
 
 from audit.apps import App
+from sync_history.in_the_trail import WORDS
 from sync_history.settings import SyncSettings
 
 APP = App(
@@ -17,4 +18,5 @@ APP = App(
     panels="sync_history.panel:panels",
     jobs="sync_history.scheduler:jobs",
     lifespan="sync_history.runner:lifespan",
+    words=WORDS,
 )

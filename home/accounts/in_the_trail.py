@@ -71,6 +71,6 @@ WORDS = Words(
         "user_preferences.update": "changed preferences ({})",
         "user_preferences.insert": "stored preferences ({})",
     },
-    links={"users": "/people/{}", "sync_history": "/sync/runs/{}"},
+    links={"users": "/people/{}"},
     names={"users": names, "sign_in": addresses, "register": addresses},
 )

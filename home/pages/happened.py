@@ -25,8 +25,6 @@ PHRASES: dict[str, Phrase] = {
     "users.approved_by": "",
     "users.role": "",
 }
-# Columns that say nothing by themselves.
-UNTOLD = {name.removeprefix("users.") for name, phrase in PHRASES.items() if phrase == ""}
 FAILURES = {
     "awaiting_approval": "A sign-in was refused: the account waited for approval",
     "account_disabled": "A sign-in was refused: the account was disabled",

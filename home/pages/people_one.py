@@ -10,6 +10,8 @@ from starlette.responses import Response
 
 from audit.database import Record
 from audit.errors import Refused
+from audit.filters import Filters
+from audit.reading import page
 from home.accounts import own_history, people, people_history, rights, sessions
 from home.accounts.decisions import DECISIONS
 from home.accounts.rights import Rights
@@ -18,6 +20,7 @@ from home.database.engine import Engine
 from home.pages import people_words
 from home.pages.account import shown_session
 from home.pages.people import PEOPLE, groups_of
+from home.pages.trail.entries import days_of, record_link
 from home.web.pages import Page
 from home.web.people import Who
 from home.web.redirects import redirect
@@ -59,7 +62,7 @@ class PersonPages:
         looks: SignedIn = request.state.person
         row = await self._found(request)
         about = await own_history.newest(self.db, row["id"], row["email"])
-        did = await people_history.newest_by(self.db, row["id"])
+        did = await page(self.db, Filters(user_id=row["id"]), size=own_history.NEWEST)
         state = people.state_of(row)
         is_above = (row["is_admin"] or row["is_superuser"]) and not looks.is_superuser
         may_decide = looks.is_admin and not is_above and looks.id != row["id"]
@@ -74,7 +77,8 @@ class PersonPages:
             decisions=[(DECISIONS[name], group) for name, group in OFFERED[state]],
             end_sessions=DECISIONS["end_sessions"],
             sessions=await self._sessions(looks, row["id"]),
-            did=[people_words.did(each, row["id"]) for each in did],
+            days=await days_of(request, did),
+            link_of=record_link,
             happened=[people_words.happened_to(each, row["id"]) for each in about],
             password=password,
             back=f"{PEOPLE}/{row['id']}",
