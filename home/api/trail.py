@@ -13,9 +13,9 @@ from starlette.responses import Response
 from audit.database import Database, Record
 from audit.export import to_ndjson
 from audit.filters import PARAMETERS, Filters, WrongFilter
+from audit.lines import Line, lines
 from audit.reading import Page, page
 from audit.rows import COLUMNS, SELECTED
-from audit.sentences import Line, lines
 from home.accounts.in_the_trail import filters_of
 from home.services import Services
 from home.web.bodies import NO_STORE

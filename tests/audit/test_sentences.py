@@ -11,7 +11,8 @@ import pytest
 from audit.app import APP
 from audit.apps import AppRegistry
 from audit.database import Queries
-from audit.sentences import Words, actor_in_words, line, tell, value
+from audit.lines import line
+from audit.sentences import Words, actor_in_words, tell, value
 from home.accounts.in_the_trail import WORDS
 
 

@@ -7,9 +7,9 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from audit.filters import Filters
+from audit.lines import line, lines
 from audit.one_change import change
 from audit.reading import page
-from audit.sentences import line, lines
 from audit.verifying import last_verification
 from home.pages.trail.entries import at_in_words, before_of, days_of, life_of, record_link
 from home.web.people import services_of

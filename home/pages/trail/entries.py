@@ -15,8 +15,8 @@ from starlette.responses import Response, StreamingResponse
 from audit.database import Database
 from audit.export import FORMATS, Export, Format
 from audit.filters import PARAMETERS, WrongFilter
+from audit.lines import Line, lines
 from audit.reading import MOST_OF_A_REQUEST, Page, known, of_requests, page
-from audit.sentences import Line, lines
 from home.accounts.in_the_trail import filters_of
 from home.web.people import services_of
 from home.web.redirects import TRAIL
