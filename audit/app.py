@@ -5,6 +5,7 @@ from audit.settings import AuditSettings
 
 APP = App(
     settings=AuditSettings,
+    sentences={"audit_logs_details_size": "This is too large to be recorded on the audit trail."},
     tables="audit.admin:tables",
     forms="audit.forms:forms",
     jobs="audit.sealing:jobs",

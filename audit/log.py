@@ -2,7 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
+
+_set_up: list[Callable[[], None]] = []
+
+
+def set_up_with(function: Callable[[], None]) -> None:
+    """Have a function set structlog up before the first message, if nobody else has until then."""
+    _set_up[:] = [function]
 
 
 class Logger:
@@ -14,4 +22,6 @@ class Logger:
     def __getattr__(self, method: str) -> Any:
         import structlog
 
+        if _set_up and not structlog.is_configured():
+            _set_up.pop()()
         return getattr(structlog.get_logger(self._name), method)

@@ -50,7 +50,7 @@ AUDITED = """
     ORDER BY tgrelid
 """
 VERIFIED = """
-    SELECT created_at, (details ->> 'intact')::boolean AS intact
+    SELECT created_at, details -> 'intact' = 'true' AS intact
     FROM audit_logs WHERE action = 'audit.verify'
     ORDER BY created_at DESC LIMIT 1
 """

@@ -67,9 +67,11 @@ class User(BaseUser, tablename="users"):
     updated_at = Timestamptz(help_text="Kept by a trigger.")
 
     users_email_unique = Unique([email])
-    # Lower case, one @ with something on both sides, no white space.
+    # Lower case, one @ with something on both sides, no white space, nothing invisible.
     users_email_check = Check(
-        r"email = lower(email) AND email ~ '^[^@\s[:cntrl:]]+@[^@\s[:cntrl:]]+$'"
+        r"email = lower(email) AND email ~ "
+        r"'^[^@\s[:cntrl:]\u00ad\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff]+"
+        r"@[^@\s[:cntrl:]\u00ad\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff]+$'"
     )
 
     # Inherited columns that there are not ...

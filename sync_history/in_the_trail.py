@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from audit.database import Queries
+from audit.ids import id_of
 from audit.sentences import Words
 
 NAMES = """
@@ -15,7 +16,7 @@ NAMES = """
 
 async def names(db: Queries, keys: Sequence[str]) -> Mapping[str, str]:
     """Return the names of runs by the keys of their rows."""
-    ids = [key for key in keys if key.isascii() and key.isdigit() and int(key) < 2**31]
+    ids = [key for key in keys if id_of(key, 2**31 - 1) is not None]
     return {row["key"]: row["name"] for row in await db.fetch(NAMES, ids)}
 
 

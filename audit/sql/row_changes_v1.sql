@@ -150,7 +150,10 @@ BEGIN
             RETURN NEW;
         END IF;
     END IF;
-    IF current_setting('groundwork.audit_prune', true) = 'on' THEN
+    -- Everybody can set the variable: it counts for the owner alone.
+    IF current_setting('groundwork.audit_prune', true) = 'on' AND pg_has_role(
+        (SELECT relowner FROM pg_class WHERE oid = TG_RELID), 'USAGE'
+    ) THEN
         IF TG_OP = 'DELETE' AND TG_TABLE_NAME = 'audit_logs' THEN
             RETURN OLD;
         ELSIF TG_OP = 'UPDATE' AND TG_TABLE_NAME = 'audit_seals' THEN
@@ -172,13 +175,20 @@ CREATE TRIGGER append_only_truncate BEFORE TRUNCATE ON audit_seals
     FOR EACH STATEMENT EXECUTE FUNCTION audit_append_only_v1();
 
 -- Move the sequence along behind the seals: it betrays that the last ones were removed. Whoever seals
--- may do this, and only this, with it.
+-- may do this, and only this, with it; a seal whose id does not come next was made by hand.
 CREATE FUNCTION audit_note_seals_v1() RETURNS bigint LANGUAGE plpgsql SECURITY DEFINER AS $$
+DECLARE
+    noted bigint := (SELECT last_value FROM audit_seals_id_seq);
 BEGIN
     RETURN (
-        SELECT setval('audit_seals_id_seq',
-                      greatest(max(id), (SELECT last_value FROM audit_seals_id_seq)))
-        FROM audit_seals HAVING count(*) > 0
+        SELECT setval('audit_seals_id_seq', greatest(noted, (
+            SELECT max(id) FROM (
+                SELECT id, noted + row_number() OVER (ORDER BY id) AS next
+                FROM audit_seals WHERE id > noted
+            ) AS later
+            WHERE id = next
+        )))
+        WHERE EXISTS (SELECT FROM audit_seals)
     );
 END
 $$;
@@ -192,5 +202,8 @@ BEGIN
                                 'audit_note_seals_v1'] LOOP
         EXECUTE format('ALTER FUNCTION %I() SET search_path = %I, pg_temp', name, current_schema());
     END LOOP;
+    -- Else a session could have numbers written with fewer digits, and a change look like none.
+    ALTER FUNCTION audit_row_v1() SET extra_float_digits = 1;
+    ALTER FUNCTION audit_inserted_v1() SET extra_float_digits = 1;
 END
 $$;

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import unicodedata
 from typing import Final
 
 from audit.context import identify, storable
@@ -51,8 +52,9 @@ class AccountDisabled(GroundworkError):
 
 
 def normalise_email(text: str) -> str:
-    """Return an address as it is stored: without surrounding white space, in lower case."""
-    return text.strip().lower()
+    """Return an address as it is stored: without surrounding white space, in lower case, and each
+    letter in its usual form (NFKC): a wide "a" is an "a"."""
+    return unicodedata.normalize("NFKC", text).strip().lower()
 
 
 async def verify_password(db: Database, email: str, password: str) -> VerifiedAccount:

@@ -7,18 +7,23 @@ from dataclasses import replace
 
 from audit.database import Queries
 from audit.filters import Filters, parse
+from audit.ids import id_of
 from audit.sentences import Words
 
 NAMES = """
-    SELECT id::text AS key, coalesce(nullif(display_name, ''), email) AS name
+    SELECT id::text AS key,
+           email || coalesce(' (' || nullif(left(display_name, 40), '') || ')', '') AS name
     FROM users WHERE id = any($1::text[]::integer[])
 """
 BY_EMAIL = "SELECT id FROM users WHERE email = lower($1)"
 
 
 async def names(db: Queries, keys: Sequence[str]) -> Mapping[str, str]:
-    """Return the names of people by the keys of their rows; who is not in yet is an address."""
-    ids = [key for key in keys if key.isascii() and key.isdigit() and int(key) < 2**31]
+    """Return what people are called, by the keys of their rows; who is not in yet is an address.
+
+    The address comes first: everybody chooses their name, also that of somebody else.
+    """
+    ids = [key for key in keys if id_of(key, 2**31 - 1) is not None]
     found = {row["key"]: row["name"] for row in await db.fetch(NAMES, ids)}
     return await addresses(db, keys) | found
 

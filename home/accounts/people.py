@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from audit.database import Database, Queries, Record
+from audit.ids import id_of
 
 PAGE = 50
 COUNTED = 10_000  # more than these are not counted
@@ -169,5 +170,4 @@ def name_of(row: Record) -> str:
 
 def ids_of(values: Sequence[str]) -> list[int]:
     """Return the ids among what a form sent; what is no id of anybody is left out."""
-    numbers = (int(value) for value in values if value.isascii() and value.isdigit())
-    return list(dict.fromkeys(number for number in numbers if 0 < number <= LAST_ID))
+    return list(dict.fromkeys(number for value in values if (number := id_of(value, LAST_ID))))

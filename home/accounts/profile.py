@@ -8,7 +8,9 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from home.tables import User
 
-Name = Annotated[str, Field(max_length=255, pattern=r"^[^\x00-\x1f\x7f]*$")]
+# No control characters, and none that is invisible or turns the direction of what follows.
+PRINTABLE = r"^[^\x00-\x1f\x7f-\x9f\u00ad\u200b\u200e\u200f\u2028-\u202e\u2060-\u206f\ufeff]*$"
+Name = Annotated[str, Field(max_length=255, pattern=PRINTABLE)]
 
 
 class Profile(BaseModel):

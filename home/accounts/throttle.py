@@ -18,6 +18,7 @@ from audit.record import record
 from home.services import Services
 
 RESOURCE = "sign_in"
+NO_ADDRESS = "(no address)"
 REPORT_SECONDS = 60
 REGISTRATIONS = 20  # of one address in an hour
 
@@ -113,8 +114,12 @@ class Attempt(NamedTuple):
 
 
 def attempt_at(email: str, device: str | None = None) -> Attempt:
-    """Return the attempt that the current request is."""
-    return Attempt(str(storable(email))[:255], network_of(_address()), device)
+    """Return the attempt that the current request is.
+
+    What is no address may be a password, typed into the wrong field: it is not recorded.
+    """
+    account = str(storable(email))[:255] if "@" in email else NO_ADDRESS
+    return Attempt(account, network_of(_address()), device)
 
 
 def network_of(address: str | None) -> str | None:

@@ -13,6 +13,7 @@ from starlette.responses import Response
 from audit.database import Database, Record
 from audit.export import to_ndjson
 from audit.filters import PARAMETERS, Filters, WrongFilter
+from audit.ids import id_of
 from audit.lines import Line, lines
 from audit.reading import Page, page
 from audit.rows import COLUMNS, SELECTED
@@ -111,10 +112,12 @@ async def get_record_life(request: Request) -> Response:
 
 def _before(request: Request) -> int | None:
     text = request.query_params.get("before", "")
-    digits = text.removeprefix("-")
-    if text and not (digits.isascii() and digits.isdigit() and int(digits[:20]) <= HIGHEST):
+    if not text:
+        return None
+    number = id_of(text.removeprefix("-"))
+    if number is None:
         raise WrongFilter("before: is not the id of a row.")
-    return int(text) if text else None
+    return -number if text.startswith("-") else number
 
 
 async def _answer(request: Request, db: Database, found: Page) -> Response:

@@ -24,6 +24,7 @@ from pydantic_settings import (
     SettingsConfigDict,
 )
 
+from audit.log import set_up_with
 from audit.settings import Keys
 from home.config.dsn import Database, DsnError, from_parts, from_url
 from home.config.sources import (
@@ -190,7 +191,9 @@ def load_settings(parts: Sequence[type[BaseModel]] = (), **overrides: Any) -> Se
     bases: tuple[Any, ...] = (*parts, Settings)
     kind: type[Settings] = create_model("Settings", __base__=bases) if parts else Settings
     try:
-        return kind(**overrides)
+        settings = kind(**overrides)
+        set_up_with(lambda: _set_up_logs(settings))
+        return settings
     except UnicodeDecodeError:
         problems = [".env: is not UTF-8 text; save it as UTF-8"]
     except OSError:
@@ -199,6 +202,14 @@ def load_settings(parts: Sequence[type[BaseModel]] = (), **overrides: Any) -> Se
         problems = [_describe(problem) for problem in error.errors(include_input=False)]
     # Raised out here, because an exception drags along the one it was raised in, with its values.
     raise SettingsError("\n".join(problems))
+
+
+def _set_up_logs(settings: Settings) -> None:
+    """Send what commands log to standard error: their results may be read by a program."""
+    from home.config.logs import set_up_logs
+
+    production = settings.environment == "production"
+    set_up_logs(production=production, level=settings.log_level, secrets=settings.secrets)
 
 
 def _describe(problem: ErrorDetails) -> str:

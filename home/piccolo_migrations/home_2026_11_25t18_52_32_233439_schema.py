@@ -835,7 +835,8 @@ async def forwards():
         constraint_name="users_email_check",
         constraint_class=Check,
         params={
-            "condition": "email = lower(email) AND email ~ '^[^@\\s[:cntrl:]]+@[^@\\s[:cntrl:]]+$'"
+            "condition": "email = lower(email) AND email ~ '^[^@\\s[:cntrl:]\\u00ad\\u200b-\\u200f\\u2028-\\u202e\\u2060-\\u206f\\ufeff]+"
+            "@[^@\\s[:cntrl:]\\u00ad\\u200b-\\u200f\\u2028-\\u202e\\u2060-\\u206f\\ufeff]+$'"
         },
         schema=None,
     )

@@ -65,6 +65,8 @@ def example(document: Mapping[str, Any], schema: Mapping[str, Any], name: str = 
         return example(document, schema["anyOf"][0], name)
     if "default" in schema and schema["default"] is not None:
         return schema["default"]
+    if "enum" in schema:
+        return schema["enum"][0]
     match schema.get("type"):
         case "object":
             fields = schema.get("properties", {})

@@ -18,6 +18,7 @@ from home.accounts.sessions import SignedIn, request_info
 SIGN_IN, ACCOUNT, OVERVIEW, TRAIL = "/sign-in", "/account", "/", "/trail"
 LONGEST_PATH = 2_000
 LONGEST_MESSAGE = 1_000
+LONGEST_COOKIE = 9_000  # such a message, escaped, in base 64
 MESSAGE_SECONDS = 60
 SAFE = ("GET", "HEAD")
 
@@ -67,7 +68,10 @@ def _page_of(request: Request) -> str:
     """Return the page that somebody looks at: a form's is the one that it stands on."""
     if request.method in SAFE and not is_partial(request):
         return local_path(request.url.path + ("?" + request.url.query if request.url.query else ""))
-    page = urlsplit(request.headers.get("hx-current-url") or request.headers.get("referer", ""))
+    try:
+        page = urlsplit(request.headers.get("hx-current-url") or request.headers.get("referer", ""))
+    except ValueError:  # no address
+        return ""
     if page.netloc != request.headers.get("host"):
         return ""
     return local_path(page.path + ("?" + page.query if page.query else ""))
@@ -91,11 +95,15 @@ def redirect(path: str, message: str = "", *, failed: bool = False) -> Response:
 def message_of(request: Request) -> Message | None:
     """Return the message that came with a redirect; it is for one page, see `forget_message`."""
     value = request.cookies.get(_cookie_name(), "")
-    try:
-        text, failed = json.loads(base64.urlsafe_b64decode(value + "=" * (-len(value) % 4)))
-    except (ValueError, TypeError):
+    if not value or len(value) > LONGEST_COOKIE:
         return None
-    return Message(text, bool(failed)) if isinstance(text, str) else None
+    try:
+        match json.loads(base64.urlsafe_b64decode(value + "=" * (-len(value) % 4))):
+            case [str(text), bool(failed)] if text.isprintable():
+                return Message(text, failed)
+    except (ValueError, RecursionError):
+        pass  # not one of ours
+    return None
 
 
 def forget_message(response: Response) -> None:

@@ -81,6 +81,8 @@ class RequestFilter:
             return None
         if not _is_same_origin(headers):
             return error_response(403, "forbidden", "This request came from another site.")
+        if not _has_known_charset(headers):
+            return error_response(415, "unsupported_media_type", "Send the form in UTF-8.")
         length = headers.get("content-length", "0")
         if not length.isdigit() or int(length[:20]) > MAX_BODY_BYTES:
             return TOO_LARGE
@@ -125,4 +127,17 @@ def _is_same_origin(headers: Headers) -> bool:
     if site is not None:
         return site in ("same-origin", "none")
     origin = headers.get("origin")
-    return origin is None or urlsplit(origin).netloc == headers.get("host", "")
+    try:
+        return origin is None or urlsplit(origin).netloc == headers.get("host", "")
+    except ValueError:  # no address
+        return False
+
+
+def _has_known_charset(headers: Headers) -> bool:
+    """Return whether a form in parts is in UTF-8: other codecs fail, or take very long."""
+    if not headers.get("content-type", "").lower().startswith("multipart/"):
+        return True
+    from python_multipart.multipart import parse_options_header
+
+    _, options = parse_options_header(headers["content-type"])
+    return options.get(b"charset", b"utf-8").lower() in (b"utf-8", b"utf8")

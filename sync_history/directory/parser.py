@@ -21,7 +21,9 @@ LONGEST = 1 << 16  # characters of one line
 TEXTS = ("display_name", "organization", "clerk_id")
 # Control characters, lone surrogates, and those that turn the direction of what follows.
 UNPRINTABLE = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
-EMAIL = re.compile(r"[^@\s]+@[^@\s]+")  # as users_email_check has it
+# As users_email_check has it: nothing invisible.
+_PART = r"[^@\s\u00ad\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff]+"
+EMAIL = re.compile(f"{_PART}@{_PART}")
 YES, NO = {"true", "yes", "1"}, {"false", "no", "0", ""}
 CUT_OFF = "The directory is incomplete: it ends in the middle of line {}. Nothing was changed."
 

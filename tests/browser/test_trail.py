@@ -100,7 +100,9 @@ async def test_who_changed_a_role_last_week_and_from_what(
         await steps.click("button", "Filter")
         entry = page.locator(".entry")
         await expect(entry).to_have_count(1)
-        await expect(entry).to_contain_text("Ada made Bob Noyce an administrator")
+        await expect(entry).to_contain_text(
+            "ada@example.com (Ada) made mel@example.com (Bob Noyce) an administrator"
+        )
         await expect(entry).to_contain_text("is_admin no → yes")
         await expect(entry).to_contain_text("10.1.2.3")
         await expect(entry).to_contain_text("2 changes in this request")
@@ -112,7 +114,9 @@ async def test_who_changed_a_role_last_week_and_from_what(
         await picture(page, "change")
         await look_at(page)
         await page.get_by_role("link", name="its life").click()
-        await expect(page.get_by_role("heading", name="The life of Bob Noyce")).to_be_visible()
+        await expect(
+            page.get_by_role("heading", name="The life of mel@example.com (Bob Noyce)")
+        ).to_be_visible()
         await picture(page, "life")
         await look_at(page)
 
@@ -208,7 +212,9 @@ async def test_a_row_of_the_back_office_leads_to_its_life(
         await expect(link).to_have_count(1)
         await picture(page, "admin")
         await link.click()
-        await expect(page.get_by_role("heading", name="The life of Bob Noyce")).to_be_visible()
+        await expect(
+            page.get_by_role("heading", name="The life of mel@example.com (Bob Noyce)")
+        ).to_be_visible()
         await page.goto(f"{live.address}/admin/#/users")
         await expect(page.get_by_role("heading", name="users")).to_be_visible()
         await expect(link).to_have_count(0)

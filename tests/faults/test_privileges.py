@@ -228,7 +228,7 @@ async def test_a_row_ahead_of_the_sequence_neither_stops_sealing_nor_breaks_it(
     assert await db.fetchval("SELECT last_value FROM audit_seals_id_seq") == 2
     [said] = await concerns(db, 60)
     assert said.startswith("row 5000 has an id that was never drawn")
-    assert (await browsed_overview()).count("row 5000 has an id that was never drawn") == 1
+    assert (await browsed_overview()).count("Row 5000 has an id that was never drawn") == 1
     point_at(urls[1])
     await owner.execute("ALTER TABLE audit_seals DISABLE TRIGGER append_only")
     await owner.execute("DELETE FROM audit_seals WHERE id = 2")
@@ -246,7 +246,7 @@ async def test_rows_that_nobody_seals_are_named(urls: tuple[str, str]) -> None:
     figures = {metric.name: metric for metric in Figures(db, [], Verdict(connected=True)).collect()}
     [sample] = figures["groundwork_trail_unsealed_seconds"].samples
     assert sample.value == 4 * 3600
-    assert "rows have waited for a seal for 4:00:" in await browsed_overview()
+    assert "Rows have waited for a seal for 4:00:" in await browsed_overview()
     point_at(urls[1])
     await owner.execute("INSERT INTO audit_logs (action, created_at) VALUES ('x', '2099-01-01')")
     assert "the newest row is from the future: a clock is ahead" in await concerns(db)

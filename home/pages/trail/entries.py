@@ -15,6 +15,7 @@ from starlette.responses import Response, StreamingResponse
 from audit.database import Database
 from audit.export import FORMATS, Export, Format
 from audit.filters import PARAMETERS, WrongFilter
+from audit.ids import id_of
 from audit.lines import Line, lines
 from audit.reading import MOST_OF_A_REQUEST, Page, known, of_requests, page
 from home.accounts.in_the_trail import filters_of
@@ -125,10 +126,10 @@ def before_of(request: Request) -> int | None:
     text = request.query_params.get("before", "")
     if not text:
         return None
-    digits = text.removeprefix("-")
-    if not (digits.isascii() and digits.isdigit() and int(digits[:20]) <= HIGHEST):
+    number = id_of(text.removeprefix("-"))
+    if number is None:
         raise WrongFilter("This address does not say where the page begins. Begin anew.")
-    return int(text)
+    return -number if text.startswith("-") else number
 
 
 async def days_of(request: Request, found: Page) -> list[Day]:

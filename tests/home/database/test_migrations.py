@@ -43,7 +43,6 @@ NAMES = [
     "idx_audit_logs_ip_address",
     "idx_audit_logs_request_id",
     "idx_audit_seals_last_id",
-    "idx_sync_history_status",
     "idx_sync_history_started_at",
     "idx_sync_history_one_running",
     "audit_log",

@@ -351,7 +351,7 @@ async def test_a_person_in_words(ada: httpx.AsyncClient, member: User) -> None:
     assert re.search(r"Disabled on 20\S+ by ada@example.com\.", page)
     [me] = await User.select(User.id).where(User.email == "ada@example.com")
     mine = await ada.get(f"/people/{me['id']}")
-    assert "ada@example.com disabled Wim w0 · is_disabled no → yes" in text(mine)
+    assert "ada@example.com disabled w0@example.com (Wim w0) · is_disabled no → yes" in text(mine)
     assert f'href="/people/{id_}"' in mine.text
     assert "Signed in" in text(mine)
     assert "You " not in text(mine)

@@ -69,14 +69,17 @@ async def test_an_auditor_lands_on_the_trail_and_reads_it_in_words(
     assert (answer.status_code, answer.headers["location"]) == (303, "/trail")
     page = (await reader.get("/trail?table=users&column=is_admin&last=7&address=10.1.2.3")).text
     [entry] = texts(page)
-    assert "ada@example.com made Bob an administrator · is_admin no → yes" in entry
+    assert (
+        "ada@example.com made mel@example.com (Bob) an administrator · is_admin no → yes" in entry
+    )
     assert "10.1.2.3" in entry
     assert f'href="/people/{administrator.id}"' in page
     assert f'href="/people/{member.id}"' in page
     assert ">Today</h2>" in page
     rows = (await reader.get("/api/trail?column=is_admin")).json()["rows"]
     assert [row["sentence"] for row in rows] == [
-        "ada@example.com made Bob an administrator: is_admin no → yes, from 10.1.2.3"
+        "ada@example.com made mel@example.com (Bob) an administrator: is_admin no → yes,"
+        " from 10.1.2.3"
     ]
 
 

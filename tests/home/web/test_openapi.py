@@ -84,7 +84,12 @@ async def test_each_curl_line_of_the_page_does_what_it_says(
         for name in ("start_run", "cancel_run", "get_run", "end_session", *LAST):
             lines[name] = lines.pop(name)
         written = "-o /dev/null -w ' {} %{{http_code}}\\n'"
-        script = ["set -eu", f"SOURCE=slow SID={spare.sid} ID=1", first, token]
+        script = [
+            "set -eu",
+            f"SOURCE=slow SID={spare.sid} ID=1 TABLE=users KEY={ann.id}",
+            first,
+            token,
+        ]
         for name, line in lines.items():
             script += [token] if name == "sign_out" else []  # another password: another token
             script.append(f"{line} {written.format(name)}")
