@@ -108,6 +108,13 @@ def test_a_file_of_seals_that_is_none_is_refused(tmp_path: Path) -> None:
             read_seals(file)
 
 
+async def test_what_is_logged_is_no_part_of_the_result(url: str, db: Engine) -> None:
+    await fill(db, 1, 3)
+    done = run_piccolo(url, "audit", "export", DB_SLOW_QUERY_MS="1")
+    assert "slow_query" in done.stderr
+    assert [json.loads(line)["id"] for line in done.stdout.splitlines()]
+
+
 async def test_export_to_a_file_which_is_never_overwritten(
     url: str, db: Engine, tmp_path: Path
 ) -> None:

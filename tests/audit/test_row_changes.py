@@ -46,6 +46,26 @@ async def test_an_update_tells_who_from_where_and_what_changed(db: Engine, membe
     )
 
 
+async def test_a_change_that_the_session_would_not_write_out_is_recorded(db: Engine) -> None:
+    await db.run_ddl("create table things (id int primary key, price float)")
+    await attach("things")()
+    await db.run_ddl("insert into things values (1, 100)")
+    async with db.connection() as connection:
+        await connection.execute("set extra_float_digits = -15; update things set price = 149")
+    changed = '{"after": {"price": 149}, "before": {"price": 100}}'
+    assert (await trail("things"))[-1]["details"] == changed
+
+
+async def test_what_is_too_large_to_seal_is_refused(url: str, db: Engine) -> None:
+    connection = await asyncpg.connect(url)
+    with pytest.raises(asyncpg.CheckViolationError, match="audit_logs_details_size"):
+        await connection.execute(
+            "INSERT INTO audit_logs (action, details)"
+            " SELECT 'x', jsonb_build_object('a', repeat('x', 100000001))"
+        )
+    await connection.close()
+
+
 async def test_plain_sql_is_recorded_under_the_role(db: Engine, member: User, url: str) -> None:
     psql = await asyncpg.connect(url)
     await psql.execute("UPDATE users SET organization = 'Harbour'")

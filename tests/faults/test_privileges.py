@@ -140,6 +140,9 @@ FORBIDDEN = [
     "SELECT setval('audit_seals_id_seq', 1000)",
     "SELECT nextval('audit_seals_id_seq')",
     "ALTER SEQUENCE audit_logs_id_seq RESTART",
+    "INSERT INTO audit_log (id, action) VALUES (7, 'x')",
+    "UPDATE audit_log SET user_id = NULL",
+    "SELECT set_config('groundwork.audit_prune', 'on', false); DELETE FROM audit_log",
     "INSERT INTO audit_seals DEFAULT VALUES",
     "INSERT INTO audit_seals (id, pruned_at) VALUES (100, now())",
     "UPDATE audit_seals SET pruned_at = now()",
@@ -236,6 +239,23 @@ async def test_a_row_ahead_of_the_sequence_neither_stops_sealing_nor_breaks_it(
     assert problem is not None
     assert problem.kind == "seal_removed", "the application's role keeps the evidence"
     await owner.close()
+
+
+async def test_a_seal_whose_id_does_not_come_next_moves_no_sequence(urls: tuple[str, str]) -> None:
+    db = piccolo_conf.DB
+    await record(db, "x")
+    await seal(db, SealKeys(None))
+    values = (100, 1, 1, 1, "", None, "", datetime.now(UTC), "sha256", "")
+    await db.execute(FORGE, *values)
+    assert await db.fetchval("SELECT audit_note_seals_v1()") == 1
+    point_at(urls[0])
+    await db.execute("ALTER TABLE audit_seals DISABLE TRIGGER append_only")
+    await db.execute("DELETE FROM audit_seals WHERE id = 100")
+    await db.execute("ALTER TABLE audit_seals ENABLE TRIGGER append_only")
+    point_at(urls[1])
+    await record(db, "y")
+    assert (await seal(db, SealKeys(None))).seals == 1
+    assert (await verify(db, SealKeys(None))).problem is None
 
 
 async def test_rows_that_nobody_seals_are_named(urls: tuple[str, str]) -> None:

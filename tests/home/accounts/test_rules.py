@@ -19,7 +19,7 @@ from home.accounts import throttle
 from home.database.engine import Engine
 from home.tables import Session, User
 from piccolo_conf import DB
-from tests.conftest import PASSWORD, browser, sign_in
+from tests.conftest import PASSWORD, browser, enter, sign_in
 
 
 async def test_nobody_approves_themselves(db: Engine, administrator: User) -> None:
@@ -225,6 +225,32 @@ async def test_a_success_ends_the_count(client: httpx.AsyncClient, member: User)
         for _ in range(4):
             assert (await attempt(client, member.email, "wrong password")).status_code == 401
         assert (await attempt(client, member.email, PASSWORD)).status_code == 200
+
+
+async def test_what_is_no_address_is_not_recorded(client: httpx.AsyncClient) -> None:
+    """It may be a password, typed into the wrong field."""
+    body = {"email": "MyS3cret-Passw0rd", "password": "x"}
+    assert (await client.post("/api/sign-in", json=body)).status_code == 401
+    rows = await AuditLog.select(AuditLog.resource_id, AuditLog.details)
+    assert rows[-1]["resource_id"] == "(no address)"
+    assert "s3cret" not in str(rows).lower()
+
+
+@pytest.mark.parametrize("hidden", ["\u200b", "\u00ad", "\u202e", "\u2060", "\ufeff"])
+async def test_addresses_and_names_hide_nothing(
+    client: httpx.AsyncClient, member: User, hidden: str
+) -> None:
+    body = {"email": f"mel{hidden}@example.com", "password": PASSWORD}
+    answer = await client.post("/api/register", json=body)
+    assert answer.json()["error"]["message"] == "This is not a valid e-mail address."
+    await enter(client, member.email)
+    answer = await client.patch("/api/me", json={"display_name": f"Mel{hidden}"})
+    assert answer.status_code == 422
+
+
+async def test_a_wide_letter_is_the_letter(client: httpx.AsyncClient, member: User) -> None:
+    body = {"email": "\uff4del@example.com", "password": PASSWORD}
+    assert (await client.post("/api/sign-in", json=body)).status_code == 200
 
 
 async def test_an_address_waits_after_twenty_failures(

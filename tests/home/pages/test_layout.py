@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import re
 from typing import Any
 
@@ -204,6 +205,41 @@ async def test_nobody_is_sent_to_another_site(
 @pytest.mark.parametrize("text", ["/", "/account", "/people/7?tab=a&x=%2F#y", "/a:b/@c", "/a//b"])
 def test_paths_of_ours_are_kept(text: str) -> None:
     assert local_path(text) == text
+
+
+NINES = "9" * 5000
+
+
+@pytest.mark.parametrize(
+    "path",
+    [f"/people/{NINES}", f"/trail/{NINES}", f"/sync/runs/{NINES}", f"/trail?before={NINES}",
+     f"/trail?before=-{NINES}", f"/api/trail?before={'0' * 20}{NINES}", f"/people?before={NINES}",
+     f"/api/people?before={NINES}", f"/trail/of/users/{NINES}"],
+)  # fmt: skip
+async def test_numbers_of_any_length_are_no_mistake_of_ours(
+    client: httpx.AsyncClient, administrator: User, path: str
+) -> None:
+    await enter(client, administrator.email)
+    assert (await client.get(path)).status_code < 500
+
+
+@pytest.mark.parametrize(
+    "content", ['["\\ud800", false]', "[" * 3000, '{"a": 1, "b": 2}', '"ab"', '["a", "b"]', "["]
+)
+async def test_a_message_that_is_not_ours_is_none(client: httpx.AsyncClient, content: str) -> None:
+    value = base64.urlsafe_b64encode(content.encode()).decode().rstrip("=")
+    answer = await client.get("/sign-in", headers={"cookie": f"message={value}"})
+    assert answer.status_code == 200
+    assert 'role="status"' not in answer.text
+
+
+@pytest.mark.parametrize("header", ["referer", "hx-current-url"])
+async def test_an_address_that_is_none_leads_nowhere(
+    client: httpx.AsyncClient, header: str
+) -> None:
+    headers = {header: "http://[", "hx-request": "true"}
+    answer = await client.get("/people", headers=headers)
+    assert (answer.status_code, answer.headers["hx-redirect"]) == (401, "/sign-in")
 
 
 async def test_a_message_is_shown_once_as_text(url: str, member: User) -> None:

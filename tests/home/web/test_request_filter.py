@@ -82,6 +82,7 @@ async def test_in_production_browsers_are_told_to_come_by_https(url: str) -> Non
         {"origin": "null"},
         {"sec-fetch-site": "cross-site"},
         {"sec-fetch-site": "same-site", "origin": "http://test"},
+        {"origin": "http://["},
     ],
 )
 async def test_other_sites_cannot_act(
@@ -98,6 +99,24 @@ async def test_this_site_and_programs_can(
     client: httpx.AsyncClient, member: User, headers: dict[str, str]
 ) -> None:
     assert (await client.post("/api/sign-in", json=MEL, headers=headers)).status_code == 200
+
+
+FORM = '--x\r\nContent-Disposition: form-data; name="email"\r\n\r\na\r\n--x--\r\n'
+
+
+@pytest.mark.parametrize(
+    ("charset", "status"),
+    [
+        ("", 401),
+        ("; charset=UTF-8", 401),
+        ("; charset=punycode", 415),
+    ],
+)
+async def test_forms_are_in_utf_8(client: httpx.AsyncClient, charset: str, status: int) -> None:
+    """Python has codecs that take minutes for a megabyte."""
+    headers = {"content-type": f"multipart/form-data; boundary=x{charset}"}
+    answer = await client.post("/sign-in", content=FORM, headers=headers)
+    assert answer.status_code == status
 
 
 async def chunks(size: int) -> AsyncIterator[bytes]:
