@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import signal
 import sys
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
 from json import dumps
 
@@ -45,31 +45,34 @@ async def run(services: Services, source: str, dry_run: bool = False, force: boo
     :param force: override the source's own safety limits
 
     """
-    async with _ready(services, "warning") as db:
-        try:
-            started = await runs.start(db, source, dry_run=dry_run, force=force)
-        except runs.UnknownSource as error:
-            raise WrongOption(str(error).rstrip(".")) from None
-        except runs.CannotStart as error:
-            raise CommandError(str(error)) from None
-        await db.start_connection_pool()
-        execution = runner.launch(services, started)
-        _on_signals(execution.stop, *TO_END)
-        try:
-            with following(source, lambda: figures(execution)):
-                await asyncio.wait({execution.task})
-        except asyncio.CancelledError:  # Ctrl-C
-            with contextlib.suppress(runs.NotActive, DatabaseUnavailable):
-                await runs.cancel(db, started.id)
-            await asyncio.wait({execution.task}, timeout=CANCEL_SECONDS)
-            exit_within(TIDY_UP_SECONDS, code=130)
-            raise
-        if (ended := await runs.find(started.id)) is None or not runs.is_over(ended):
-            raise CommandError(f"what became of run {started.id} could not be written")
-        print_outcome(ended, execution)
-    code = EXIT_CODES[Status(ended.status)]
-    exit_within(TIDY_UP_SECONDS, code)
-    sys.exit(code)
+    with _ending_in_time():
+        async with _ready(services, "warning") as db:
+            try:
+                started = await runs.start(db, source, dry_run=dry_run, force=force)
+            except runs.UnknownSource as error:
+                raise WrongOption(str(error).rstrip(".")) from None
+            except runs.CannotStart as error:
+                raise CommandError(str(error)) from None
+            await db.start_connection_pool()
+            ended = await _see_to_the_end(db, runner.launch(services, started), started.id)
+        sys.exit(EXIT_CODES[Status(ended.status)])
+
+
+async def _see_to_the_end(db: Engine, execution: runner.Execution, number: int) -> SyncRun:
+    """Wait for the end of a run; print how it ended. Ctrl-C cancels it."""
+    _on_signals(execution.stop, *TO_END)
+    try:
+        with following(execution.source.name, lambda: figures(execution)):
+            await asyncio.wait({execution.task})
+    except asyncio.CancelledError:  # Ctrl-C
+        with contextlib.suppress(runs.NotActive, DatabaseUnavailable):
+            await runs.cancel(db, number)
+        await asyncio.wait({execution.task}, timeout=CANCEL_SECONDS)
+        raise
+    if (ended := await runs.find(number)) is None or not runs.is_over(ended):
+        raise CommandError(f"what became of run {number} could not be written")
+    print_outcome(ended, execution)
+    return ended
 
 
 @command
@@ -169,6 +172,23 @@ async def _ready(services: Services, level: str = "") -> AsyncIterator[Engine]:
     finally:
         await runner.close()
         await services.db.close_connection_pool()
+
+
+@contextlib.contextmanager
+def _ending_in_time() -> Iterator[None]:
+    """End the process soon after the block, however it ends: a source may not stop with it."""
+    try:
+        yield
+    except asyncio.CancelledError:
+        exit_within(TIDY_UP_SECONDS, 130)
+        raise
+    except SystemExit as error:
+        exit_within(TIDY_UP_SECONDS, error.code if isinstance(error.code, int) else 1)
+        raise
+    except Exception as error:
+        said = str(error)
+        exit_within(TIDY_UP_SECONDS, 1, last=lambda: print(said, file=sys.stderr))
+        raise
 
 
 def _on_signals(handler: Callable[[], object], *signals: int) -> None:
