@@ -46,7 +46,7 @@ COUNTED = "SELECT coalesce(max(last_id), 0) AS id FROM audit_daily_counts"
 # In the order in which they came, so that a new one changes nothing about the others.
 AUDITED = """
     SELECT relname::text AS name FROM pg_trigger JOIN pg_class ON pg_class.oid = tgrelid
-    WHERE tgname = 'audit_insert' AND relnamespace = current_schema()::regnamespace
+    WHERE tgname = 'audit_insert' AND relnamespace = quote_ident(current_schema())::regnamespace
     ORDER BY tgrelid
 """
 VERIFIED = """

@@ -21,7 +21,7 @@ NOW = "SELECT extract(epoch FROM clock_timestamp())::float"
 # Those that can be looked through at once: small ones, and ones with an index.
 TABLES = """
     SELECT quote_ident(relname) AS table FROM pg_class JOIN pg_attribute ON attrelid = pg_class.oid
-    WHERE relnamespace = current_schema()::regnamespace AND relkind IN ('r', 'p')
+    WHERE relnamespace = quote_ident(current_schema())::regnamespace AND relkind IN ('r', 'p')
       AND attname = 'created_at' AND atttypid = 'timestamptz'::regtype
       AND has_column_privilege(pg_class.oid, attnum, 'SELECT')
       AND (reltuples < 100000 OR EXISTS (

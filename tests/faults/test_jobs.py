@@ -166,17 +166,17 @@ async def test_the_pool_is_filled_again(
         async with running(all_jobs(db)["keep the pool warm"]) as (status, logs):
             await until(lambda: status.last_success_at is not None, nothing)
             before = status.last_success_at
-            await admin.execute("ALTER DATABASE postgres ALLOW_CONNECTIONS false")
+            await admin.execute(f"ALTER DATABASE {server.database} ALLOW_CONNECTIONS false")
             await until(lambda: status.failures_in_a_row >= TIMES, lambda: admin.execute(ALL))
             check_logged(status, logs)
-            await admin.execute("ALTER DATABASE postgres ALLOW_CONNECTIONS true")
+            await admin.execute(f"ALTER DATABASE {server.database} ALLOW_CONNECTIONS true")
             await until(lambda: status.failures_in_a_row == 0, nothing)
             assert status.last_success_at is not None
             assert before is not None
             assert status.last_success_at > before
             assert exposed(db, status)["groundwork_job_failures_total"] >= TIMES
     finally:
-        await admin.execute("ALTER DATABASE postgres ALLOW_CONNECTIONS true")
+        await admin.execute(f"ALTER DATABASE {server.database} ALLOW_CONNECTIONS true")
         await admin.close()
         await superuser.execute("DROP DATABASE elsewhere")
 

@@ -48,7 +48,7 @@ function sentenceOf(text) {
 const { open } = XMLHttpRequest.prototype;
 XMLHttpRequest.prototype.open = function (...given) {
   this.addEventListener("load", () => {
-    if (this.status < 400) return;
+    if (this.status < 400 || !["", "text"].includes(this.responseType)) return;
     refusal = sentenceOf(this.responseText);
     for (const node of said) node.isConnected && refusal ? node.data = refusal : said.delete(node);
   });
