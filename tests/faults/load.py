@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 import asyncpg
 import httpx
 
+import piccolo_conf
 from home.tables import User
 from tests.conftest import PASSWORD
 
@@ -126,6 +127,7 @@ async def members(number: int) -> list[str]:
     emails = [f"p{time.monotonic_ns()}@example.com" for _ in range(number)]
     for email in emails:
         await User.create_user(email, PASSWORD, is_approved=True)
+    piccolo_conf.DB._spare.hang_up()  # else this process has a connection among the application's
     return emails
 
 

@@ -190,5 +190,5 @@ async def test_a_thousand_health_checks_a_second_while_packets_are_dropped(url: 
         probes = proxy.accepted - accepted
         print(f"R10: {len(took)} answers, p99 {p99:.3f} s, {probes} new connections")
         assert p99 < 0.5 * SLACK
-        assert in_use <= db.settings.db_pool_min  # by the task that keeps the pool warm
+        assert in_use <= db.settings.db_pool_min + 1  # by the jobs that fill it and compare clocks
         assert probes <= 3
