@@ -12,3 +12,9 @@ def id_of(text: str, highest: int = HIGHEST) -> int | None:
         return None
     number = int(text)
     return number if number <= highest else None
+
+
+def cursor_of(text: str) -> int | None:
+    """Return the id after which a page begins, which may be negative, or None where it is none."""
+    number = id_of(text.removeprefix("-"))
+    return -number if number is not None and text.startswith("-") else number

@@ -13,7 +13,7 @@ from starlette.responses import Response
 from audit.database import Database, Record
 from audit.export import to_ndjson
 from audit.filters import PARAMETERS, Filters, WrongFilter
-from audit.ids import id_of
+from audit.ids import HIGHEST, cursor_of
 from audit.lines import Line, lines
 from audit.reading import Page, page
 from audit.rows import COLUMNS, SELECTED
@@ -25,7 +25,6 @@ from home.web.people import Who, person_of, services_of
 
 BEFORE = {"before": "The id after which the page begins: `next` of the page before."}
 ONE = f"SELECT {', '.join(SELECTED)} FROM audit_logs WHERE id = $1"  # noqa: S608  constants only
-HIGHEST = 2**63 - 1
 
 
 class TrailRow(BaseModel):
@@ -114,10 +113,10 @@ def _before(request: Request) -> int | None:
     text = request.query_params.get("before", "")
     if not text:
         return None
-    number = id_of(text.removeprefix("-"))
+    number = cursor_of(text)
     if number is None:
         raise WrongFilter("before: is not the id of a row.")
-    return -number if text.startswith("-") else number
+    return number
 
 
 async def _answer(request: Request, db: Database, found: Page) -> Response:

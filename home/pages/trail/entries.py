@@ -15,7 +15,7 @@ from starlette.responses import Response, StreamingResponse
 from audit.database import Database
 from audit.export import FORMATS, Export, Format
 from audit.filters import PARAMETERS, WrongFilter
-from audit.ids import id_of
+from audit.ids import cursor_of
 from audit.lines import Line, lines
 from audit.reading import MOST_OF_A_REQUEST, Page, known, of_requests, page
 from home.accounts.in_the_trail import filters_of
@@ -28,7 +28,6 @@ LAST = {"1": "Last 24 hours", "7": "Last 7 days", "30": "Last 30 days", "90": "L
 # Behind «More filters», unless one of them is used.
 MORE = ("record", "action", "request", "from", "to")
 TYPES = {"csv": "text/csv", "ndjson": "application/x-ndjson"}
-HIGHEST = 2**63 - 1
 
 
 class Entry(NamedTuple):
@@ -126,10 +125,10 @@ def before_of(request: Request) -> int | None:
     text = request.query_params.get("before", "")
     if not text:
         return None
-    number = id_of(text.removeprefix("-"))
+    number = cursor_of(text)
     if number is None:
         raise WrongFilter("This address does not say where the page begins. Begin anew.")
-    return -number if text.startswith("-") else number
+    return number
 
 
 async def days_of(request: Request, found: Page) -> list[Day]:
