@@ -4,6 +4,8 @@ BIN := .venv/bin
 # What running needs, and what developing needs, which includes it.
 DEV := .venv/.installed-dev
 RUN := $(firstword $(wildcard $(DEV)) .venv/.installed-run)
+# Where this is set, each process compiles all that it imports anew, for seconds.
+unexport PYTHONDONTWRITEBYTECODE
 LOCK := $(BIN)/uv pip compile --universal --python-version 3.11 \
 	--generate-hashes --no-emit-index-url --no-header --quiet
 

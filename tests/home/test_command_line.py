@@ -257,7 +257,7 @@ def test_piccolo_has_a_help_for_each_group_and_its_own_ways() -> None:
 
 @pytest.mark.parametrize("program", ["piccolo", "groundwork"])
 def test_the_tester_runs_tests_without_anybodys_settings(program: str) -> None:
-    words = ["tester", "run", "--pytest_args=-q -n0 tests/test_pins.py tests/home/config"]
+    words = ["tester", "run", "--pytest_args=-q -n0 tests/home/config/test_settings.py"]
     settings = {"DB_POOL_MAX": "3", "MFA_KEY": "", "LOG_LEVEL": "error"}
     if program == "piccolo":
         done = run_piccolo(NOWHERE, *words, **settings)
