@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Sequence
 
-from audit.database import Connection, Record
-from audit.ddl import database
+from audit.database import Connection, Database, Record
 
 Step = Callable[[], Awaitable[None]]
 
@@ -72,7 +71,7 @@ def attach(
     """
 
     async def run() -> None:
-        async with database().connection() as connection:
+        async with _migrated().connection() as connection:
             quoted = _quoted(table, schema)
             [found] = await connection.fetch(TABLES, quoted)
             if problem := _problem(found):
@@ -95,7 +94,7 @@ def detach(table: str, *, schema: str | None = None) -> Step:
     """Return a step for `add_raw_backwards`: the trail keeps what it has, and records no more."""
 
     async def run() -> None:
-        async with database().connection() as connection:
+        async with _migrated().connection() as connection:
             for name in NAMES:
                 await connection.execute(f"DROP TRIGGER {name} ON {_quoted(table, schema)}")
 
@@ -152,6 +151,12 @@ async def _loss(connection: Connection, row: Record) -> str | None:
     if unknown := {*mask, *ignore} - {*row["columns"]}:
         return f"has no column {', '.join(sorted(unknown))} any more: attach it anew"
     return None
+
+
+def _migrated() -> Database:
+    from audit.ddl import database  # Piccolo's migrations load black, and servers ask us, too
+
+    return database()
 
 
 def _quoted(table: str, schema: str | None = None) -> str:

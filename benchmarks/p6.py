@@ -7,7 +7,7 @@ from benchmarks.bench import Bench
 from benchmarks.report import Goal, Row, compare
 
 ROUNDS = 5
-GOALS = {"bare Starlette": Goal(1.3, "at most")}
+GOALS = {"bare Starlette": Goal(0.9, "at most")}
 
 
 def run(bench: Bench) -> list[Row]:

@@ -47,7 +47,7 @@ class Load:
     address: str
     emails: list[str]
     acknowledged: dict[str, float] = field(default_factory=dict)  # value -> when
-    refused: list[float] = field(default_factory=list)  # answered with 503, when
+    refused: list[float] = field(default_factory=list)  # changes answered with 503, when
     unanswered: int = 0
     slowest: float = 0.0  # seconds until an answer, or until the connection ended
     wrong: list[str] = field(default_factory=list)  # answers that should not be
@@ -69,6 +69,8 @@ class Load:
                 if answer is not None and answer.status_code == 200:
                     self.acknowledged[value] = time.monotonic()
                 elif answer is None or answer.status_code == 503:
+                    if answer is not None:
+                        self.refused.append(time.monotonic())
                     await asyncio.sleep(0.01)
                 else:
                     self.wrong.append(f"{answer.status_code} {answer.text}")
@@ -95,7 +97,6 @@ class Load:
             return None
         if answer.status_code == 503:
             assert answer.headers["retry-after"]
-            self.refused.append(time.monotonic())
         return answer
 
     async def until_acknowledged(self, more: int) -> None:

@@ -325,7 +325,7 @@ async def test_only_the_right_password_tells_something_after_the_same_work(
     assert not await Session.exists()
 
 
-async def test_how_passwords_are_hashed(member: User) -> None:
+async def test_how_passwords_are_hashed(hasher_of_everybody: None, member: User) -> None:
     [stored] = await User.select(User.password_hash)
     assert stored["password_hash"].startswith("$argon2id$v=19$m=19456,t=2,p=1$")
     cores = os.cpu_count() or 1

@@ -184,7 +184,9 @@ async def test_an_approver_that_is_given_stays(db: Engine, administrator: User) 
     assert row["approved_by"] == bea.id
 
 
-async def test_a_better_hash_is_no_other_password(db: Engine, member: User) -> None:
+async def test_a_better_hash_is_no_other_password(
+    hasher_of_everybody: None, db: Engine, member: User
+) -> None:
     session = await Session.create_session(member.id)
     weak = PasswordHasher(time_cost=1, memory_cost=8, parallelism=1).hash(PASSWORD)
     await db.run_ddl("ALTER TABLE users DISABLE TRIGGER end_sessions")

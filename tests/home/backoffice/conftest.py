@@ -22,7 +22,7 @@ from piccolo.table import Table
 import piccolo_conf
 from audit.apps import App, AppRegistry
 from home import composition
-from tests.conftest import browser
+from tests.conftest import browser, share_back_office
 
 
 class Tool(Table, tablename="tools"):
@@ -39,6 +39,9 @@ class Tool(Table, tablename="tools"):
     pin = Secret(null=True, default=None)
 
 
+_alive: list[App] = []
+
+
 def registry_with(**apps: App) -> AppRegistry:
     """Return the application's registry with more apps."""
     registry = AppRegistry(piccolo_conf.APP_REGISTRY.apps)
@@ -50,5 +53,7 @@ def registry_with(**apps: App) -> AppRegistry:
 async def client_of(**apps: App) -> AsyncIterator[httpx.AsyncClient]:
     """An outsider at the application with more apps, on the database of `url`."""
     app = composition.create_app(piccolo_conf.SETTINGS, piccolo_conf.DB, registry_with(**apps))
+    share_back_office(app, tuple(sorted((name, id(each)) for name, each in apps.items())))
+    _alive.extend(apps.values())  # so that no other app gets the same id
     async with app.router.lifespan_context(app), browser(app) as client:
         yield client

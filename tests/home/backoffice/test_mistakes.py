@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cache
 from typing import Any
 
 import httpx
@@ -46,6 +47,7 @@ class NotToday(Refused):
     """Not on a Wednesday."""
 
 
+@cache
 def raising(error: Exception) -> App:
     """Return an app all of whose parts raise an error."""
 

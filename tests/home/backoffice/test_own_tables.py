@@ -20,13 +20,13 @@ pytestmark = pytest.mark.any_version
 TOOLS = "/admin/api/tables/tools/"
 LADDER = {"name": "Ladder", "pieces": 3, "sizes": [1, 2], "details": '{"colour": "red"}'}
 
+INVENTORY = App(tables=lambda services: [Tool], sentences={"tools_seven": "At most seven pieces."})
+
 
 @pytest.fixture
 async def ada(url: str, administrator: User) -> AsyncIterator[httpx.AsyncClient]:
     """Ada's browser, where tools are in the back office, one of which is a ladder."""
-    sentences = {"tools_seven": "At most seven pieces."}
-    inventory = App(tables=lambda services: [Tool], sentences=sentences)
-    async with client_of(inventory=inventory) as client:
+    async with client_of(inventory=INVENTORY) as client:
         await Tool.create_table()
         await sign_in(client, administrator.email)
         answer = await client.post(TOOLS, json=LADDER)
