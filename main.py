@@ -15,6 +15,7 @@ import warnings
 
 import structlog
 
+from audit.configured import bind_tables
 from audit.errors import GroundworkError
 from home.composition import create_app
 from home.config.checks import settings_warnings
@@ -40,6 +41,7 @@ try:
     app = create_app(SETTINGS, DB, APP_REGISTRY)
 except GroundworkError as error:
     sys.exit(str(error))
+bind_tables(DB)
 
 
 def serve() -> None:

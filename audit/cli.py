@@ -12,8 +12,8 @@ from datetime import UTC, datetime
 from typing import Any, NoReturn, get_type_hints
 
 import asyncpg
-from piccolo.engine.finder import engine_finder
 
+from audit.configured import piccolo_conf
 from audit.context import acting_as, command_line_actor
 from audit.database import Database
 from audit.errors import GroundworkError
@@ -45,7 +45,7 @@ def command(function: Callable[..., Coroutine[Any, Any, None]]) -> Callable[...,
 
     @functools.wraps(function)
     def run(*given: Any, **options: Any) -> None:
-        services = () if wanted is None else (wanted.of(engine_finder()),)
+        services = () if wanted is None else (wanted.of(piccolo_conf().DB),)
         try:
             bound = signature.bind(*given, **{k.replace("-", "_"): v for k, v in options.items()})
             for name, value in bound.arguments.items():

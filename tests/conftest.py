@@ -56,6 +56,7 @@ __all__ = ["ROOT"]
 # As quick as argon2 allows; the processes that tests start hash as everybody does.
 HASHER_OF_EVERYBODY = passwords.HASHER
 passwords.HASHER = PasswordHasher(time_cost=1, memory_cost=8, parallelism=1)
+Done = subprocess.CompletedProcess[str]
 PASSWORD = "correct horse battery"
 _numbers = itertools.count()
 
@@ -224,7 +225,8 @@ _back_offices: dict[Hashable, ASGIApp] = {}
 def share_back_office(app: Starlette, key: Hashable) -> None:
     """Let applications of the same settings and apps share what takes a quarter of a second to
     build."""
-    [mine] = [each.app for each in app.routes if isinstance(getattr(each, "app", 0), BackOffice)]
+    mounted = [getattr(route, "app", None) for route in app.routes]
+    [mine] = [each for each in mounted if isinstance(each, BackOffice)]
     if key not in _back_offices:
         _back_offices[key] = mine.build()
     mine._admin = _back_offices[key]
@@ -314,12 +316,19 @@ async def enter(client: httpx.AsyncClient, email: str) -> None:
     client.headers["x-csrf-token"] = answer.json()["csrf_token"]
 
 
-def run_piccolo(
-    url: str, *arguments: str, stdin: str = "", **env: str
-) -> subprocess.CompletedProcess[str]:
+def run_piccolo(url: str, *words: str, stdin: str = "", **env: str) -> Done:
     """Run `piccolo ...` as a person would, against a database."""
+    return _run([str(Path(sys.executable).parent / "piccolo"), *words], url, stdin, env)
+
+
+def run_groundwork(url: str, *words: str, stdin: str = "", **env: str) -> Done:
+    """Run `groundwork ...`, which has the same commands and starts three times as fast."""
+    return _run([sys.executable, "-m", "home", *words], url, stdin, env)
+
+
+def _run(words: list[str], url: str, stdin: str, env: dict[str, str]) -> Done:
     return subprocess.run(
-        [str(Path(sys.executable).parent / "piccolo"), *arguments],
+        words,
         cwd=ROOT,
         env={**os.environ, "DATABASE_URL": url, **env},
         input=stdin,

@@ -13,6 +13,7 @@ from asyncpg.pool import PoolConnectionHolder
 from piccolo.apps.migrations.auto.migration_manager import MigrationManager
 from piccolo.apps.user.tables import BaseUser
 from piccolo.engine.postgres import PostgresEngine, PostgresTransaction
+from piccolo.table import Table
 from piccolo_admin.endpoints import AdminRouter, superuser_validators
 from piccolo_api.crud.endpoints import PiccoloCRUD
 from piccolo_api.crud.validators import apply_validators
@@ -35,6 +36,7 @@ def test_the_pinned_versions_are_installed(package: str, pinned: str) -> None:
 @pytest.mark.parametrize(
     ("function", "text", "needed_by"),
     [
+        (Table.__init_subclass__, "TABLE_REGISTRY.append(cls)", "bind_tables"),
         (PostgresEngine.__init__, "super().__init__", "Engine: check_version and prep_database"),
         (PostgresTransaction.__init__, "self._parent = current_transaction", "Transaction"),
         (PostgresTransaction.__init__, "self._rolled_back = False", "Transaction"),

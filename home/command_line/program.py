@@ -107,9 +107,9 @@ def _run_in(group: str, words: list[str]) -> None:
 
 def _instead(word: str) -> str | None:
     """Return what an app says about a group of Piccolo's that is of no use here."""
-    from piccolo.conf.apps import Finder  # only for a word that is no group
+    from audit.configured import piccolo_conf  # only for a word that is no group
 
-    return cast("AppRegistry", Finder().get_app_registry()).instead().get(word)
+    return cast("AppRegistry", piccolo_conf().APP_REGISTRY).instead().get(word)
 
 
 def _complete(words: list[str]) -> None:

@@ -10,9 +10,9 @@ from typing import Any
 
 import asyncpg
 import colorama
-from piccolo.conf.apps import Finder
 
 from audit.cli import fail
+from audit.configured import piccolo_conf
 from audit.context import acting_as, command_line_actor
 from audit.errors import GroundworkError
 from home.command_line.catalogue import Command
@@ -22,7 +22,7 @@ def call(command: Command, options: dict[str, Any]) -> None:
     """Import and run a command, in the name of who is at the terminal."""
     if os.environ.get("NO_COLOR"):
         colorama.init(strip=True)  # some commands of Piccolo know nothing of it
-    Finder().get_app_registry()  # piccolo_conf first: what it refuses, it says itself
+    piccolo_conf()  # first: what it refuses, it says itself
     function = command.load()
     if getattr(function, "is_command", False):
         function(**options)

@@ -21,14 +21,14 @@ from audit.tables import AuditLog
 from home.database.engine import Engine
 from home.tables import User
 from tests.audit.trails import FILL, KEY, fill, seal_three_times, tamper
-from tests.conftest import ROOT, run_piccolo
-from tests.home.test_commands import NOWHERE, Done, Terminal, the_one_line
+from tests.conftest import ROOT, Done, run_groundwork, run_piccolo
+from tests.home.test_commands import NOWHERE, Terminal, the_one_line
 
 pytestmark = pytest.mark.any_version
 
 
 def audit(url: str, *arguments: str, key: str = KEY) -> Done:
-    return run_piccolo(url, "audit", *arguments, AUDIT_SEAL_KEY=key)
+    return run_groundwork(url, "audit", *arguments, AUDIT_SEAL_KEY=key)
 
 
 async def last_event(action: str) -> dict[str, Any]:
@@ -110,7 +110,7 @@ def test_a_file_of_seals_that_is_none_is_refused(tmp_path: Path) -> None:
 
 async def test_what_is_logged_is_no_part_of_the_result(url: str, db: Engine) -> None:
     await fill(db, 1, 3)
-    done = run_piccolo(url, "audit", "export", DB_SLOW_QUERY_MS="1")
+    done = run_groundwork(url, "audit", "export", DB_SLOW_QUERY_MS="1")
     assert "slow_query" in done.stderr
     assert [json.loads(line)["id"] for line in done.stdout.splitlines()]
 
@@ -147,7 +147,7 @@ async def test_export_to_a_file_which_is_never_overwritten(
     ],
 )
 def test_wrong_options_are_refused(arguments: tuple[str, ...], complaint: str) -> None:
-    assert the_one_line(audit(NOWHERE, *arguments), code=2).startswith(complaint)
+    assert the_one_line(run_piccolo(NOWHERE, "audit", *arguments), code=2).startswith(complaint)
 
 
 async def test_what_is_to_come_is_not_pruned(url: str) -> None:

@@ -73,6 +73,23 @@ def test_help_names_all_and_imports_nothing() -> None:
     assert seen.stdout.strip() in ("", "piccolo")
 
 
+@pytest.mark.parametrize(
+    "start", ["import main", "import home.tables; from audit.cli import *; piccolo_conf()"]
+)
+def test_neither_server_nor_command_loads_a_code_formatter(start: str) -> None:
+    code = f"{start}; import sys; from home.tables import User; User._meta.db; "
+    code += "print({'black', 'piccolo_admin', 'IPython'} & set(sys.modules))"
+    seen = subprocess.run(
+        [sys.executable, "-c", code],
+        cwd=ROOT,
+        env={**os.environ, "DATABASE_URL": NOWHERE},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert seen.stdout.strip() == "set()"
+
+
 def test_each_level_has_a_help() -> None:
     group = groundwork("audit", "--help")
     assert (group.returncode, group.stderr) == (0, "")

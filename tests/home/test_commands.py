@@ -28,7 +28,7 @@ import piccolo_conf
 from home.accounts.credentials import AccountDisabled
 from home.accounts.seeds import PEOPLE, SEED_PASSWORD
 from home.tables import Session, User
-from tests.conftest import PASSWORD, ROOT, point_at, run_piccolo
+from tests.conftest import PASSWORD, ROOT, Done, point_at, run_groundwork, run_piccolo
 
 pytestmark = pytest.mark.any_version
 
@@ -37,12 +37,13 @@ LAST_SUPERUSER = (
     "The database refused: the last active superuser cannot be removed, disabled or demoted"
 )
 ADA = "--email=ada@example.com"
-Done = subprocess.CompletedProcess[str]
 
 
-def create_user(url: str, *options: str, password: str = PASSWORD) -> Done:
+def create_user(
+    url: str, *options: str, password: str = PASSWORD, run: Callable[..., Done] = run_groundwork
+) -> Done:
     arguments = ("home", "create_user", "--password-stdin", *options)
-    return run_piccolo(url, *arguments, stdin=f"{password}\n")
+    return run(url, *arguments, stdin=f"{password}\n")
 
 
 def at_once(*runs: Callable[[], Done]) -> list[Done]:
@@ -146,7 +147,7 @@ async def test_rights_are_given_by_flags(url: str, administrator: User) -> None:
     at_once(
         partial(create_user, url, "--email=mel@example.com", "--admin"),
         partial(create_user, url, "--email=sue@example.com", "--superuser"),
-        partial(create_user, url, "--email=pat@example.com", "--admin=False"),
+        partial(create_user, url, "--email=pat@example.com", "--admin=False", run=run_piccolo),
     )
     rows = await User.select(User.email, User.is_admin, User.is_superuser).order_by(User.email)
     assert [tuple(row.values()) for row in rows] == [
@@ -181,7 +182,7 @@ async def test_what_breaks_a_rule_is_refused_in_one_line(url: str, administrator
 
 
 async def test_a_password_that_never_comes_creates_nothing(url: str) -> None:
-    ask = partial(run_piccolo, url, "home", "create_user", ADA)
+    ask = partial(run_groundwork, url, "home", "create_user", ADA)
     for done in at_once(partial(ask, "--password-stdin"), partial(ask, "--password_stdin")):
         assert the_one_line(done) == "The input ended; nothing was changed"
     assert await emails() == []
@@ -189,7 +190,7 @@ async def test_a_password_that_never_comes_creates_nothing(url: str) -> None:
 
 async def test_a_password_that_cannot_be_decoded_creates_nothing(url: str) -> None:
     arguments = ("home", "create_user", ADA, "--password-stdin")
-    done = run_piccolo(url, *arguments, stdin=f"{PASSWORD} ä\n", PYTHONIOENCODING="ascii")
+    done = run_groundwork(url, *arguments, stdin=f"{PASSWORD} ä\n", PYTHONIOENCODING="ascii")
     assert the_one_line(done) == "The password is not UTF-8 text; nothing was changed"
     assert await emails() == []
 
@@ -206,11 +207,11 @@ async def test_a_password_that_cannot_be_decoded_creates_nothing(url: str) -> No
 def test_wrong_options_are_refused_before_the_database_is_asked(
     option: str, complaint: str
 ) -> None:
-    assert the_one_line(create_user(NOWHERE, option), code=2) == complaint
+    assert the_one_line(create_user(NOWHERE, option, run=run_piccolo), code=2) == complaint
 
 
 async def test_without_a_terminal_it_says_how_to_do_without(url: str) -> None:
-    ask = partial(run_piccolo, url, "home", "create_user", stdin="x\n")
+    ask = partial(run_groundwork, url, "home", "create_user", stdin="x\n")
     for done in at_once(ask, partial(ask, ADA)):
         hint = "There is no terminal to ask at: use --email=... and --password-stdin"
         assert the_one_line(done) == hint
@@ -265,7 +266,7 @@ async def test_two_at_once_with_one_address_make_one_account(url: str) -> None:
 async def test_seeding_again_adds_nothing(url: str) -> None:
     expected = [person["username"] for person in PEOPLE]
     for created in (len(PEOPLE), 0):
-        done = run_piccolo(url, "home", "seed")
+        done = run_groundwork(url, "home", "seed")
         said = f"created {created} people; their password is {SEED_PASSWORD}\n"
         assert (done.returncode, done.stdout, done.stderr) == (0, said, "")
         assert await emails() == expected
@@ -300,20 +301,20 @@ async def test_production_is_neither_seeded_nor_reset_by_mistake(
 
 
 async def test_reset_in_development_needs_no_force(url: str, administrator: User) -> None:
-    done = run_piccolo(url, "home", "reset")
+    done = run_groundwork(url, "home", "reset")
     assert (done.returncode, done.stderr) == (0, "")
     assert await emails() == []
-    assert run_piccolo(url, "home", "verify").returncode == 0
+    assert run_groundwork(url, "home", "verify").returncode == 0
 
 
 async def test_setup_builds_everything_and_prints_a_password_once(empty_url: str) -> None:
     point_at(empty_url)
-    attempts = at_once(*[partial(run_piccolo, empty_url, "home", "setup")] * 2)
+    attempts = at_once(*[partial(run_groundwork, empty_url, "home", "setup")] * 2)
     assert [done.returncode for done in attempts] == [0, 0]
     [password] = re.findall("only now: (.*)", "".join(done.stdout for done in attempts))
     assert await User.login("admin@example.com", password) is not None
     await User.update({User.email: "ada@example.com"}, force=True)
-    done = run_piccolo(empty_url, "home", "setup")
+    done = run_groundwork(empty_url, "home", "setup")
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
     assert await emails() == ["ada@example.com"]
 
@@ -328,23 +329,23 @@ async def test_without_tables_a_command_names_the_one_to_run_first(empty_url: st
 async def test_another_password_is_set(url: str) -> None:
     create_user(url, ADA)
     set_password = ("home", "set_password", "--password-stdin")
-    done = run_piccolo(url, *set_password, ADA, stdin="another good phrase\n")
+    done = run_groundwork(url, *set_password, ADA, stdin="another good phrase\n")
     assert done.stdout == "ada@example.com has another password, and no sessions\n"
-    done = run_piccolo(url, *set_password, ADA, stdin="short\n")
+    done = run_groundwork(url, *set_password, ADA, stdin="short\n")
     assert "15 to 128 characters" in the_one_line(done)
-    done = run_piccolo(url, *set_password, "--email=x@example.com", stdin="another phrase\n")
+    done = run_groundwork(url, *set_password, "--email=x@example.com", stdin="another phrase\n")
     assert the_one_line(done) == "There is no account with this e-mail address"
     assert await User.login("ada@example.com", "another good phrase") is not None
 
 
 @pytest.mark.parametrize("name", ["migrate", "create_user", "reset"])
 def test_a_database_that_is_down_is_said_in_one_line(name: str) -> None:
-    line = the_one_line(run_piccolo(NOWHERE, "home", name))
+    line = the_one_line(run_groundwork(NOWHERE, "home", name))
     assert line == "The database is unavailable: refused"
 
 
 def test_settings_that_are_wrong_are_said_without_a_traceback() -> None:
-    done = run_piccolo("mysql://ada:canary-c4n4ry@db/x", "home", "migrate")
+    done = run_groundwork("mysql://ada:canary-c4n4ry@db/x", "home", "migrate")
     said = "Settings cannot be used:\nDATABASE_URL: must begin with postgresql://\n"
     assert (done.returncode, done.stdout, done.stderr) == (1, "", said)
 
@@ -377,23 +378,25 @@ def test_help_describes_the_command_and_each_option(
 async def test_sessions_are_ended_and_purged(url: str, member: User, administrator: User) -> None:
     for person in (member, member, administrator):
         await Session.create_session(person.id)
-    assert run_piccolo(url, "home", "revoke_sessions").returncode == 2
-    unknown = run_piccolo(url, "home", "revoke_sessions", "--email=nobody@example.com")
+    assert run_groundwork(url, "home", "revoke_sessions").returncode == 2
+    unknown = run_groundwork(url, "home", "revoke_sessions", "--email=nobody@example.com")
     assert (unknown.returncode, unknown.stdout) == (1, "")
-    done = run_piccolo(url, "home", "revoke_sessions", "--email= Mel@example.com")
+    done = run_groundwork(url, "home", "revoke_sessions", "--email= Mel@example.com")
     assert done.stdout == "ended 2 sessions\n"
     assert await Session.select(Session.user_id).output(as_list=True) == [administrator.id]
     await Session.update({Session.expire: datetime(2020, 1, 1, tzinfo=UTC)}, force=True)
-    assert run_piccolo(url, "home", "purge_sessions").stdout == "removed 1 sessions\n"
+    assert run_groundwork(url, "home", "purge_sessions").stdout == "removed 1 sessions\n"
     assert await Session.count() == 0
     await Session.create_session(administrator.id)
-    assert run_piccolo(url, "home", "revoke_sessions", "--everybody").stdout == "ended 1 sessions\n"
+    assert (
+        run_groundwork(url, "home", "revoke_sessions", "--everybody").stdout == "ended 1 sessions\n"
+    )
 
 
 async def test_accounts_are_listed_with_what_they_may(url: str, administrator: User) -> None:
     await User.create_user("mel@example.com", PASSWORD, is_approved=True)
     await User.create_user("zed@example.com", PASSWORD, is_disabled=True)
-    done = run_piccolo(url, "home", "list_users")
+    done = run_groundwork(url, "home", "list_users")
     assert (done.returncode, done.stdout) == (
         0,
         "ada@example.com\tsuperuser\n"
@@ -406,14 +409,14 @@ async def test_rights_are_changed_and_the_trail_says_by_whom(
     url: str, administrator: User, member: User
 ) -> None:
     options = ("--email=MEL@example.com", "--admin=yes", "--auditor=yes", "--approved=no")
-    done = run_piccolo(url, "home", "change_permissions", *options, USER="zoe")
+    done = run_groundwork(url, "home", "change_permissions", *options, USER="zoe")
     assert (done.returncode, done.stdout) == (0, "changed mel@example.com\n")
     mel = await User.objects().get(User.id == member.id)
     assert mel is not None
     assert (mel.is_admin, mel.is_approved, mel.is_superuser) == (True, False, False)
     assert mel.is_auditor
     assert "mel@example.com\tadministrator\tauditor\tawaits approval" in (
-        run_piccolo(url, "home", "list_users").stdout
+        run_groundwork(url, "home", "list_users").stdout
     )
     database = await asyncpg.connect(url)
     newest = await database.fetchrow(
@@ -439,7 +442,7 @@ RIGHTS = "--admin, --superuser, --auditor, --approved, --disabled"
 async def test_rights_that_cannot_be_changed_stay(
     url: str, administrator: User, options: list[str], code: int, line: str
 ) -> None:
-    done = run_piccolo(url, "home", "change_permissions", ADA, *options)
+    done = run_groundwork(url, "home", "change_permissions", ADA, *options)
     assert the_one_line(done, code) == line
     await administrator.refresh()
     assert administrator.is_superuser

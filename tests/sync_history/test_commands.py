@@ -8,6 +8,7 @@ import os
 import signal
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -15,8 +16,8 @@ import pytest
 from audit.tables import AuditLog
 from home.database.engine import Engine
 from sync_history.tables import SyncRun
-from tests.conftest import ROOT, run_piccolo
-from tests.home.test_commands import NOWHERE, Done, Terminal, the_one_line
+from tests.conftest import ROOT, Done, run_groundwork, run_piccolo
+from tests.home.test_commands import NOWHERE, Terminal, the_one_line
 from tests.sync_history.conftest import until
 
 pytestmark = pytest.mark.any_version
@@ -24,8 +25,13 @@ pytestmark = pytest.mark.any_version
 EXAMPLES = "tests.sync_history.examples"
 
 
-def sync(url: str, *arguments: str, sources: str = EXAMPLES) -> Done:
-    return run_piccolo(url, "sync_history", *arguments, SYNC_SOURCES=sources)
+def sync(
+    url: str,
+    *arguments: str,
+    sources: str = EXAMPLES,
+    run: Callable[..., Done] = run_groundwork,
+) -> Done:
+    return run(url, "sync_history", *arguments, SYNC_SOURCES=sources)
 
 
 def start(url: str, *arguments: str) -> subprocess.Popen[bytes]:
@@ -95,7 +101,7 @@ async def test_a_source_that_is_running_is_not_started_again(url: str, db: Engin
     ],
 )
 def test_wrong_options_are_refused(arguments: tuple[str, ...], complaint: str) -> None:
-    assert the_one_line(sync(NOWHERE, *arguments), code=2).startswith(complaint)
+    assert the_one_line(sync(NOWHERE, *arguments, run=run_piccolo), code=2).startswith(complaint)
 
 
 async def test_what_is_to_come_is_not_pruned(url: str) -> None:
