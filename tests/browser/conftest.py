@@ -11,6 +11,11 @@ from playwright.async_api import Browser, Page, async_playwright
 from tests.conftest import missing
 
 
+@pytest.fixture(autouse=True)
+def hashed_once(hasher_of_everybody: None) -> None:
+    """Hash as the server does, which else hashes anew at the first sign-in, and records it."""
+
+
 @pytest.fixture(scope="session")
 async def browser() -> AsyncIterator[Browser]:
     executable = shutil.which("chromium")
