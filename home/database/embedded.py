@@ -26,9 +26,8 @@ from typing import Any
 
 from audit.errors import DatabaseUnavailable
 
+SYSTEM_USER = "pgserver"  # the wheel's name
 PASSABLE = 0o055  # what the wheel adds to folders above data and binaries when it runs as root
-
-
 ALMOST_FULL = 64 * 2**20  # bytes; a new cluster takes 40 MB
 
 
@@ -111,7 +110,9 @@ class EmbeddedServer:
             data.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise EmbeddedUnavailable(f"{data} cannot be made: {error.strerror}.") from None
-        if is_root:  # it does so itself, but not where we reach the folder by a link
+        if is_root:
+            _make_system_user(utils)
+            # It does so itself, but not where we reach the folder by a link.
             utils.ensure_prefix_permissions(data)
         version = pgdata_version(data)
         ours = utils.TARGET_POSTGRES_VERSION
@@ -230,19 +231,38 @@ def _plain_path(data: Path) -> Path:
     return link
 
 
+def _make_system_user(utils: Any) -> None:
+    """Make the user that the server runs as, one process at a time.
+
+    Without the lock, the second useradd fails, or initdb meets a user that is half there.
+    """
+    import fcntl
+
+    try:
+        with Path("/etc/.pwd.lock").open("a") as lock:  # of root, so nobody else can hold it
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            utils.ensure_user_exists(SYSTEM_USER)
+    except (OSError, subprocess.SubprocessError) as error:
+        reason = str(getattr(error, "stderr", None) or error).strip()
+        raise EmbeddedUnavailable(
+            f"The system user {SYSTEM_USER} cannot be made ({reason}): "
+            "make it, run Groundwork as a user other than root, or set DATABASE_URL."
+        ) from error
+
+
 def _announce_root(data: Path) -> None:
     """Say what the wheel does about it that PostgreSQL refuses to run as root."""
     import pwd
 
     closed = [folder for folder in data.parents if folder.exists() and _is_closed(folder)]
     try:
-        pwd.getpwnam("pgserver")
+        pwd.getpwnam(SYSTEM_USER)
         user_exists = True
     except KeyError:
         user_exists = False
     if user_exists and not closed:
         return
-    steps = [] if user_exists else ["makes the system user pgserver"]
+    steps = [] if user_exists else [f"makes the system user {SYSTEM_USER}"]
     if closed:
         steps.append("opens to others: " + ", ".join(str(folder) for folder in closed))
     print(

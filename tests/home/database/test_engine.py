@@ -78,6 +78,15 @@ async def test_a_full_pool_refuses_instead_of_waiting_for_ever(url: str) -> None
     await db.close_connection_pool()
 
 
+async def test_giving_back_what_the_end_has_taken_away_fails_nobody(url: str) -> None:
+    db = engine(url)
+    await db.start_connection_pool()
+    connection = await db.acquire()
+    await db.close_connection_pool()  # somebody still holds one: cut off
+    await db.release(connection)
+    assert await backends(url) == 0
+
+
 async def test_a_second_start_leaves_nothing_running(url: str) -> None:
     db = engine(url)
     await db.start_connection_pool()
