@@ -5,17 +5,16 @@ from __future__ import annotations
 import asyncio
 import functools
 import inspect
-import os
-import sys
 from collections.abc import Callable, Coroutine
 from datetime import UTC, datetime
-from typing import Any, NoReturn, get_type_hints
+from typing import Any, get_type_hints
 
 import asyncpg
 
 from audit.configured import piccolo_conf
 from audit.context import acting_as, command_line_actor
 from audit.database import Database
+from audit.ending import fail, output_written
 from audit.errors import GroundworkError
 
 
@@ -53,12 +52,8 @@ def command(function: Callable[..., Coroutine[Any, Any, None]]) -> Callable[...,
         except (TypeError, ValueError) as error:
             fail(f"{error}; see --help", code=2)
         try:
-            with acting_as(command_line_actor()):
+            with output_written(), acting_as(command_line_actor()):
                 asyncio.run(function(*services, *bound.args, **bound.kwargs))
-            sys.stdout.flush()
-        except BrokenPipeError:  # `| head` has seen enough: end quietly, as other programs do
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-            sys.exit(141)
         except WrongOption as error:
             fail(f"{error}; see --help", code=2)
         except (CommandError, GroundworkError, ConnectionError) as error:
@@ -119,9 +114,3 @@ def _checked(name: str, value: Any, hint: Any) -> Any:
         except ValueError:
             raise ValueError(f"--{shown} needs a number") from None
     return value
-
-
-def fail(message: str, code: int = 1) -> NoReturn:
-    """End with a line on standard error."""
-    print(message[:1].upper() + message[1:], file=sys.stderr)
-    sys.exit(code)

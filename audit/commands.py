@@ -11,6 +11,7 @@ from typing import cast
 from audit.apps import Services
 from audit.cli import CommandError, WrongOption, command, moment, past
 from audit.digests import SealKeys
+from audit.errors import DatabaseUnavailable
 from audit.export import FORMATS, Export, Format, to_ndjson
 from audit.files import new_file
 from audit.filters import Filters
@@ -39,6 +40,8 @@ async def seal(services: Services, patience: int = 60) -> None:
     :param patience: seconds to wait for transactions that are writing now
 
     """
+    if patience < 0:
+        raise WrongOption("--patience needs a number of seconds, 0 or more")
     rows = await services.db.fetchval(UNSEALED)
     with progress("sealing", rows) as advance:
         done = await seal_all(services.db, _keys(services), patience=patience, progress=advance)
@@ -50,7 +53,8 @@ async def seal(services: Services, patience: int = 60) -> None:
 @command
 async def verify(services: Services, seals: str = "", json: bool = False) -> None:
     """Is the trail what was sealed? Names the first row or seal that was altered, removed, inserted
-    or moved, and exits 1; or exits 0. Puts what it found on the trail.
+    or moved, and exits 1; or exits 0. Puts what it found on the trail, where the server takes
+    changes.
 
     :param seals: a file from `piccolo audit seals`, kept elsewhere: each seal in it must be there
     :param json: print the result as JSON
@@ -62,7 +66,10 @@ async def verify(services: Services, seals: str = "", json: bool = False) -> Non
         report = await verify_all(services.db, _keys(services), kept=kept, progress=advance)
     intact = report.problem is None
     print(dumps({"intact": intact, **asdict(report)}) if json else _in_words(report), flush=True)
-    await record_result(services.db, report)
+    try:
+        await record_result(services.db, report)
+    except DatabaseUnavailable as error:  # a standby can be verified, too
+        print(f"This verification is not on the trail: {error}", file=sys.stderr)
     if not intact:
         sys.exit(1)
 
@@ -226,4 +233,6 @@ def read_seals(path: Path) -> dict[int, str]:
     except (ValueError, TypeError, KeyError, RecursionError):
         message = f"{path}, line {len(kept) + 1}: is not a seal as `piccolo audit seals` prints it"
         raise CommandError(message) from None
+    if not kept:
+        raise CommandError(f"{path} holds no seals: write it with `piccolo audit seals` first")
     return kept

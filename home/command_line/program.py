@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import os
 import sys
 import tomllib
 from collections.abc import Sequence
 from textwrap import shorten
 from typing import TYPE_CHECKING, NoReturn, cast
 
+from audit.ending import output_written
 from audit.spelling import did_you_mean
 from home.command_line import completion
 from home.command_line.catalogue import ROOT, Command, apps, commands_of, groups
@@ -30,14 +30,8 @@ Exit codes: 0 done, 1 failed, 2 mistyped, 130 interrupted; some commands have mo
 
 def main() -> NoReturn:
     """Do what the command line says, and exit."""
-    try:
-        try:
-            run(sys.argv[1:])
-        finally:
-            sys.stdout.flush()
-    except BrokenPipeError:  # `| head` has seen enough: end quietly, as other programs do
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        sys.exit(141)
+    with output_written():
+        run(sys.argv[1:])
     sys.exit(0)
 
 

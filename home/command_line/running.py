@@ -11,9 +11,9 @@ from typing import Any
 import asyncpg
 import colorama
 
-from audit.cli import fail
 from audit.configured import piccolo_conf
 from audit.context import acting_as, command_line_actor
+from audit.ending import fail
 from audit.errors import GroundworkError
 from home.command_line.catalogue import Command
 

@@ -10,6 +10,7 @@ import subprocess
 import sys
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import pytest
 
@@ -102,6 +103,9 @@ def test_a_file_of_seals_that_is_none_is_refused(tmp_path: Path) -> None:
     file = tmp_path / "seals"
     line = the_one_line(audit(NOWHERE, "verify", f"--seals={file}"))
     assert line.endswith("cannot be read: No such file or directory")
+    file.touch()
+    with pytest.raises(CommandError, match="holds no seals"):
+        read_seals(file)
     for content in (b"\xff\xfe", b"{}", b"[1]", b'{"id": 1, "digest": "x"}\n1e', b"[" * 100_000):
         file.write_bytes(content)
         with pytest.raises(CommandError, match=r"line \d+: is not a seal as `piccolo audit seals`"):
@@ -153,6 +157,36 @@ def test_wrong_options_are_refused(arguments: tuple[str, ...], complaint: str) -
 async def test_what_is_to_come_is_not_pruned(url: str) -> None:
     line = the_one_line(audit(url, "prune", "--before=2999-01-01"), code=2)
     assert line == "--before is a date in the past; see --help"
+
+
+async def test_a_server_that_takes_no_changes_can_be_verified(url: str, db: Engine) -> None:
+    await seal_three_times(db)
+    name = urlsplit(url).path[1:]
+    await db.execute(f'ALTER DATABASE "{name}" SET default_transaction_read_only = on')
+    try:
+        done = audit(url, "verify")
+    finally:
+        await db.execute(f'ALTER DATABASE "{name}" RESET default_transaction_read_only')
+    assert done.returncode == 0
+    assert done.stdout.startswith("verified 28 rows under 3 seals")
+    assert "\nThis verification is not on the trail: " in done.stderr
+
+
+@pytest.mark.parametrize("words", [("seals",), ("export",), ("verify", "--json"), ("--help",)])
+async def test_a_full_standard_output_is_one_line(url: str, db: Engine, words: Any) -> None:
+    await seal_three_times(db)
+    with Path("/dev/full").open("w") as full:
+        done = subprocess.run(
+            [sys.executable, "-m", "home", "audit", *words],
+            cwd=ROOT, env={**os.environ, "DATABASE_URL": url, "AUDIT_SEAL_KEY": KEY},
+            stdout=full, stderr=subprocess.PIPE, text=True, check=False,
+        )  # fmt: skip
+    assert done.returncode == 1
+    assert done.stderr == "The output cannot be written: No space left on device\n"
+
+
+def test_no_patience_is_less_than_none() -> None:
+    assert audit(NOWHERE, "seal", "--patience=-1").returncode == 2
 
 
 @pytest.mark.parametrize("path", ["missing/trail.csv", ".", "/dev/full"])
