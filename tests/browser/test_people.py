@@ -8,6 +8,7 @@ import pytest
 from playwright.async_api import Browser, Locator, Page, expect
 
 from home.tables import User
+from tests.browser.steps import Steps
 from tests.browser.test_account import sign_in
 from tests.browser.test_pages import look_at
 from tests.conftest import PASSWORD
@@ -33,22 +34,6 @@ async def left() -> tuple[int, int, int]:
     return found.count((False, False)), found.count((True, False)), found.count((False, True))
 
 
-class Counted:
-    """Clicks and keys, counted."""
-
-    def __init__(self, page: Page) -> None:
-        self.page = page
-        self.steps = 0
-
-    async def click(self, what: Locator, *, with_shift: bool = False) -> None:
-        self.steps += 1
-        await what.click(modifiers=["Shift"] if with_shift else None)
-
-    async def press(self, key: str) -> None:
-        self.steps += 1
-        await self.page.keyboard.press(key)
-
-
 def box(page: Page, n: int) -> Locator:
     return page.get_by_label(f"Select p{n}@example.com", exact=True)
 
@@ -62,7 +47,7 @@ async def test_twenty_are_approved_and_five_rejected_in_eight_steps(
     page = await context.new_page()
     with running(url) as live:
         await sign_in(page, live, "/people", administrator.email)
-        does = Counted(page)
+        does = Steps(page)
         for n in BAD:
             await does.click(box(page, n))
         label = "Reject 5…" if has_scripts else "Reject selected…"
@@ -72,7 +57,7 @@ async def test_twenty_are_approved_and_five_rejected_in_eight_steps(
         await expect(page.get_by_role("status").first).to_have_text("Rejected 5 people.")
         await does.click(page.get_by_role("button", name="Approve all 20"))
         await expect(page.get_by_role("status").first).to_have_text("Approved 20 people.")
-        assert does.steps <= MOST_STEPS
+        assert does.count <= MOST_STEPS
         assert await left() == (0, 20, 5)
     await context.close()
 
@@ -81,7 +66,7 @@ async def test_a_range_is_ticked_with_shift(page: Page, url: str, administrator:
     await crowd()
     with running(url) as live:
         await sign_in(page, live, "/people", administrator.email)
-        does = Counted(page)
+        does = Steps(page)
         await does.click(box(page, 24))
         await does.click(box(page, 5), with_shift=True)
         await does.click(page.get_by_role("button", name="Approve 20", exact=True))
@@ -92,7 +77,7 @@ async def test_a_range_is_ticked_with_shift(page: Page, url: str, administrator:
         await expect(page.get_by_role("heading", name="Reject 5 people?")).to_be_visible()
         await does.press("Enter")  # the button has the focus
         await expect(page.get_by_text("Rejected 5 people.")).to_be_visible()
-        assert does.steps == 6
+        assert does.count == 6
         assert await left() == (0, 20, 5)
 
 

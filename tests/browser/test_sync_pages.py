@@ -5,11 +5,12 @@ from __future__ import annotations
 import asyncio
 
 import pytest
-from playwright.async_api import Browser, Locator, Page, expect
+from playwright.async_api import Browser, Page, expect
 
 from home.database.engine import Engine
 from home.tables import User
 from sync_history.tables import SyncRun
+from tests.browser.steps import Steps
 from tests.browser.test_account import sign_in
 from tests.browser.test_pages import look_at
 from tests.live import running
@@ -20,37 +21,27 @@ pytestmark = pytest.mark.any_version
 EXAMPLES = {"SYNC_SOURCES": "tests.sync_history.examples", "SYNC_SCHEDULER": "false"}
 
 
-class Hand:
-    """A hand that counts its clicks."""
-
-    clicks = 0
-
-    async def click(self, thing: Locator) -> None:
-        await thing.click()
-        self.clicks += 1
-
-
 async def test_why_a_sync_failed_and_run_again(
     page: Page, url: str, db: Engine, administrator: User
 ) -> None:
-    hand = Hand()
+    steps = Steps(page)
     with running(url, **EXAMPLES) as live:
         await sign_in(page, live, "/sync", administrator.email)
         await page.get_by_role("button", name="Run broken", exact=True).click()
         first = await until(1, "failed")
         await page.goto(live.address + "/")
-        await hand.click(page.get_by_role("link", name="Sync", exact=True))
-        await hand.click(page.get_by_role("link", name="Run 1, failed"))
+        await steps.link("Sync")
+        await steps.click(page.get_by_role("link", name="Run 1, failed"))
         await expect(page.get_by_text("The other side is closed on Saturdays.")).to_be_visible()
         await look_at(page)
-        await hand.click(page.get_by_role("button", name="Run again"))
+        await steps.button("Run again")
         await page.wait_for_url("**/sync/runs/2")
         await expect(page.get_by_role("button", name="Run again")).to_be_visible()
         again = await until(2, "failed")
         for path in ("/sync", "/sync/broken", "/sync?status=failed"):
             await page.goto(live.address + path)
             await look_at(page)
-    assert hand.clicks == 3
+    assert steps.count == 3
     assert (first.source, again.source) == ("broken", "broken")
 
 

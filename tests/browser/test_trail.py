@@ -18,6 +18,7 @@ from audit.tables import AuditLog
 from home.database.engine import Engine
 from home.tables import User
 from tests.audit.trails import fill
+from tests.browser.steps import Steps
 from tests.browser.test_account import sign_in
 from tests.browser.test_pages import DESKTOP, PHONE, look_at
 from tests.conftest import PASSWORD
@@ -54,26 +55,6 @@ async def auditor(db: Engine, administrator: User, member: User) -> User:
     return await User.create_user("vera@example.com", PASSWORD, **rights)
 
 
-class Steps:
-    """A person's clicks, choices and typed fields, counted."""
-
-    def __init__(self, page: Page) -> None:
-        self.page = page
-        self.count = 0
-
-    async def click(self, role: str, name: str) -> None:
-        self.count += 1
-        await self.page.get_by_role(role, name=name).first.click()  # type: ignore[arg-type]
-
-    async def fill(self, label: str, text: str) -> None:
-        self.count += 1
-        await self.page.get_by_label(label, exact=True).fill(text)
-
-    async def choose(self, label: str, option: str) -> None:
-        self.count += 1
-        await self.page.get_by_label(label).select_option(option)
-
-
 async def picture(page: Page, name: str) -> None:
     """Keep a picture for who wants to look, in each size and scheme."""
     if not (folder := os.environ.get("PICTURES")):
@@ -97,7 +78,7 @@ async def test_who_changed_a_role_last_week_and_from_what(
         steps = Steps(page)
         await steps.fill("Changed column", "is_admin")
         await steps.choose("When", "7")
-        await steps.click("button", "Filter")
+        await steps.button("Filter")
         entry = page.locator(".entry")
         await expect(entry).to_have_count(1)
         await expect(entry).to_contain_text(
@@ -128,13 +109,13 @@ async def test_failed_sign_ins_of_an_address_are_exported(
         await sign_in(page, live, "/trail", auditor.email)
         steps = Steps(page)
         await steps.fill("From address", "10.6.6.6")
-        await steps.click("button", "Filter")
+        await steps.button("Filter")
         await expect(page.locator(".entry")).to_have_count(3)
         await expect(page.locator(".entry").first).to_contain_text(
             "Somebody not signed in failed to sign in as mel@example.com"
         )
         async with page.expect_download() as download:
-            await steps.click("button", "Export NDJSON")
+            await steps.button("Export NDJSON")
         assert steps.count == 3
         path = await (await download.value).path()
         rows = [json.loads(line) for line in path.read_text().splitlines()]
