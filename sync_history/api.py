@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from pydantic import AwareDatetime, BaseModel, ConfigDict, JsonValue
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, JsonValue
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
@@ -15,7 +15,7 @@ from home.web.bodies import Body, answer, body_of
 from home.web.openapi import Operation
 from home.web.people import Who, person_of, services_of
 from sync_history import runner, runs, tables
-from sync_history.runs import AlreadyActive, NotActive, UnknownSource
+from sync_history.runs import CannotStart, NotActive, UnknownSource
 from sync_history.settings import SyncSettings
 from sync_history.sources import load, sources
 from sync_history.tables import Status, Trigger
@@ -26,6 +26,12 @@ HIDDEN = {"claim", "holds_lock"}  # of no use outside
 class StartSyncRun(Body):
     dry_run: bool = False
     force: bool = False
+    retry_of: int | None = Field(
+        default=None,
+        gt=0,
+        lt=2**31,
+        description="An earlier run, of which only the failed items are to be redone",
+    )
 
 
 class SyncRun(BaseModel):
@@ -48,6 +54,7 @@ class SyncRun(BaseModel):
     error_details: dict[str, JsonValue] | None
     needs_attention: bool
     attention_reason: str | None
+    retry_of: int | None
 
 
 class SyncRunResponse(BaseModel):
@@ -121,7 +128,7 @@ async def start_run(request: Request) -> Response:
         started = await runner.begin(services_of(request), name, **options.model_dump())
     except UnknownSource as error:
         raise HTTPException(404, str(error)) from None
-    except AlreadyActive as error:
+    except CannotStart as error:
         raise HTTPException(409, str(error)) from None
     run = await runs.find(started.id)
     assert run is not None

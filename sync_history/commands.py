@@ -34,7 +34,9 @@ TO_END = (signal.SIGTERM, signal.SIGHUP) if hasattr(signal, "SIGHUP") else (sign
 
 
 @command
-async def run(services: Services, source: str, dry_run: bool = False, force: bool = False) -> None:
+async def run(
+    services: Services, source: str, dry_run: bool = False, force: bool = False, retry_of: int = 0
+) -> None:
     """Run a source now and wait for its end. Exits 0 when it succeeded, 1 when it failed or could
     not start, 2 for wrong options, 3 when some items failed, 4 when it was cancelled from
     elsewhere, 130 when Ctrl-C cancelled it. Failed items are named on standard error, what it noted
@@ -43,12 +45,15 @@ async def run(services: Services, source: str, dry_run: bool = False, force: boo
     :param source: its name, as the module that SYNC_SOURCES names has it
     :param dry_run: only say what it would do
     :param force: override the source's own safety limits
+    :param retry_of: the number of an earlier run: redo only what failed in it
 
     """
     with _ending_in_time():
         async with _ready(services, "warning") as db:
             try:
-                started = await runs.start(db, source, dry_run=dry_run, force=force)
+                started = await runs.start(
+                    db, source, dry_run=dry_run, force=force, retry_of=retry_of or None
+                )
             except runs.UnknownSource as error:
                 raise WrongOption(str(error).rstrip(".")) from None
             except runs.CannotStart as error:

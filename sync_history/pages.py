@@ -18,7 +18,7 @@ from home.web.redirects import is_partial, redirect
 from home.web.rendering import render
 from sync_history import run_lists, runner, runs, source_states
 from sync_history.run_lists import ACTIVE, TO_LOOK_AT, Filters
-from sync_history.runs import AlreadyActive, NotActive, UnknownSource
+from sync_history.runs import CannotStart, NotActive, UnknownSource
 from sync_history.settings import SyncSettings
 from sync_history.sources import sources
 from sync_history.tables import ENDS, SyncRun
@@ -77,6 +77,7 @@ async def show_run(request: Request) -> Response:
         "left": _seconds_left(run),
         "person": request.state.person,
         "is_configured": run.source in sources(),
+        "can_retry": run.source in sources() and runs.failed_items(run, sources()[run.source]),
         "trail": _trail_of(run, await db.fetchval(ACTOR, str(run.id))),
         "starter": await _starter(request, run),
     }
@@ -96,9 +97,12 @@ async def start(request: Request) -> Response:
 
 
 async def run_again(request: Request) -> Response:
-    """Begin a run like an earlier one."""
+    """Begin a run like an earlier one, or one of only what failed in it."""
     run = await _run_of(request)
-    return await _begin(request, run.source, dry_run=run.dry_run, force=run.force)
+    retry_of = run.id if "only_failed" in await request.form() else run.retry_of
+    return await _begin(
+        request, run.source, dry_run=run.dry_run, force=run.force, retry_of=retry_of
+    )
 
 
 async def cancel(request: Request) -> Response:
@@ -112,12 +116,15 @@ async def cancel(request: Request) -> Response:
     return redirect(place, "It is cancelled, and stops within two seconds.")
 
 
-async def _begin(request: Request, name: str, *, dry_run: bool, force: bool) -> Response:
+async def _begin(
+    request: Request, name: str, *, dry_run: bool, force: bool, retry_of: int | None = None
+) -> Response:
+    services = services_of(request)
     try:
-        begun = await runner.begin(services_of(request), name, dry_run=dry_run, force=force)
+        begun = await runner.begin(services, name, dry_run=dry_run, force=force, retry_of=retry_of)
     except UnknownSource as error:
         raise HTTPException(404, str(error)) from None
-    except AlreadyActive as error:
+    except CannotStart as error:
         return redirect(f"/sync/{name}", str(error), failed=True)
     return redirect(f"/sync/runs/{begun.id}")
 

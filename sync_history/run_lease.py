@@ -23,7 +23,7 @@ from sync_history.sources import Progress
 CLAIM = """
     UPDATE sync_history SET status = 'running', claim = $2, holds_lock = $3
     WHERE id = $1 AND status = 'pending'
-    RETURNING dry_run, force
+    RETURNING dry_run, force, retry_of
 """
 BEAT = """
     UPDATE sync_history SET

@@ -74,6 +74,7 @@ class Execution:
                     self.source.name,
                     dry_run=row["dry_run"],
                     force=row["force"],
+                    only=await self._only(row["retry_of"]),
                 )
                 await self._see_through(self.run)
             except LeaseLost:
@@ -82,6 +83,11 @@ class Execution:
                 log.error("sync_run_given_up", run_id=self.lease.id, reason=error.reason)
             finally:
                 self.lease.close()
+
+    async def _only(self, earlier: int | None) -> frozenset[str] | None:
+        if earlier is None:
+            return None
+        return runs.failed_items(await runs.find(earlier), self.source)
 
     async def _see_through(self, run: Run) -> None:
         log.info("sync_run_started", run_id=self.lease.id, source=self.source.name)
@@ -202,14 +208,15 @@ def launch(services: Services, started: Started) -> Execution:
 
 
 async def begin(
-    services: Services, name: str, *, dry_run: bool = False, force: bool = False
+    services: Services,
+    name: str,
+    *,
+    dry_run: bool = False,
+    force: bool = False,
+    retry_of: int | None = None,
 ) -> Started:
-    """Start a run of a source and begin with it, for whoever acts now.
-
-    Raises:
-        UnknownSource, AlreadyActive: see `runs.start`.
-    """
-    started = await runs.start(services.db, name, dry_run=dry_run, force=force)
+    """Start a run of a source and begin with it, for whoever acts now; see `runs.start`."""
+    started = await runs.start(services.db, name, dry_run=dry_run, force=force, retry_of=retry_of)
     launch(services, started)
     return started
 

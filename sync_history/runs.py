@@ -5,6 +5,7 @@ Any number of processes may do this at once; PostgreSQL decides, by its own cloc
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable
 from typing import NamedTuple
 
@@ -26,8 +27,8 @@ STARTING, RUNNING = 0x53594E43, 0x52554E53
 
 ACTIVE = "SELECT id FROM sync_history WHERE source = $1 AND status IN ('pending', 'running')"
 START = """
-    INSERT INTO sync_history (source, trigger_type, triggered_by, dry_run, force)
-    SELECT $1, $2, $3, $4, $5 RETURNING id
+    INSERT INTO sync_history (source, trigger_type, triggered_by, dry_run, force, retry_of)
+    SELECT $1, $2, $3, $4, $5, $6 RETURNING id
 """
 # The newest due time. Older ones that nobody was there for are not made up for one by one.
 SLOT = "to_timestamp(floor(extract(epoch FROM statement_timestamp()) / $2::float8) * $2::float8)"
@@ -109,6 +110,10 @@ class UnknownSource(CannotStart):
     """No source has this name."""
 
 
+class NothingToRedo(CannotStart):
+    """Of this run no single items can be done once more."""
+
+
 class AlreadyActive(CannotStart):
     """The source has a run that is not over yet."""
 
@@ -124,16 +129,31 @@ class Started(NamedTuple):
     source: Source
 
 
-async def start(db: Database, name: str, *, dry_run: bool = False, force: bool = False) -> Started:
+async def start(
+    db: Database,
+    name: str,
+    *,
+    dry_run: bool = False,
+    force: bool = False,
+    retry_of: int | None = None,
+) -> Started:
     """Make a pending run, started by whoever acts now.
+
+    Args:
+        retry_of: an earlier run of the source, of which only what failed is to be redone.
 
     Raises:
         UnknownSource: nothing is registered under this name.
+        NothingToRedo: the source cannot redo items, or that run does not name all that failed.
         AlreadyActive: it has a run that is not over.
     """
     if (source := sources().get(name)) is None:
         known = ", ".join(sources()) or "none: SYNC_SOURCES names no module"
         raise UnknownSource(f"There is no source of this name. Known are: {known}.")
+    if retry_of is not None and not failed_items(await find(retry_of), source):
+        raise NothingToRedo(
+            f"Of run {retry_of} nothing can be done once more alone. Run {name} as a whole."
+        )
     await reap(db)
     actor = current_actor()
     async with db.transaction(), db.connection() as connection:
@@ -143,7 +163,7 @@ async def start(db: Database, name: str, *, dry_run: bool = False, force: bool =
                 f"Run {active} of {name} is not over yet. Wait for it, or cancel it."
             )
         person = actor and actor.user_id
-        values = (name, Trigger.MANUAL, person, dry_run, force)
+        values = (name, Trigger.MANUAL, person, dry_run, force, retry_of)
         return Started(await connection.fetchval(START, *values), source)
 
 
@@ -184,6 +204,17 @@ async def find(id: int) -> SyncRun | None:
     if not 0 < id < 2**31:
         return None
     return await SyncRun.objects().where(SyncRun.id == id).first()
+
+
+def failed_items(run: SyncRun | None, source: Source) -> frozenset[str]:
+    """Return the items that failed in a run; none where they cannot be redone alone."""
+    if not source.redoes_items or run is None or run.source != source.name or not is_over(run):
+        return frozenset()
+    details = json.loads(run.error_details or "{}")
+    failures = details.get("failures", ())
+    if details.get("failures_left_out") or any("is_inexact" in each for each in failures):
+        return frozenset()
+    return frozenset(each["item"] for each in failures)
 
 
 async def newest(names: Iterable[str]) -> dict[str, SyncRun]:

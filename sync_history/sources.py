@@ -58,6 +58,8 @@ class Run:
         source: the source's name.
         dry_run: the source changes nothing, and says by `note` what it would do.
         force: a person overrode the source's own safety limits.
+        only: the items that failed in an earlier run, as it named them by `failed`; the source
+            leaves all others alone. None: all there are.
     """
 
     def __init__(
@@ -68,17 +70,19 @@ class Run:
         *,
         dry_run: bool = False,
         force: bool = False,
+        only: frozenset[str] | None = None,
     ) -> None:
         self.services = services
         self.id = id
         self.source = source
         self.dry_run = dry_run
         self.force = force
+        self.only = only
         self.tried_to_exit = False
         self._total: int | None = None
         self._synced = 0
         self._failed = 0
-        self._failures: list[dict[str, str]] = []
+        self._failures: list[dict[str, Any]] = []
         self._notes: list[str] = []
         self._notes_left_out = 0
         self._traceback: str | None = None
@@ -98,7 +102,10 @@ class Run:
         self._failed = min(self._failed + 1, LARGEST)
         if len(self._failures) < KEPT["failures"]:
             text = error if isinstance(error, str) else in_words(error)
-            self._failures.append({"item": self.shown(item), "error": self.shown(text)})
+            failure: dict[str, Any] = {"item": self.shown(item), "error": self.shown(text)}
+            if failure["item"] != item:  # without a secret, or shorter: it names nothing any more
+                failure["is_inexact"] = True
+            self._failures.append(failure)
 
     def note(self, text: str) -> None:
         """Add a line for whoever reads the run."""
@@ -152,23 +159,28 @@ Function = Callable[[Run], Awaitable[None]]
 
 @dataclass(frozen=True)
 class Source:
-    """A function that syncs, and how often it is due; None is only by hand."""
+    """A function that syncs, how often it is due (None is only by hand), and whether it can redo
+    single items."""
 
     name: str
     function: Function
     every: timedelta | None = None
+    redoes_items: bool = False
 
 
 _registry: dict[str, Source] = {}
 
 
-def source(name: str, *, every: timedelta | None = None) -> Callable[[Function], Function]:
+def source(
+    name: str, *, every: timedelta | None = None, redoes_items: bool = False
+) -> Callable[[Function], Function]:
     """Register an async function as a source.
 
     Args:
         name: small letters, digits, `_`, `-` and `.`; at most 100.
         every: how often it runs by itself, at least a second. The times are counted from midnight
             UTC, 1 January 1970: every hour is on the hour, every day at midnight UTC.
+        redoes_items: it respects `Run.only`, so that people can run only what failed once more.
 
     Raises:
         ValueError: the name is taken or unusable, or `every` is too short.
@@ -185,7 +197,7 @@ def source(name: str, *, every: timedelta | None = None) -> Callable[[Function],
         known = _registry.get(name)
         if known is not None and known.function.__module__ != function.__module__:
             raise ValueError(f"there is already a source {name}, in {known.function.__module__}")
-        _registry[name] = Source(name, function, every)
+        _registry[name] = Source(name, function, every, redoes_items)
         return function
 
     return register

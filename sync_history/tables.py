@@ -81,6 +81,9 @@ class SyncRun(Table, tablename="sync_history"):
 
     dry_run = Boolean(default=False, help_text="It only said what it would do.")
     force = Boolean(default=False, help_text="The source's own safety limits were overridden.")
+    retry_of = Integer(
+        null=True, default=None, help_text="It redid only what had failed in this run."
+    )
     due_at = Timestamptz(
         null=True, default=None, help_text="Of an automatic run: each due time has one run."
     )

@@ -497,6 +497,27 @@ async def forwards():
     manager.add_column(
         table_class_name="SyncRun",
         tablename="sync_history",
+        column_name="retry_of",
+        db_column_name="retry_of",
+        column_class_name="Integer",
+        column_class=Integer,
+        params={
+            "default": None,
+            "null": True,
+            "primary_key": False,
+            "unique": False,
+            "index": False,
+            "index_method": IndexMethod.btree,
+            "choices": None,
+            "db_column_name": None,
+            "secret": False,
+        },
+        schema=None,
+    )
+
+    manager.add_column(
+        table_class_name="SyncRun",
+        tablename="sync_history",
         column_name="due_at",
         db_column_name="due_at",
         column_class_name="Timestamptz",

@@ -79,6 +79,17 @@ async def test_a_dry_run_prints_what_it_would_do(url: str, db: Engine) -> None:
     assert (run.dry_run, run.force) == (True, True)
 
 
+async def test_only_what_failed_is_run_once_more(url: str, db: Engine) -> None:
+    assert sync(url, "run", "partly").returncode == 3
+    done = sync(url, "run", "partly", "--retry-of=1")
+    assert done.returncode == 0, done.stderr
+    again = await SyncRun.objects().get(SyncRun.id == 2)
+    assert again is not None
+    assert (again.retry_of, again.items_synced) == (1, 1)
+    line = the_one_line(sync(url, "run", "partly", "--retry-of=2"))
+    assert line == "Of run 2 nothing can be done once more alone. Run partly as a whole."
+
+
 async def test_a_source_that_is_running_is_not_started_again(url: str, db: Engine) -> None:
     await SyncRun(source="quick", status="running").save()
     line = the_one_line(sync(url, "run", "quick"))

@@ -14,13 +14,13 @@ import pytest
 
 from home.database.engine import Engine
 from home.tables import User
-from sync_history import run_lists
+from sync_history import run_lists, runs
 from sync_history.pages import in_time, until
 from sync_history.run_lists import Filters
 from sync_history.source_states import next_due
-from sync_history.sources import Function, Run, Source
+from sync_history.sources import Function, Run, Source, source
 from tests.conftest import PASSWORD, enter
-from tests.sync_history.conftest import run_of, stored
+from tests.sync_history.conftest import SERVICES, run_of, stored
 from tests.sync_history.conftest import until as until_status
 
 pytestmark = pytest.mark.any_version
@@ -86,6 +86,73 @@ async def test_a_run_is_started_failed_understood_and_run_again(
     same = is_sent_to(await ada.press(f"{dry}/again"))
     run = await until_status(int(same.rpartition("/")[2]), "succeeded")
     assert (run.dry_run, run.force) == (True, True)
+
+
+@pytest.fixture
+def mailing(registered: Register) -> list[frozenset[str] | None]:
+    """A source that can redo items; returns what each of its runs was asked for."""
+    asked: list[frozenset[str] | None] = []
+
+    @source("mailing", redoes_items=True)
+    async def mailing(run: Run) -> None:
+        asked.append(run.only)
+        for name in ("ann", "bob", "eve"):
+            if run.only is None:
+                run.failed(name, "no answer") if name != "ann" else run.synced()
+            elif name in run.only:
+                run.synced()
+
+    return asked
+
+
+async def test_only_what_failed_is_run_once_more(
+    ada: Person, mailing: list[frozenset[str] | None]
+) -> None:
+    run = await run_of("mailing")
+    assert run.status == "partial"
+    place = f"/sync/runs/{run.id}"
+    assert "Run only what failed" in await ada.see(place)
+    redone = is_sent_to(await ada.press(f"{place}/again", only_failed="yes"))
+    second = await until_status(int(redone.rpartition("/")[2]), "succeeded")
+    assert (second.retry_of, second.items_synced) == (run.id, 2)
+    page = await ada.see(redone)
+    assert f'what failed in <a href="{place}">' in page
+    assert "Run only what failed" not in page
+    whole = is_sent_to(await ada.press(f"{place}/again"))
+    await until_status(int(whole.rpartition("/")[2]), "partial")
+    assert mailing == [None, {"bob", "eve"}, None]
+
+
+async def test_what_cannot_be_named_cannot_be_redone_alone(
+    ada: Person, mailing: list[frozenset[str] | None], registered: Register
+) -> None:
+    @source("long", redoes_items=True)
+    async def long(run: Run) -> None:
+        run.synced()
+        run.failed("x" * 501, "is too long to be named")
+
+    @source("many", redoes_items=True)
+    async def many(run: Run) -> None:
+        run.synced()
+        for number in range(501):
+            run.failed(str(number), "is one too many")
+
+    async def plain(run: Run) -> None:
+        run.synced()
+        run.failed("a", "this source knows no items")
+
+    registered(plain)
+    of_another = await run_of("mailing")
+    for name in ("long", "many", "plain"):
+        run = await run_of(name)
+        assert "Run only what failed" not in await ada.see(f"/sync/runs/{run.id}")
+        for other in (run, of_another):
+            refused = await ada.press(f"/sync/runs/{run.id}/again", only_failed="yes")
+            assert "nothing can be done once more alone" in await ada.see(is_sent_to(refused))
+            with pytest.raises(runs.NothingToRedo):
+                await runs.start(SERVICES.db, name, retry_of=other.id)
+    with pytest.raises(runs.NothingToRedo):
+        await runs.start(SERVICES.db, "mailing", retry_of=2**31)
 
 
 async def test_secrets_of_the_settings_are_in_no_traceback(
