@@ -76,18 +76,30 @@ async def test_a_link_into_the_back_office_survives_signing_in(
         assert page.url == f"{live.address}/admin/#/users"
 
 
-async def test_a_session_that_ends_in_mid_work_leads_back(
-    page: Page, url: str, member: User
+async def test_a_session_that_ends_in_mid_work_leads_back_and_keeps_what_was_typed(
+    page: Page, url: str, member: User, administrator: User
 ) -> None:
     with running(url) as live:
         await sign_in(page, live, "/account", member.email)
-        await Session.delete(force=True)
+        for email, shown in ((administrator.email, ""), (member.email, "half-filled")):
+            await page.get_by_label("Name").fill("half-filled")
+            await Session.delete(force=True)
+            await page.get_by_role("button", name="Save").click()
+            await page.wait_for_url("**/sign-in?next=/account")
+            await page.get_by_label("E-mail address").fill(email)
+            await page.get_by_label("Password").fill(PASSWORD)
+            await page.keyboard.press("Enter")
+            await expect(page.get_by_role("heading", name="Account", exact=True)).to_be_visible()
+            await expect(page.get_by_label("Name")).to_have_value(shown)
+            if not shown:  # what one had typed is nothing for another
+                await page.get_by_role("button", name="Sign out").click()
+                await sign_in(page, live, "/account", member.email)
+        await expect(page.get_by_text("not saved yet")).to_be_visible()
         await page.get_by_role("button", name="Save").click()
-        await page.wait_for_url("**/sign-in?next=/account")
-        await page.get_by_label("E-mail address").fill(member.email)
-        await page.get_by_label("Password").fill(PASSWORD)
-        await page.keyboard.press("Enter")
-        await expect(page.get_by_role("heading", name="Account", exact=True)).to_be_visible()
+        await expect(page.get_by_role("status")).to_have_text("Saved.")
+        await page.reload()
+        await expect(page.get_by_label("Name")).to_have_value("half-filled")
+        await expect(page.get_by_text("not saved yet")).to_have_count(0)
 
 
 async def test_a_part_of_a_page_that_meets_no_session_leads_to_sign_in(
