@@ -20,7 +20,9 @@ from benchmarks.tools import BENCH, BenchmarkError
 # Each is a module p1, p2, ... with a `run`; the first line of its docstring says what it measures.
 BENCHMARKS = {
     path.stem.upper(): import_module(f"benchmarks.{path.stem}")
-    for path in sorted(Path(__file__).parent.glob("p[0-9].py"))
+    for path in sorted(
+        Path(__file__).parent.glob("p[0-9]*.py"), key=lambda path: int(path.stem[1:])
+    )
 }
 # Load average above which the machine is not idle.
 QUIET = 0.7

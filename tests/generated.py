@@ -44,6 +44,7 @@ PUBLIC = {
     "The trail": (
         "audit.triggers:attach", "audit.triggers:detach", "audit.context:Actor",
         "audit.context:acting_as", "audit.record:record", "audit.record:Event",
+        "audit.sentences:Words",
     ),
     "Migrations": ("audit.ddl:AppMigration", "audit.ddl:sql_file"),
     "Operations of the API": (
