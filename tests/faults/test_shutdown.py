@@ -19,7 +19,7 @@ from home.database.engine import Engine
 from home.tables import User
 from sync_history.tables import SyncRun
 from tests.conftest import ROOT, enter
-from tests.faults.load import under_load
+from tests.faults.load import SLACK, under_load
 from tests.live import Live, running
 from tests.postgres import Server, free_port
 from tests.proxy import proxied
@@ -37,9 +37,9 @@ ANY_SIGNAL = pytest.mark.parametrize(
 
 
 async def exit_of(live: Live, number: int = signal.SIGTERM) -> float:
-    """Send a signal; returns how many seconds it took to exit, which must be at most ten."""
+    """Send a signal; returns how many seconds it took to exit: ten at most, on a quiet machine."""
     started = time.monotonic()
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(10 * SLACK):
         live.process.send_signal(number)
         while live.process.poll() is None:
             await asyncio.sleep(0.01)

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
-from home.new_app.writing import CannotWrite, registered, renamed
+from home.new_app.writing import CannotWrite, registered, renamed, write_app
 from tests.test_building import Newcomer
 
 pytestmark = pytest.mark.any_version
@@ -67,11 +68,16 @@ def changes(newcomer: Newcomer) -> str:
 def test_a_name_that_does_not_fit_is_refused_and_nothing_stays(
     newcomer: Newcomer, name: str, complaint: str
 ) -> None:
-    code, said = asked(newcomer, name)
+    with pytest.raises(CannotWrite, match=f"^{re.escape(complaint)}"):
+        write_app(newcomer.folder, name)
+    assert changes(newcomer) == ""
+
+
+def test_a_refusal_is_one_line_of_the_command(newcomer: Newcomer) -> None:
+    code, said = asked(newcomer, "home")
     assert code == 1
     [line] = said.splitlines()
-    assert line.startswith(complaint)
-    assert changes(newcomer) == ""
+    assert line.startswith("There is a module home already")
 
 
 def test_a_test_of_the_same_name_is_left_alone(newcomer: Newcomer) -> None:
