@@ -17,8 +17,8 @@ import piccolo_conf
 from home.tables import User
 from tests.conftest import PASSWORD
 
-# Deadlines are those of the fault table, four times: tests run beside each other, on machines of any
-# speed, and what hangs takes longer. What a quiet machine measured is in docs/reliability.md.
+# Deadlines are those of the fault table, four times: tests run beside each other on slow machines,
+# and what hangs takes longer. What a quiet machine measured is in docs/reliability.md.
 SLACK = 4.0
 VALUES = """
     SELECT user_id, details -> 'after' -> 'preferences' AS preferences FROM audit_logs
