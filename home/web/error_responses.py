@@ -5,6 +5,7 @@ Programs get JSON, browsers a page.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Mapping
 
 import asyncpg
@@ -25,6 +26,10 @@ log = Logger("groundwork.web")
 # What the database says of values that it cannot take: out of range, NUL, no such text in this
 # encoding, a key too long for its index, JSON too deep.
 UNUSABLE = (asyncpg.DataError, asyncpg.ProgramLimitExceededError)
+
+
+# With this uvicorn cancels what is still under way when it has waited long enough to end.
+CUT_OFF = "Task cancelled, timeout graceful shutdown exceeded"
 
 
 class ConflictingChanges(GroundworkError):
@@ -141,6 +146,14 @@ class ErrorMiddleware:
             if started:
                 raise
             await response(scope, receive, send)
+        except asyncio.CancelledError as error:
+            if error.args != (CUT_OFF,):
+                raise
+            log.warning("request_cut_off", path=scope["path"])
+            if not started:
+                message = "The application is stopping. Try again in a moment."
+                refusal = error_response(503, "unavailable", message, **{"retry-after": "1"})
+                await refusal(scope, receive, send)
 
 
 def answer_for(error: Exception, path: str, sentences: Mapping[str, str]) -> Response:
