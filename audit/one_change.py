@@ -11,6 +11,7 @@ from difflib import SequenceMatcher
 from typing import Any, NamedTuple
 
 from audit.database import Queries, Record
+from audit.ids import HIGHEST
 from audit.printable import printable
 from audit.rows import SELECTED
 from audit.sentences import MASK, sides
@@ -19,7 +20,6 @@ MOST_BYTES = 200_000  # of details as text, to be read as a whole
 MOST_COLUMNS = 200
 MOST_CHARACTERS = 4_000  # of a value
 MOST_LINES = 200
-HIGHEST = 2**63 - 1
 
 COLUMNS = ", ".join(each for each in SELECTED if each != "details")
 ROW = f"""

@@ -42,7 +42,7 @@ PROGRAMS = {
 
 @dataclass(frozen=True)
 class Words:
-    """What an app says about rows of the trail.
+    """The words that an app has for rows of the trail.
 
     Args:
         phrases: by the action, by `<table>.<column>` for changes of a column, or by
@@ -86,7 +86,7 @@ class Change(NamedTuple):
 
 
 class Told(NamedTuple):
-    """What a row says.
+    """A row of the trail in words.
 
     Args:
         clauses: with `{}` where the record is to stand, or without.

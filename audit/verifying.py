@@ -19,6 +19,7 @@ from audit.apps import Services
 from audit.database import Database, Queries, Record
 from audit.digests import SealKeys
 from audit.errors import GroundworkError
+from audit.ids import HIGHEST
 from audit.log import Logger
 from audit.sentences import details_of
 from audit.settings import AuditSettings
@@ -51,7 +52,6 @@ STANDING = """
            AS unsealed
     FROM (SELECT coalesce(max(last_id), 0) AS id FROM audit_seals) AS bound
 """
-HIGHEST = 2**63 - 1
 
 log = Logger("groundwork.audit")
 # By database and key; each keeps its database, so that no other has its id.
@@ -60,7 +60,7 @@ _verifiers: dict[tuple[int, str | None], Verifier] = {}
 
 @dataclass
 class Progress:
-    """How far the verification of this process is.
+    """The progress of this process's verification.
 
     Args:
         total: rows under seals when it began; None while they are being counted.
@@ -79,7 +79,7 @@ class Progress:
 
 
 class LastVerification(NamedTuple):
-    """What the newest verification found.
+    """The result of the newest verification.
 
     Args:
         seals: how many were verified.

@@ -156,7 +156,7 @@ class Refusal(NamedTuple):
 
 
 class Outcome(NamedTuple):
-    """What a decision did, or would do.
+    """The outcome of a decision, or what it would be.
 
     Args:
         done: to how many people it was; `people` names some of them, the newest first.

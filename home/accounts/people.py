@@ -55,7 +55,7 @@ def groups_with(others: Iterable[Group]) -> dict[str, Group]:
 
 @dataclass(frozen=True)
 class Filter:
-    """Which people: those of a group whose name or address has these words.
+    """A choice of people: those of a group whose name or address has these words.
 
     Args:
         until: the newest account that was there when somebody looked; later ones do not match.

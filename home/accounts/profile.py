@@ -14,7 +14,7 @@ Name = Annotated[str, Field(max_length=255, pattern=PRINTABLE)]
 
 
 class Profile(BaseModel):
-    """What others see of a person; what is not set stays as it is."""
+    """The part of an account that others see; what is not set stays as it is."""
 
     model_config = ConfigDict(extra="forbid", strict=True)
 

@@ -41,7 +41,7 @@ END_SESSION = """
 
 
 class Rights(NamedTuple):
-    """What somebody may do besides using the application."""
+    """The rights of a person besides using the application."""
 
     is_auditor: bool
     is_admin: bool

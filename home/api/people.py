@@ -52,7 +52,7 @@ class PeoplePage(BaseModel):
 
 
 class PeopleDecision(Body):
-    """What to do with whom."""
+    """A decision, and whom it is about."""
 
     action: Literal["approve", "reject", "disable", "enable", "end_sessions"]
     ids: Annotated[list[int], Field(min_length=1, max_length=MOST_IDS)]

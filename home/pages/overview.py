@@ -71,7 +71,7 @@ def sign_ins(counts: DailyCounts) -> Panel:
 
 
 def changes(counts: DailyCounts, tables: Sequence[str]) -> Panel:
-    """What happened to the rows of each table, day by day.
+    """Chart the changes of each table, day by day.
 
     Args:
         tables: those on the trail; the colours go by their order.

@@ -6,10 +6,10 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
 
+from audit.ids import HIGHEST
 from audit.record import record
 from audit.verify import AlreadyVerifying, exported_seals
 from audit.verifying import (
-    HIGHEST,
     is_running,
     last_verification,
     newest_seals,
