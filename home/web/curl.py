@@ -57,7 +57,7 @@ def curl_line(document: Mapping[str, Any], base: str, path: str, method: str) ->
 
 
 def example(document: Mapping[str, Any], schema: Mapping[str, Any], name: str = "") -> Any:
-    """Return a value of a schema: of an object what is required, or all where nothing is."""
+    """Return a value of a schema: of an object what is required, else what is set, else all."""
     if "$ref" in schema:
         found = document["components"]["schemas"][schema["$ref"].rpartition("/")[2]]
         return example(document, found, name)
@@ -70,7 +70,8 @@ def example(document: Mapping[str, Any], schema: Mapping[str, Any], name: str = 
     match schema.get("type"):
         case "object":
             fields = schema.get("properties", {})
-            shown = schema.get("required") or fields
+            given = [each for each in fields if fields[each].get("default") is not None]
+            shown = schema.get("required") or given or fields
             return {each: example(document, fields[each], each) for each in shown}
         case "array":
             return [example(document, schema["items"])]

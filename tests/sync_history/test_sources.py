@@ -113,7 +113,7 @@ def test_errors_become_words_that_can_be_stored() -> None:
     details = run.progress.details
     assert details is not None
     assert details["failures"] == [
-        {"item": "a" + 4 * "\ufffd", "error": "ValueError: ***"},
+        {"item": "a" + 4 * "\ufffd", "error": "ValueError: ***", "is_inexact": True},
         {"item": "b", "error": "UniqueViolationError: duplicate key"},
         {"item": "c", "error": "KeyError"},
     ]

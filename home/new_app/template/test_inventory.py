@@ -20,7 +20,7 @@ async def test_programs_add_items_and_the_trail_says_who(
     assert (await client.get("/api/inventory")).json()["items"] == [answer.json()]
     [row] = await AuditLog.objects().where(AuditLog.resource == "inventory_items")
     assert (row.action, row.actor) == ("inventory_items.insert", "ada@example.com")
-    assert "added inventory_items" in (await client.get(f"/trail/{row.id}")).text
+    assert "bought" in (await client.get(f"/trail/{row.id}")).text
 
 
 async def test_a_refusal_has_its_sentence(client: httpx.AsyncClient, administrator: User) -> None:

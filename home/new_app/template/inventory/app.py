@@ -8,7 +8,7 @@ APP = App(
     settings=InventorySettings,
     sentences={"inventory_items_price_check": "A price is not negative."},
     words=Words(
-        {"inventory_items.insert": "added {}", "inventory_items.returned": "noted that {} is back"}
+        {"inventory_items.insert": "bought {}", "inventory_items.returned": "noted that {} is back"}
     ),
     tables="inventory.admin:tables",
     forms="inventory.admin:forms",
