@@ -159,6 +159,7 @@ async def test_what_is_to_come_is_not_pruned(url: str) -> None:
     assert line == "--before is a date in the past; see --help"
 
 
+@pytest.mark.direct  # a pooler keeps connections of before
 async def test_a_server_that_takes_no_changes_can_be_verified(url: str, db: Engine) -> None:
     await seal_three_times(db)
     name = urlsplit(url).path[1:]
