@@ -27,6 +27,7 @@ SESSIONS_PER_PERSON = 10
 PURGE_AT_ONCE = 1_000
 PURGE_SECONDS = 600
 
+# The fields of SignedIn, in their order, and whether `last_seen_at` is to be moved on.
 AUTHENTICATE = """
     SELECT id, email, display_name, organization, is_admin, is_superuser, is_auditor, sid,
            needs_touch
@@ -153,9 +154,10 @@ async def authenticate(db: Database, token: str) -> SignedIn | None:
     row = await db.fetchrow(AUTHENTICATE, digest(token))
     if row is None:
         return None
-    if row["needs_touch"]:
-        await _touch(db, row["sid"])
-    found = SignedIn(*(row[name] for name in SignedIn._fields))
+    *fields, needs_touch = row.values()
+    found = SignedIn(*fields)
+    if needs_touch:
+        await _touch(db, found.sid)
     identify(found.email, found.id)
     return found
 

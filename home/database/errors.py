@@ -6,8 +6,6 @@ import asyncio
 import logging
 import socket
 import ssl
-from collections.abc import Iterator
-from contextlib import contextmanager
 
 from asyncpg import exceptions as pg
 
@@ -92,26 +90,32 @@ def unavailable(reason: str) -> DatabaseUnavailable:
 DRIVER_ERRORS = (OSError, pg.PostgresError, pg.InterfaceError, pg.InternalClientError)
 
 
-@contextmanager
-def translated(
-    kinds: tuple[type[Exception], ...] = DRIVER_ERRORS, *, follows: bool = False
-) -> Iterator[None]:
+class translated:
     """Raise DatabaseUnavailable in place of what the driver says of a connection that is gone.
 
     Around statements, and around what leaves a transaction or gives a connection back: asyncpg
     raises InterfaceError there, which is neither a PostgresError nor a ConnectionError. What only
     `follows` from another error is not logged again.
     """
-    try:
-        yield
-    except DatabaseUnavailable:
-        raise
-    except kinds as error:
+
+    __slots__ = ("follows", "kinds")
+
+    def __init__(
+        self, kinds: tuple[type[Exception], ...] = DRIVER_ERRORS, *, follows: bool = False
+    ) -> None:
+        self.kinds = kinds
+        self.follows = follows
+
+    def __enter__(self) -> None: ...
+
+    def __exit__(self, kind: object, error: BaseException | None, traceback: object) -> None:
+        if not isinstance(error, self.kinds) or isinstance(error, DatabaseUnavailable):
+            return
         if not is_lost_connection(error):
-            raise
+            return
         found = unavailable(reason_of(error))
         hint = {"hint": found.hint} if found.hint else {}
-        level = logging.DEBUG if follows else logging.WARNING
+        level = logging.DEBUG if self.follows else logging.WARNING
         name = type(error).__name__
         log.log(level, "connection_failed", reason=found.reason, error=name, **hint)
         raise found from error

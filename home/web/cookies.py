@@ -36,7 +36,7 @@ def session_token(cookies: str, is_secure: bool) -> str:
 
 
 def cookie_value(cookies: str, name: str) -> str:
-    found = PAIRS[name].findall(cookies)
+    found = PAIRS[name].findall(cookies) if name in cookies else None
     return found[-1] if found and VALUE.fullmatch(found[-1]) else ""
 
 

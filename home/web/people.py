@@ -29,16 +29,17 @@ class Who(StrEnum):
 
     def includes(self, person: SignedIn | None) -> bool:
         """Return whether a person, or somebody who is not signed in, is among them."""
-        if self is Who.ANYBODY:
-            return True
         if person is None:
-            return False
-        return {
-            Who.MEMBERS: True,
-            Who.READERS: person.is_admin or person.is_auditor,
-            Who.ADMINISTRATORS: person.is_admin,
-            Who.SUPERUSERS: person.is_superuser,
-        }[self]
+            return self is Who.ANYBODY
+        match self:
+            case Who.ANYBODY | Who.MEMBERS:
+                return True
+            case Who.READERS:
+                return person.is_admin or person.is_auditor
+            case Who.ADMINISTRATORS:
+                return person.is_admin
+            case Who.SUPERUSERS:
+                return person.is_superuser
 
 
 def services_of(request: Request) -> Services:

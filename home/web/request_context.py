@@ -79,7 +79,8 @@ class RequestContext:
             return
         headers = dict(scope["headers"])
         sent = headers.get(b"x-request-id", b"").decode("latin-1")
-        request_id = sent if GIVEN_ID.fullmatch(sent) else f"{random.getrandbits(64):016x}"
+        is_given = sent and GIVEN_ID.fullmatch(sent)
+        request_id = sent if is_given else f"{random.getrandbits(64):016x}"
         actor = Actor(
             "anonymous",
             None,
@@ -94,7 +95,7 @@ class RequestContext:
             if message["type"] == "http.response.start":
                 given = message["headers"]  # perhaps those of an answer that is shared
                 more = [*self.headers, (b"x-request-id", request_id.encode())]
-                if not may_be_stored and all(name != b"cache-control" for name, _ in given):
+                if not may_be_stored and b"cache-control" not in dict(given):
                     more.append(UNSTORED)
                 message["headers"] = [*given, *more]
             await send(message)
