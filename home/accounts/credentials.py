@@ -3,18 +3,25 @@
 from __future__ import annotations
 
 import unicodedata
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from functools import lru_cache
 from typing import Final
 
 from audit.context import identify, storable
 from audit.database import Database, Record
-from audit.errors import GroundworkError
+from audit.errors import DatabaseUnavailable, GroundworkError
 from audit.record import record
 from home.accounts import devices, passwords, throttle
 from home.accounts.hashing_queue import Busy
 from home.accounts.sessions import RequestInfo, request_info
 from home.accounts.verified_account import VerifiedAccount
+from home.database.connection_queue import ConnectionQueue
 
 MAX_EMAIL_LENGTH: Final = 255
+# So few look up their accounts at a time: a flood of sign-ins, which wait for each other's hashes
+# anyway, holds up nobody else, and leaves them the connections.
+LOOKUPS_AT_ONCE = 4
 
 FIND = """
     SELECT id, email, password_hash, credentials_version, is_approved, is_disabled
@@ -70,11 +77,12 @@ async def verify_password(db: Database, email: str, password: str) -> VerifiedAc
         hashing_queue.Busy: too many others are signing in.
     """
     email = normalise_email(email)
-    row = await _find(db, email, password)
-    stored = row["password_hash"] if row else ""
-    device = devices.recognise(request_info.get(RequestInfo()).device, email, stored)
-    attempt = throttle.attempt_at(email, device)
-    await throttle.check(db, attempt)
+    async with _looking_up():
+        row = await _find(db, email, password)
+        stored = row["password_hash"] if row else ""
+        device = devices.recognise(request_info.get(RequestInfo()).device, email, stored)
+        attempt = throttle.attempt_at(email, device)
+        await throttle.check(db, attempt)
     fits = await passwords.fits(storable(password)[: passwords.MAX_LENGTH], stored)
     refusal = _refusal(row if fits else None)
     async with throttle.turn(db, attempt):
@@ -91,6 +99,29 @@ async def verify_password(db: Database, email: str, password: str) -> VerifiedAc
         stored = await _rehash(db, row["id"], stored, password)
     cookie = devices.issue(email, stored, device)
     return VerifiedAccount(row["id"], email, row["credentials_version"], device, cookie)
+
+
+@asynccontextmanager
+async def _looking_up() -> AsyncIterator[None]:
+    """Have one of the few places.
+
+    Raises:
+        DatabaseUnavailable: it answers none of those before in time.
+    """
+    queue = _lookups()
+    try:
+        await queue.take()
+    except TimeoutError as error:
+        raise DatabaseUnavailable("timeout") from error
+    try:
+        yield
+    finally:
+        queue.give()
+
+
+@lru_cache(maxsize=1)
+def _lookups() -> ConnectionQueue:
+    return ConnectionQueue(LOOKUPS_AT_ONCE, passwords.WAIT_SECONDS)
 
 
 async def _find(db: Database, email: str, password: str) -> Record | None:

@@ -16,10 +16,12 @@ import pytest
 from argon2 import PasswordHasher, extract_parameters
 from piccolo.apps.user.tables import BaseUser
 
+from audit.errors import DatabaseUnavailable
 from audit.record import record
 from audit.tables import AuditLog
-from home.accounts import passwords
+from home.accounts import credentials, passwords
 from home.accounts.hashing_queue import Purpose
+from home.database.connection_queue import ConnectionQueue
 from home.database.engine import Engine
 from home.tables import Session, User
 from piccolo_conf import DB
@@ -375,3 +377,29 @@ async def test_a_hash_that_was_replaced_meanwhile_is_not_stored_again(member: Us
     await attempt
     [row] = await User.select(User.password_hash)
     assert row["password_hash"] == "another"
+
+
+async def test_a_flood_of_sign_ins_leaves_connections_to_others(
+    db: Engine, member: User, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    queue = ConnectionQueue(credentials.LOOKUPS_AT_ONCE, 0.2)
+    monkeypatch.setattr(credentials, "_lookups", lambda: queue)
+    silent, looking = asyncio.Event(), 0
+
+    async def find(*arguments: object) -> None:
+        nonlocal looking
+        looking += 1
+        await silent.wait()
+
+    monkeypatch.setattr(credentials, "_find", find)
+    flood = [
+        asyncio.create_task(credentials.verify_password(db, member.email, PASSWORD))
+        for _ in range(20)
+    ]
+    waiting = asyncio.gather(*flood[credentials.LOOKUPS_AT_ONCE :], return_exceptions=True)
+    late = await asyncio.wait_for(waiting, 10)
+    assert {type(each) for each in late} == {DatabaseUnavailable}, "nobody waits for ever"
+    assert looking == credentials.LOOKUPS_AT_ONCE
+    silent.set()
+    found = await asyncio.gather(*flood[: credentials.LOOKUPS_AT_ONCE], return_exceptions=True)
+    assert {type(each) for each in found} == {credentials.SignInFailed}
