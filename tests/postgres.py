@@ -9,6 +9,7 @@ import socket
 import subprocess
 import tempfile
 import time
+from contextlib import suppress
 from pathlib import Path
 
 INSTALL = "apt-get install postgresql-15"
@@ -109,9 +110,12 @@ class Server:
 
     def signal(self, number: int) -> None:
         """Send a signal to the postmaster and to all its children, as SIGSTOP."""
-        children = Path(f"/proc/{self.pid}/task/{self.pid}/children").read_text().split()
-        for pid in (self.pid, *map(int, children)):
-            os.kill(pid, number)
+        postmaster = self.pid
+        os.kill(postmaster, number)  # which starts none any more, if it is stopped
+        children = Path(f"/proc/{postmaster}/task/{postmaster}/children").read_text().split()
+        for child in map(int, children):
+            with suppress(ProcessLookupError):  # it has ended meanwhile
+                os.kill(child, number)
 
     def kill(self) -> None:
         """kill -9 of the postmaster; its children follow."""
