@@ -10,6 +10,7 @@ import asyncio
 import itertools
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -64,7 +65,13 @@ _numbers = itertools.count()
 @pytest.hookimpl(tryfirst=True)
 def pytest_configure(config: pytest.Config) -> None:
     """Have a temporary folder of our own: another session of the same user closes the shared one
-    to everybody else, and the embedded PostgreSQL runs as somebody else."""
+    to everybody else, and the embedded PostgreSQL runs as somebody else.
+
+    Signals are as a terminal leaves them, also under `nohup` or behind a shell's `&`, since the
+    processes that tests start inherit what is ignored.
+    """
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     if not config.option.basetemp:
         config.option.basetemp = tempfile.mkdtemp(prefix="groundwork-pytest-")
         config.add_cleanup(lambda: shutil.rmtree(config.option.basetemp, ignore_errors=True))
