@@ -22,7 +22,8 @@ class Actor(NamedTuple):
     """The person or program that the trail names.
 
     Args:
-        name: an e-mail address, or «cli:<os user>», «sync:<source>», «system:<job>», «anonymous».
+        name: an e-mail address, «<address> token:<name>» where a program acts for somebody, or
+            «cli:<os user>», «sync:<source>», «system:<job>», «anonymous».
         user_id: of `users`, where it is a person.
         ip_address: of the client.
         request_id: at most 100 characters; the same as in the logs.

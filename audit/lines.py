@@ -76,6 +76,8 @@ def line(row: Row, words: Words, names: Mapping[str, Mapping[str, str]]) -> Line
     name = names.get(table, {}).get(key or "")
     actor = row["actor"] or ""
     who = names.get("users", {}).get(str(person)) or actor_in_words(actor)
+    if person is not None and (by := actor.partition(" ")[2]):  # an address has no space
+        who = f"{who}, {by}"
     link = words.links.get("users")
     record = cut(printable(name or " ".join(filter(None, (table, key)))), LONGEST) or None
     parts = [part for clause in _joined(told.clauses) for part in clause]

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from audit.apps import App
 from home.accounts.in_the_trail import WORDS
 
 if TYPE_CHECKING:
     from audit.jobs import Job
+    from home.accounts.people import Group
     from home.services import Services
     from home.web.openapi import Operation
     from home.web.pages import Page
@@ -28,14 +29,21 @@ def pages(services: Services) -> list[Page]:
 
     settings = services.settings
     factor = SecondFactor.of(services)
-    return [
+    account = AccountPages(services.db, factor, settings.api_tokens)
+    person = PersonPages(services.db, settings.api_tokens)
+    found = [
         Page("/", overview, Who.ANYBODY, "Overview", title_for=Who.ADMINISTRATORS),
         *PeoplePages(services.db).pages(),
-        *PersonPages(services.db).pages(),
-        *AccountPages(services.db, factor).pages(),
+        *person.pages(),
+        *account.pages(),
         *SignInPages(services.db, factor, settings.registration).pages(),
         *trail_pages(services),
     ]
+    if settings.api_tokens:
+        from home.pages.tokens import TokenPages
+
+        found += TokenPages(services.db, account, person).pages()
+    return found
 
 
 def operations(services: Services) -> list[Operation]:
@@ -43,8 +51,19 @@ def operations(services: Services) -> list[Operation]:
     trail says."""
     from home.api import accounts, people, trail
 
-    parts = (accounts, people, trail)
+    parts: list[Any] = [accounts, people, trail]
+    if services.settings.api_tokens:
+        from home.api import tokens
+
+        parts.append(tokens)
     return [operation for part in parts for operation in part.operations(services)]
+
+
+def groups(services: Services) -> list[Group]:
+    """Return the accounts of programs, where programs have any."""
+    from home.accounts.people import Group
+
+    return [Group("services", "Services", "is_service")] if services.settings.api_tokens else []
 
 
 def jobs(services: Services) -> list[Job]:
@@ -62,6 +81,7 @@ APP = App(
         "users_no_self_approval": "Nobody approves their own account.",
         "users_no_self_appointment": "Nobody makes themselves an auditor.",
         "users_superuser_is_admin": "A superuser is an administrator, too.",
+        "users_service_has_no_password": "An account of a program has no password.",
         "users_last_superuser": "The last active superuser stays: appoint another one first.",
     },
     instead={
@@ -74,5 +94,6 @@ APP = App(
     operations=operations,
     pages=pages,
     panels="home.pages.overview:panels",
+    groups=groups,
     jobs=jobs,
 )

@@ -11,6 +11,7 @@ from typing import Any, cast
 import asyncpg
 
 from audit.cli import CommandError, WrongOption, command
+from audit.errors import Refused
 from audit.printable import printable
 from home.accounts import passwords, sessions
 from home.accounts.registration import is_taken
@@ -27,6 +28,7 @@ ACCOUNTS = """
     SELECT email, array_remove(ARRAY[
         CASE WHEN is_superuser THEN 'superuser' WHEN is_admin THEN 'administrator' END,
         CASE WHEN is_auditor THEN 'auditor' END,
+        CASE WHEN is_service THEN 'service' END,
         CASE WHEN NOT is_approved THEN 'awaits approval' END,
         CASE WHEN is_disabled THEN 'disabled' END], NULL) AS marks
     FROM users ORDER BY email
@@ -66,6 +68,7 @@ async def create_user(
     display_name: str = "",
     admin: bool = False,
     superuser: bool = False,
+    service: bool = False,
     password_stdin: bool = False,
 ) -> None:
     """Create an approved account. The first account ever is an administrator and superuser.
@@ -75,6 +78,7 @@ async def create_user(
     :param display_name: what others see
     :param admin: may use the back office
     :param superuser: may change other people's accounts; implies admin
+    :param service: of a program: it has no password, and acts by tokens
     :param password_stdin: read the password from standard input (--password-stdin works too)
 
     """
@@ -82,10 +86,51 @@ async def create_user(
     email = normalise_email(email or ask("E-mail: "))
     if not email.isprintable():
         raise CommandError(NO_ADDRESS)
+    if service:
+        if admin or superuser:
+            raise WrongOption("a service account gets rights by change_permissions")
+        await _create(email, None, display_name=display_name or None, is_service=True)
+        print(f"created {email}, a service account")
+        return
     password = read_password(password_stdin)
     rights = {"is_admin": admin or superuser or first, "is_superuser": superuser or first}
     await _create(email, password, display_name=display_name or None, **rights)
     print(f"created {email}" + (", an administrator" if rights["is_admin"] else ""))
+
+
+@command
+async def create_token(
+    services: Services, email: str, name: str, scopes: str = "read", days: int = 90
+) -> None:
+    """Make a token by which a program acts for an account, and print it this once. The application
+    takes tokens where API_TOKENS is set.
+
+    :param email: of the account
+    :param name: of the program, as the trail shows it
+    :param scopes: some of read, write, sync, trail, with commas between them
+    :param days: until it is over, at most 366
+
+    """
+    from home.accounts import tokens
+
+    chosen = [each.strip() for each in scopes.split(",")]
+    try:
+        made = await tokens.create(services.db, None, await _find(email), name, chosen, days)
+    except Refused as error:
+        raise CommandError(str(error)) from None
+    print(made)
+
+
+@command
+async def revoke_tokens(services: Services, email: str) -> None:
+    """End all tokens of an account.
+
+    :param email: whose tokens
+
+    """
+    from home.accounts import tokens
+
+    print(f"ended {await tokens.end_all(services.db, await _find(email))} tokens")
 
 
 @command
@@ -240,10 +285,14 @@ async def _find(email: str) -> int:
     return cast(int, found["id"])
 
 
-async def _create(email: str, password: str, **columns: Any) -> None:
-    approval = {"is_approved": True, "approved_at": datetime.now(UTC)}
+async def _create(email: str, password: str | None, **columns: Any) -> None:
+    """Store an account; one without a password is a service account."""
+    columns |= {"is_approved": True, "approved_at": datetime.now(UTC)}
     try:
-        await User.create_user(email, password, **approval, **columns)
+        if password is None:
+            await User.store(email, "", **columns)
+        else:
+            await User.create_user(email, password, **columns)
     except passwords.PasswordRefused as error:
         raise CommandError(str(error)) from None
     except asyncpg.UniqueViolationError as error:

@@ -56,7 +56,11 @@ def create_app(settings: Settings, db: Engine, registry: AppRegistry) -> Starlet
     app = Starlette(
         routes=[
             *health_routes(db, jobs),
-            *_routes([each for _, each in operations], [each for _, each in pages]),
+            *_routes(
+                [each for _, each in operations],
+                [each for _, each in pages],
+                has_tokens=settings.api_tokens,
+            ),
             Route("/metrics", partial(_metrics, db, jobs)),
             Mount("/static", StaticFiles(directory=STATIC)),
             Route("/favicon.ico", _favicon),
@@ -99,10 +103,12 @@ def _check(operations: list[tuple[str, Operation]], pages: list[tuple[str, Page]
     refuse_twice([(name, f"{method} {path}") for name, method, path in routes])
 
 
-def _routes(operations: Sequence[Operation], pages: Sequence[Page]) -> list[BaseRoute]:
+def _routes(
+    operations: Sequence[Operation], pages: Sequence[Page], has_tokens: bool
+) -> list[BaseRoute]:
     return [
         *api_routes(operations),
-        *openapi_routes(operations),
+        *openapi_routes(operations, has_tokens),
         *(page.route() for page in pages),
     ]
 

@@ -8,6 +8,7 @@ from typing import Any, cast
 from piccolo.apps.user.tables import BaseUser
 from piccolo.columns import (
     JSONB,
+    Array,
     Boolean,
     ForeignKey,
     OnDelete,
@@ -55,6 +56,9 @@ class User(BaseUser, tablename="users"):
     is_auditor = Boolean(
         default=False, help_text="May read the trail, people and runs; changes nothing by it."
     )
+    is_service = Boolean(
+        default=False, help_text="A program's account: without password, acts by tokens."
+    )
     is_approved = Boolean(default=False, help_text="An administrator let this person in.")
     is_disabled = Boolean(default=False, help_text="Kept out, for now or for good.")
     approved_at = Timestamptz(null=True, default=None)
@@ -74,6 +78,7 @@ class User(BaseUser, tablename="users"):
         r"@[^@\s[:cntrl:]\u00ad\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff]+$'"
     )
 
+    users_service_has_no_password = Check("NOT is_service OR password_hash = ''")
     # Inherited columns that there are not ...
     password: Any = None
     first_name: Any = None
@@ -226,3 +231,17 @@ class Session(SessionsBase, tablename="sessions"):
     async def remove_session(cls, token: str) -> None:
         """End the session that a token opens."""
         await sessions.end_by_token(engine_of(cls), token)
+
+
+class ApiToken(Table, tablename="api_tokens"):
+    """A token by which a program acts for an account, see home.accounts.tokens."""
+
+    id: Serial
+    user_id = ForeignKey(User, null=False, default=None, on_delete=OnDelete.cascade)
+    name = Varchar(length=50, default=None, help_text="The trail shows it.")
+    digest = Varchar(length=64, default=None, unique=True, help_text="SHA-256; it opens nothing.")
+    scopes: Any = Array(Varchar(), help_text="Of read, write, sync, trail.")
+    created_at = Timestamptz()
+    expires_at = Timestamptz(default=None)
+    last_used_at = Timestamptz(null=True, default=None)
+    api_tokens_user_id_name_unique = Unique([user_id, name])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from functools import partial
 from typing import Any
 
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, JsonValue
@@ -80,18 +81,19 @@ class SyncSources(BaseModel):
 def operations(services: Services) -> list[Operation]:
     """Return what administrators can do with runs."""
     load(services.settings_of(SyncSettings).source_modules)
+    of = partial(Operation, scope="sync")
     one = "/api/sync/runs/{id}"
     return [
-        Operation(
+        of(
             "GET", "/api/sync", list_sources, "Sources, and how each did last.",
             answer=SyncSources, errors=(403,),
         ),
-        Operation(
+        of(
             "POST", "/api/sync/{source}", start_run, "Start a run.",
             StartSyncRun, SyncRunResponse, 202, errors=(404, 409), is_body_optional=True,
         ),
-        Operation("GET", one, get_run, "One run.", answer=SyncRunResponse, errors=(403, 404)),
-        Operation(
+        of("GET", one, get_run, "One run.", answer=SyncRunResponse, errors=(403, 404)),
+        of(
             "POST", f"{one}/cancel", cancel_run, "End a run, within two seconds.",
             answer=SyncRunResponse, status=202, errors=(404, 409),
         ),

@@ -11,6 +11,7 @@ import pexpect
 import pytest
 
 from tests.conftest import ROOT
+from tests.live import running
 from tests.test_building import Newcomer, blocks
 from tests.test_docs import PAGES as ALL_PAGES
 
@@ -90,6 +91,14 @@ def run(newcomer: Newcomer, command: str) -> str:
     if (words := REFUSED.get(command)) is not None:
         return "" if code and words in said.getvalue() else f"not refused: {said.getvalue()}"
     return f"exit {code}: {said.getvalue()}" if code != 0 else ""
+
+
+def test_a_program_comes_with_a_token(newcomer: Newcomer) -> None:
+    """The commands of the page, one after the other, at a server that takes tokens."""
+    [block] = [text for _, text in blocks(ROOT / "docs" / "api.md") if "create_token" in text]
+    with running(newcomer.env["DATABASE_URL"], newcomer.folder, API_TOKENS="true") as live:
+        newcomer.run("sh", "-ec", block.replace("localhost:8000", live.address))
+    assert '"email":"deploy@example.com"' in newcomer.said[-1]
 
 
 def test_there_are_commands_on_these_pages() -> None:

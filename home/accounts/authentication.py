@@ -115,6 +115,23 @@ async def sign_out(db: Engine, token: str) -> None:
         await record(db, "sign_out", throttle.RESOURCE)
 
 
+async def confirm_password(db: Engine, person: SignedIn, password: str) -> VerifiedAccount:
+    """Return the account of who is signed in, whose password this is.
+
+    Raises:
+        CurrentPasswordWrong: it is not.
+        SignInRefused: the address belongs to another account by now.
+        throttle.Throttled: too many failures.
+    """
+    try:
+        account = await verify_password(db, person.email, password)
+    except SignInFailed:
+        raise CurrentPasswordWrong from None
+    if account.user_id != person.id:
+        raise SignInRefused
+    return account
+
+
 async def change_password(db: Engine, person: SignedIn, old: str, new: str) -> Cookies:
     """Change the own password, which ends all sessions, and begin a new one.
 
@@ -123,15 +140,12 @@ async def change_password(db: Engine, person: SignedIn, old: str, new: str) -> C
         PasswordRefused: the new one breaks a rule.
         throttle.Throttled: too many failures.
     """
-    try:
-        account = await verify_password(db, person.email, old)
-    except SignInFailed:
-        raise CurrentPasswordWrong from None
+    account = await confirm_password(db, person, old)
     passwords.check(new, is_admin=person.is_admin)
     stored = await passwords.hash_password(new)
     async with db.transaction():
         version = await db.fetchval(STORE_HASH, person.id, account.version, stored)
-        if version is None or account.user_id != person.id:
+        if version is None:
             raise SignInRefused
         session = await sessions.create(db, account._replace(version=version))
     return Cookies(session.token, devices.issue(account.email, stored, account.device))

@@ -20,8 +20,8 @@ LAST_ID = 2**31 - 1
 _ENDS = str.maketrans(dict.fromkeys("@._-+'\"()<>[]{}|&!:*/\\,;=~#%^$?`", " "))
 
 COLUMNS = """
-    users.id, email, display_name, organization, is_admin, is_superuser, is_auditor, is_approved,
-    is_disabled, approved_at, approved_by, last_login_at, users.created_at
+    users.id, email, display_name, organization, is_admin, is_superuser, is_auditor, is_service,
+    is_approved, is_disabled, approved_at, approved_by, last_login_at, users.created_at
 """
 
 

@@ -157,17 +157,17 @@ async def authenticate(db: Database, token: str) -> SignedIn | None:
     *fields, needs_touch = row.values()
     found = SignedIn(*fields)
     if needs_touch:
-        await _touch(db, found.sid)
+        await touch(db, TOUCH, found.sid)
     identify(found.email, found.id)
     return found
 
 
-async def _touch(db: Database, sid: str) -> None:
-    """Note that a session is used, if the database takes changes: else reading goes on."""
+async def touch(db: Database, statement: str, key: str) -> None:
+    """Note that something is used, if the database takes changes: else reading goes on."""
     try:
-        await db.fetchrow(TOUCH, sid)
+        await db.fetchrow(statement, key)
     except (asyncpg.InsufficientResourcesError, asyncpg.LockNotAvailableError):
-        pass  # a full disk; or somebody changes this session now
+        pass  # a full disk; or somebody changes this row now
     except DatabaseUnavailable as error:
         if error.reason != "read_only":
             raise

@@ -32,7 +32,7 @@ from home.services import Services
 from home.web.bodies import NO_STORE, answer, body_of
 from home.web.cookies import set_device_cookie, set_session_cookie
 from home.web.openapi import Operation
-from home.web.people import checked_token, csrf_token, person_of
+from home.web.people import bearer_token, checked_token, csrf_token, person_of
 
 
 def operations(services: Services) -> list[Operation]:
@@ -61,14 +61,17 @@ class Api:
             Operation(
                 "POST", "/api/me/password", self.change_password,
                 "Change the own password. All sessions end, and this one begins anew.",
-                ChangePassword, Token, errors=(429,),
+                ChangePassword, Token, errors=(429,), scope="",
             ),
             anybody(
                 "POST", "/api/sign-in", self.sign_in,
                 "Begin a session: sets its cookie. Code is of the second factor, if there is one.",
                 SignIn, Token, errors=(401, 429),
             ),
-            Operation("POST", "/api/sign-out", self.sign_out, "End this session.", status=204),
+            Operation(
+                "POST", "/api/sign-out", self.sign_out, "End this session.", status=204,
+                scope="",
+            ),
             anybody(
                 "POST", "/api/register", self.register,
                 "Ask for an account, to be approved. A taken address gets the same answer.",
@@ -91,20 +94,16 @@ class Api:
         ]  # fmt: skip
 
     def _of_sessions(self) -> list[Operation]:
+        of = partial(Operation, scope="")
         path = "/api/me/sessions"
         return [
-            Operation("GET", path, self.sessions, "The own sessions.", answer=Sessions),
-            Operation(
-                "DELETE",
-                path,
-                self.end_other_sessions,
-                "End all but this one.",
+            of("GET", path, self.sessions, "The own sessions.", answer=Sessions),
+            of(
+                "DELETE", path, self.end_other_sessions, "End all but this one.",
                 answer=SessionsEnded,
             ),
-            Operation(
-                "DELETE", path + "/{sid}", self.end_session, "End one.", status=204, errors=(404,)
-            ),
-        ]
+            of("DELETE", path + "/{sid}", self.end_session, "End one.", status=204, errors=(404,)),
+        ]  # fmt: skip
 
     async def me(self, request: Request) -> Response:
         person = await person_of(request)
@@ -128,10 +127,11 @@ class Api:
 
     async def replace_preferences(self, request: Request) -> Response:
         content = (await body_of(request, JsonObject)).root
-        token, etag = checked_token(request), _if_match(request)
-        sid = sessions.digest(token)
-        if stored := await preferences.replace_own(self.db, sid, content, etag):
-            return _stored(stored)
+        etag = _if_match(request)
+        if bearer_token(request) is None:
+            sid = sessions.digest(checked_token(request))
+            if stored := await preferences.replace_own(self.db, sid, content, etag):
+                return _stored(stored)
         person = await person_of(request)
         return _stored(await preferences.replace(self.db, person.id, content, etag))
 

@@ -72,14 +72,15 @@ def operations(services: Services) -> list[Operation]:
         Operation(
             "GET", "/api/trail", list_trail, "Rows of the trail, the newest first.",
             answer=TrailPage, errors=(403, 404, 422), query=PARAMETERS | BEFORE,
+            scope="trail",
         ),
         Operation(
             "GET", "/api/trail/{id}", get_trail_row, "One row of the trail, whole.",
-            answer=TrailRow, errors=(403, 404),
+            answer=TrailRow, errors=(403, 404), scope="trail",
         ),
         Operation(
             "GET", of, get_record_life, "What happened to one record, the newest first.",
-            answer=TrailPage, errors=(403, 404, 422), query=BEFORE,
+            answer=TrailPage, errors=(403, 404, 422), query=BEFORE, scope="trail",
         ),
     ]  # fmt: skip
 

@@ -77,6 +77,7 @@ class Settings(BaseSettings):
     registration: bool = True
     mfa_required: bool = False
     mfa_key: Keys = None
+    api_tokens: bool = False
 
     database_url: SecretStr | None = None
     database_replica_url: SecretStr | None = None

@@ -38,11 +38,16 @@ NAME_REFUSED = "A name has at most 255 characters, and none that control somethi
 
 
 class AccountPages:
-    """The handlers; each acts on the account of who asks, and on no other."""
+    """The handlers; each acts on the account of who asks, and on no other.
 
-    def __init__(self, db: Engine, factor: SecondFactor) -> None:
+    Args:
+        has_tokens: whether programs may come with tokens.
+    """
+
+    def __init__(self, db: Engine, factor: SecondFactor, has_tokens: bool) -> None:
         self.db = db
         self.factor = factor
+        self.has_tokens = has_tokens
 
     def pages(self) -> list[Page]:
         """Return the pages; all are for whoever is signed in."""
@@ -67,12 +72,14 @@ class AccountPages:
         status: int = 200,
         refused: str = "",
         message: str = "",
+        made_token: str = "",
         **typed: Any,
     ) -> Response:
         """Show the page.
 
         Args:
             refused: the form that was refused, and `message` why; `typed` is what was typed.
+            made_token: a new token of a program, which is told this once.
         """
         person: SignedIn = request.state.person
         devices = await sessions.list_of(self.db, person.id)
@@ -84,7 +91,9 @@ class AccountPages:
             status,
             refused=refused,
             message=message,
-            typed=typed or person._asdict(),
+            typed=person._asdict() | typed,
+            made_token=made_token,
+            tokens=await tokens_of(self.db, person.id) if self.has_tokens else None,
             account=account,
             least=MIN_LENGTH_ADMIN if person.is_admin else MIN_LENGTH,
             sessions=[shown_session(row, person) for row in devices],
@@ -152,6 +161,13 @@ class AccountPages:
         return StreamingResponse(
             _pieces(file), media_type="application/json", headers=NO_STORE | name
         )
+
+
+async def tokens_of(db: Engine, user_id: int) -> list[dict[str, Any]]:
+    """Return the tokens of an account, where there are tokens at all."""
+    from home.accounts import tokens
+
+    return await tokens.list_of(db, user_id)
 
 
 def shown_session(row: dict[str, Any], person: SignedIn) -> dict[str, Any]:

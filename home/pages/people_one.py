@@ -18,7 +18,7 @@ from home.accounts.rights import Rights
 from home.accounts.sessions import SignedIn
 from home.database.engine import Engine
 from home.pages import people_words
-from home.pages.account import shown_session
+from home.pages.account import shown_session, tokens_of
 from home.pages.people import PEOPLE, groups_of
 from home.pages.trail.entries import days_of, record_link
 from home.web.pages import Page
@@ -39,8 +39,9 @@ ONE = f"{PEOPLE}/{{id:int}}"
 class PersonPages:
     """The page of one person, and the forms on it."""
 
-    def __init__(self, db: Engine) -> None:
+    def __init__(self, db: Engine, has_tokens: bool) -> None:
         self.db = db
+        self.has_tokens = has_tokens
 
     def pages(self) -> list[Page]:
         """Return the pages; auditors see the person, and neither sessions nor buttons."""
@@ -53,14 +54,15 @@ class PersonPages:
             Page(f"{ONE}/rights", self.change_rights, Who.SUPERUSERS, methods=post),
         ]
 
-    async def show(self, request: Request, password: str = "") -> Response:
+    async def show(self, request: Request, password: str = "", made_token: str = "") -> Response:
         """Show the page.
 
         Args:
             password: a new one, which is told this once.
+            made_token: likewise a new token.
         """
         looks: SignedIn = request.state.person
-        row = await self._found(request)
+        row = await self.found(request)
         about = await own_history.newest(self.db, row["id"], row["email"])
         did = await page(self.db, Filters(user_id=row["id"]), size=own_history.NEWEST)
         state = people.state_of(row)
@@ -81,6 +83,8 @@ class PersonPages:
             link_of=record_link,
             happened=[people_words.happened_to(each, row["id"]) for each in about],
             password=password,
+            made_token=made_token,
+            tokens=await self._tokens(looks, row["id"]),
             back=f"{PEOPLE}/{row['id']}",
         )
 
@@ -94,7 +98,7 @@ class PersonPages:
 
     async def give_password(self, request: Request) -> Response:
         """Store a new password, and show it once."""
-        row = await self._found(request)
+        row = await self.found(request)
         try:
             password = await rights.give_password(self.db, _by(request), row["id"])
         except Refused as error:
@@ -103,7 +107,7 @@ class PersonPages:
 
     async def remove_factor(self, request: Request) -> Response:
         """Take somebody's second factor away, and their sessions with it."""
-        row = await self._found(request)
+        row = await self.found(request)
 
         async def remove() -> None:
             if not await rights.remove_second_factor(self.db, _by(request), row["id"]):
@@ -113,13 +117,14 @@ class PersonPages:
 
     async def change_rights(self, request: Request) -> Response:
         """Give somebody the rights that are ticked."""
-        row, form = await self._found(request), await request.form()
+        row, form = await self.found(request), await request.form()
         before = Rights(*(f"had_{name}" in form for name in Rights._fields))
         after = Rights(*(name in form for name in Rights._fields))
         change = rights.change_rights(self.db, _by(request), row["id"], before, after)
         return await _told(row["id"], change, "The rights are changed.")
 
-    async def _found(self, request: Request) -> Record:
+    async def found(self, request: Request) -> Record:
+        """Return the person of the address."""
         row = await people.find(self.db, request.path_params["id"])
         if row is None:
             raise HTTPException(404, "There is no such person. Perhaps the account was deleted.")
@@ -129,6 +134,11 @@ class PersonPages:
         if not looks.is_admin:
             return []
         return [shown_session(row, looks) for row in await sessions.list_of(self.db, person_id)]
+
+    async def _tokens(self, looks: SignedIn, person_id: int) -> list[dict[str, Any]] | None:
+        if not (looks.is_admin and self.has_tokens):
+            return None
+        return await tokens_of(self.db, person_id)
 
     async def _status(self, row: Record, state: str) -> people_words.Status:
         if state == "waiting":

@@ -55,9 +55,19 @@ CREATE TRIGGER rules BEFORE UPDATE OR DELETE ON users
     FOR EACH ROW EXECUTE FUNCTION users_rules_v1();
 
 -- Sessions end with what they were given for: password, address, approval, rights, second factor.
+-- So do tokens of programs, but for a new password that the person chose.
 CREATE FUNCTION users_end_sessions_v1() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER AS $$
+DECLARE
+    person integer := nullif(current_setting('groundwork.actor', true), '')::jsonb ->> 'user_id';
 BEGIN
     DELETE FROM sessions WHERE user_id = NEW.id;
+    IF (OLD.email, OLD.is_approved, OLD.is_disabled, OLD.is_admin, OLD.is_superuser, OLD.is_auditor)
+       IS DISTINCT FROM
+       (NEW.email, NEW.is_approved, NEW.is_disabled, NEW.is_admin, NEW.is_superuser, NEW.is_auditor)
+       OR OLD.password_hash IS DISTINCT FROM NEW.password_hash AND person IS DISTINCT FROM NEW.id
+    THEN
+        DELETE FROM api_tokens WHERE user_id = NEW.id;
+    END IF;
     RETURN NULL;
 END
 $$;

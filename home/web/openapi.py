@@ -62,6 +62,8 @@ class Operation:
         errors: besides those that follow from `signed_in`, `body` and the method.
         etag: whether the answer carries one, and an unsafe method heeds If-Match.
         query: what each parameter behind the path's `?` means; all may be left out.
+        scope: that a program's token needs: read for GET, else write, unless said otherwise;
+            "" is not for tokens.
     """
 
     method: str
@@ -76,6 +78,15 @@ class Operation:
     etag: bool = False
     is_body_optional: bool = False
     query: Mapping[str, str] = field(default_factory=dict)
+    scope: str | None = None
+
+    @property
+    def needed_scope(self) -> str | None:
+        """The scope that a token needs; None where tokens do not count."""
+        if not self.signed_in:
+            return None
+        usual = "write" if self.is_unsafe else "read"
+        return (usual if self.scope is None else self.scope) or None
 
     @property
     def is_unsafe(self) -> bool:
@@ -94,18 +105,18 @@ class Operation:
             found |= {412}
         return sorted(found)
 
-    def described(self, refs: Refs) -> dict[str, Any]:
+    def described(self, refs: Refs, has_tokens: bool) -> dict[str, Any]:
         """The Operation Object of OpenAPI."""
         described: dict[str, Any] = {
             "summary": self.summary,
             "operationId": self.handler.__name__,
-            "parameters": self._parameters(),
+            "parameters": self._parameters(has_tokens),
             "responses": {str(self.status): self._success(refs)}
             | {
                 str(status): {"description": ERRORS[status], **_json(refs[Error])}
                 for status in self.statuses()
             },
-            "security": [{"session": []}] if self.signed_in else [],
+            "security": self._security(has_tokens),
         }
         if self.body is not None:
             described["requestBody"] = {
@@ -120,7 +131,13 @@ class Operation:
             found["headers"] = {"etag": {"schema": {"type": "string"}}}
         return found | (_json(refs[self.answer]) if self.answer else {})
 
-    def _parameters(self) -> list[dict[str, Any]]:
+    def _security(self, has_tokens: bool) -> list[dict[str, list[str]]]:
+        if not self.signed_in:
+            return []
+        scope = self.needed_scope
+        return [{"session": []}, *([{"token": [scope]}] if has_tokens and scope else [])]
+
+    def _parameters(self, has_tokens: bool) -> list[dict[str, Any]]:
         text = {"type": "string"}
         names = re.findall(r"{(\w+)", self.path)
         found: list[dict[str, Any]] = [
@@ -131,7 +148,10 @@ class Operation:
             for name, about in self.query.items()
         ]
         if self.signed_in and self.is_unsafe:
-            found.append({"name": CSRF_HEADER, "in": "header", "required": True, "schema": text})
+            is_needed = not (has_tokens and self.needed_scope)
+            found.append(
+                {"name": CSRF_HEADER, "in": "header", "required": is_needed, "schema": text}
+            )
         if self.etag and self.is_unsafe:
             found.append({"name": "if-match", "in": "header", "required": False, "schema": text})
         return found
@@ -141,8 +161,12 @@ def _json(schema: dict[str, Any]) -> dict[str, Any]:
     return {"content": {"application/json": {"schema": schema}}}
 
 
-def document(operations: Sequence[Operation]) -> dict[str, Any]:
-    """The OpenAPI 3.1 document."""
+def document(operations: Sequence[Operation], has_tokens: bool = False) -> dict[str, Any]:
+    """The OpenAPI 3.1 document.
+
+    Args:
+        has_tokens: whether programs may come with tokens.
+    """
     models = {Error, *(o.body for o in operations), *(o.answer for o in operations)} - {None}
     ordered = sorted(models, key=lambda model: model.__name__)  # type: ignore[union-attr]
     found, schemas = models_json_schema(
@@ -153,42 +177,45 @@ def document(operations: Sequence[Operation]) -> dict[str, Any]:
     paths: dict[str, Any] = {}
     for operation in operations:
         path = re.sub(r":\w+}", "}", operation.path)
-        paths.setdefault(path, {})[operation.method.lower()] = operation.described(refs)
-    cookie = {"type": "apiKey", "in": "cookie", "name": "id"}
+        paths.setdefault(path, {})[operation.method.lower()] = operation.described(refs, has_tokens)
+    schemes: dict[str, Any] = {"session": {"type": "apiKey", "in": "cookie", "name": "id"}}
+    if has_tokens:
+        schemes["token"] = {"type": "http", "scheme": "bearer"}
     return {
         "openapi": "3.1.0",
         "info": {"title": "Groundwork", "version": "1", "description": ABOUT},
         "paths": paths,
-        "components": {"schemas": schemas.get("$defs", {}), "securitySchemes": {"session": cookie}},
+        "components": {"schemas": schemas.get("$defs", {}), "securitySchemes": schemes},
     }
 
 
 def api_routes(operations: Sequence[Operation]) -> list[Route]:
     """A route for each path: with one for each method, the Allow header of a 405 would be short."""
-    handlers: dict[str, dict[str, Any]] = {}
+    handlers: dict[str, dict[str, Operation]] = {}
     for operation in operations:
-        handlers.setdefault(operation.path, {})[operation.method] = operation.handler
+        handlers.setdefault(operation.path, {})[operation.method] = operation
     return [
         Route(path, _by_method(of_path), methods=list(of_path))
         for path, of_path in handlers.items()
     ]
 
 
-def _by_method(handlers: dict[str, Any]) -> Callable[[Request], Awaitable[Response]]:
+def _by_method(handlers: dict[str, Operation]) -> Callable[[Request], Awaitable[Response]]:
     async def handle(request: Request) -> Response:
         method = "GET" if request.method == "HEAD" else request.method
-        response: Response = await handlers[method](request)
-        return response
+        operation = handlers[method]
+        request.state.token_scope = operation.needed_scope
+        return await operation.handler(request)
 
     return handle
 
 
-def openapi_routes(operations: Sequence[Operation]) -> list[Route]:
+def openapi_routes(operations: Sequence[Operation], has_tokens: bool = False) -> list[Route]:
     """`/api/openapi.json` and `/api/docs`; made for the first who asks."""
 
     @cache
     def found() -> dict[str, Any]:
-        return document(operations)
+        return document(operations, has_tokens)
 
     async def as_json(request: Request) -> Response:
         return JSONResponse(found())

@@ -81,15 +81,49 @@ def knows_csrf_token(given: str, token: str) -> bool:
     return hmac.compare_digest(given.encode("utf-8", "replace"), csrf_token(token).encode())
 
 
+def bearer_token(request: Request) -> str | None:
+    """Return the token that a program sends (RFC 6750, section 2.1); None where it sends none."""
+    scheme, _, token = request.headers.get("authorization", "").partition(" ")
+    return token.strip() if scheme.lower() == "bearer" else None
+
+
 async def person_of(request: Request, who: Who = Who.MEMBERS) -> SignedIn:
-    """Return whose session the cookie opens; unsafe methods also need the session's CSRF token.
+    """Return who asks: whose session the cookie opens, or for whom a program does by a token.
+
+    With the cookie unsafe methods also need the session's CSRF token; with a token, which no
+    browser sends by itself, cookies do not count.
 
     Raises:
-        HTTPException: 401 where nobody is signed in, 403 where it is not for this person.
+        HTTPException: 401 where nobody is signed in, 403 where it is not for this person, or not
+            within the token's scopes.
+        tokens.TooManyWrongTokens: the token opens nothing, as did too many others.
     """
-    person = await sessions.authenticate(services_of(request).db, checked_token(request))
+    if (token := bearer_token(request)) is not None:
+        person: SignedIn | None = await _holder_of(request, token)
+    else:
+        person = await sessions.authenticate(services_of(request).db, checked_token(request))
     if person is None:
         raise HTTPException(401, "Sign in first.")
     if not who.includes(person):
         raise HTTPException(403, f"This is for {who} only.")
     return person
+
+
+async def _holder_of(request: Request, token: str) -> SignedIn:
+    services, scope = services_of(request), getattr(request.state, "token_scope", None)
+    if not services.settings.api_tokens:
+        raise HTTPException(401, "API tokens are not in use here: sign in.")
+    from home.accounts import tokens
+
+    try:
+        holder = await tokens.authenticate(services.db, token)
+    except tokens.WrongToken as error:
+        challenge = 'Bearer error="invalid_token"'
+        raise HTTPException(401, str(error), {"www-authenticate": challenge}) from None
+    if scope is None:
+        raise HTTPException(403, "This needs somebody who is signed in; a token does not do.")
+    if scope not in holder.scopes:
+        challenge = f'Bearer error="insufficient_scope", scope="{scope}"'
+        message = f"This token lacks the scope {scope}."
+        raise HTTPException(403, message, {"www-authenticate": challenge})
+    return holder.person
