@@ -14,7 +14,7 @@ from home.accounts.decisions import REASONS
 # Whether $1 is a superuser, who then stays one until this transaction ends.
 SUPERUSER = """
     SELECT id FROM users WHERE id = $1 AND is_superuser AND is_approved AND NOT is_disabled
-    FOR KEY SHARE
+    FOR SHARE
 """
 STORE_HASH = """
     UPDATE users SET password_hash = $3

@@ -7,12 +7,15 @@ import re
 from html import unescape
 from typing import Any
 
+import asyncpg
 import httpx
 import pytest
 from starlette.applications import Starlette
 
 from audit.context import Actor, acting_as
+from audit.errors import Refused
 from audit.tables import AuditLog
+from home.accounts import authenticator, rights
 from home.accounts.authenticator import AuthenticatorSecret
 from home.accounts.decisions import DECISIONS, decide
 from home.accounts.people import ALL, WAITING, Filter
@@ -415,6 +418,28 @@ async def test_a_second_factor_is_removed(ada: httpx.AsyncClient, member: User) 
     assert "Remove the second factor" in (await ada.get(f"/people/{member.id}")).text
     assert "The password alone signs in now." in (await send(ada, path)).text
     assert not await AuthenticatorSecret.exists()
+
+
+async def test_who_removes_a_second_factor_stays_a_superuser_meanwhile(
+    administrator: User, member: User, db: Engine, url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What was checked is true until the factor is gone."""
+    demote = "UPDATE users SET is_superuser = false, is_admin = false WHERE id = $1"
+    await User.create_user("sue@example.com", PASSWORD, is_superuser=True, is_approved=True)
+    other = await asyncpg.connect(url, statement_cache_size=0)
+
+    async def removed(*_: object) -> bool:
+        async with other.transaction():
+            await other.execute("SET LOCAL lock_timeout = '100ms'")
+            with pytest.raises(asyncpg.LockNotAvailableError):
+                await other.execute(demote, administrator.id)
+            raise Refused("seen")
+
+    monkeypatch.setattr(authenticator, "remove", removed)
+    with pytest.raises(Refused, match="seen"):
+        await rights.remove_second_factor(db, administrator.id, member.id)
+    await other.execute(demote, administrator.id)
+    await other.close()
 
 
 async def test_superusers_change_rights(
