@@ -35,6 +35,7 @@ PROGRAMS = {
     "anonymous": "Somebody not signed in",
     "cli": "{} at a terminal",
     "db": "{} (plain SQL)",
+    "provider": "{} (identity provider)",
     "sync": "{} sync",
     "system": "The application ({})",
 }

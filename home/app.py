@@ -29,20 +29,28 @@ def pages(services: Services) -> list[Page]:
 
     settings = services.settings
     factor = SecondFactor.of(services)
-    account = AccountPages(services.db, factor, settings.api_tokens)
+    providers = settings.identity_providers
+    account = AccountPages(services.db, factor, settings.api_tokens, providers)
+    sign_in = SignInPages(services.db, factor, settings.registration, providers)
     person = PersonPages(services.db, settings.api_tokens)
     found = [
         Page("/", overview, Who.ANYBODY, "Overview", title_for=Who.ADMINISTRATORS),
         *PeoplePages(services.db).pages(),
         *person.pages(),
         *account.pages(),
-        *SignInPages(services.db, factor, settings.registration).pages(),
+        *sign_in.pages(),
         *trail_pages(services),
     ]
     if settings.api_tokens:
         from home.pages.tokens import TokenPages
 
         found += TokenPages(services.db, account, person).pages()
+    if providers:
+        from home.accounts.sign_on.flow import SignOn
+        from home.pages.sign_on import SignOnPages
+
+        sign_on = SignOn(services.db, providers, settings.registration)
+        found += SignOnPages(services.db, sign_on, factor, account, sign_in.ask_for_code).pages()
     return found
 
 
@@ -81,6 +89,7 @@ APP = App(
         "users_no_self_approval": "Nobody approves their own account.",
         "users_no_self_appointment": "Nobody makes themselves an auditor.",
         "users_superuser_is_admin": "A superuser is an administrator, too.",
+        "identities_issuer_subject_unique": "This identity opens an account already.",
         "users_service_has_no_password": "An account of a program has no password.",
         "users_last_superuser": "The last active superuser stays: appoint another one first.",
     },

@@ -4,12 +4,12 @@ from pathlib import Path
 
 from audit.app_config import AppConfig
 from home.accounts.authenticator import AuthenticatorSecret
-from home.tables import ApiToken, Session, User, UserPreference
+from home.tables import ApiToken, Identity, Session, User, UserPreference
 
 APP_CONFIG = AppConfig(
     app_name="home",
     migrations_folder_path=Path(__file__).parent / "piccolo_migrations",
-    table_classes=[User, UserPreference, Session, AuthenticatorSecret, ApiToken],
+    table_classes=[User, UserPreference, Session, AuthenticatorSecret, Identity, ApiToken],
     migration_dependencies=["audit.piccolo_app"],
     commands_in="home.commands",
 )

@@ -233,6 +233,21 @@ class Session(SessionsBase, tablename="sessions"):
         await sessions.end_by_token(engine_of(cls), token)
 
 
+class Identity(Table, tablename="identities"):
+    """A person as an identity provider knows them, see home.accounts.sign_on."""
+
+    id: Serial
+    user_id = ForeignKey(User, null=False, default=None, on_delete=OnDelete.cascade, index=True)
+    provider = Varchar(length=30, default=None, help_text="The name in the settings.")
+    issuer = Varchar(length=500, default=None)
+    subject = Varchar(length=255, default=None)
+    email = Varchar(length=255, null=True, default=None, help_text="There, if it is verified.")
+    created_at = Timestamptz()
+    last_used_at = Timestamptz(null=True, default=None)
+
+    identities_issuer_subject_unique = Unique([issuer, subject])
+
+
 class ApiToken(Table, tablename="api_tokens"):
     """A token by which a program acts for an account, see home.accounts.tokens."""
 

@@ -77,7 +77,7 @@ async def check_code(
         CodeNeeded: the code is missing.
         throttle.Throttled: too many failures.
     """
-    if await factor.is_asked_of(account.user_id):
+    if not account.has_factor and await factor.is_asked_of(account.user_id):
         if not code:
             raise CodeNeeded(account)
         if not await factor.accepts(account, code):

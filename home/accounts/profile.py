@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -11,6 +12,12 @@ from home.tables import User
 # No control characters, and none that is invisible or turns the direction of what follows.
 PRINTABLE = r"^[^\x00-\x1f\x7f-\x9f\u00ad\u200b\u200e\u200f\u2028-\u202e\u2060-\u206f\ufeff]*$"
 Name = Annotated[str, Field(max_length=255, pattern=PRINTABLE)]
+
+
+def printable_name(text: object) -> str | None:
+    """Return a name that others may see, or None where it is none."""
+    fits = isinstance(text, str) and re.fullmatch(PRINTABLE, text) and len(text) <= 255
+    return str(text) if fits else None
 
 
 class Profile(BaseModel):

@@ -78,6 +78,7 @@ LIST = """
     FROM sessions WHERE sid IN (SELECT sid FROM signed_in WHERE id = $1)
     ORDER BY last_seen_at DESC NULLS LAST
 """
+PROVIDER = "SELECT sess ->> 'provider' FROM sessions WHERE sid = $1"
 END_BY_DIGEST = "DELETE FROM sessions WHERE sid = $1 RETURNING sid"
 END_ONE = "DELETE FROM sessions WHERE user_id = $1 AND sid = $2 RETURNING sid"
 END_OTHERS = "DELETE FROM sessions WHERE user_id = $1 AND sid <> $2 RETURNING sid"
@@ -184,20 +185,30 @@ async def create(db: Engine, account: VerifiedAccount) -> NewSession:
     token = secrets.token_urlsafe(32)  # 256 bits
     request, actor = request_info.get(RequestInfo()), current_actor()
     sess = {"user_agent": request.user_agent[:500], "ip_address": actor and actor.ip_address}
+    if account.provider:
+        sess |= {"provider": account.provider, "provider_sid": account.provider_sid}
     old = digest(request.token) if request.token else ""
     async with db.transaction():
         email = await db.fetchval(CLAIM, account.user_id, account.version)
         if email is None:
             raise SignInRefused
-        if db.settings.mfa_required and await db.fetchval(MUST_SET_UP, account.user_id):
+        must_have = db.settings.mfa_required and not account.has_factor
+        if must_have and await db.fetchval(MUST_SET_UP, account.user_id):
             raise SecondFactorMissing
         row = await db.fetchrow(
             CREATE, digest(token), account.user_id, json.dumps(sess), old, SESSIONS_PER_PERSON
         )
         assert row is not None  # the claim holds the account
-        details = {"device": account.device} if account.device else None
-        await record(db, "sign_in.succeeded", "sign_in", email, details)
+        known = {"device": account.device, "provider": account.provider}
+        details = {name: value for name, value in known.items() if value}
+        await record(db, "sign_in.succeeded", "sign_in", email, details or None)
     return NewSession(token, row["expire"], row["max_expire"])
+
+
+async def provider_of(db: Database, token: str) -> str | None:
+    """Return the identity provider by which a session began, if it was one."""
+    found: str | None = await db.fetchval(PROVIDER, digest(token))
+    return found
 
 
 async def end_by_token(db: Database, token: str) -> bool:

@@ -4,21 +4,20 @@ from __future__ import annotations
 
 import re
 import secrets
-import time
 from collections.abc import Sequence
 from enum import StrEnum
 from typing import Any, NamedTuple
 
 import asyncpg
 
-from audit.context import current_actor, identify
+from audit.context import identify
 from audit.database import Database
 from audit.errors import GroundworkError, Refused
 from audit.record import record
 from home.accounts.credentials import normalise_email
+from home.accounts.failures import RecentFailures
 from home.accounts.registration import is_taken
 from home.accounts.sessions import SignedIn, digest, touch
-from home.accounts.throttle import network_of
 
 PREFIX = "gw_"  # by which scanners of source code find one
 TOKEN = re.compile(rf"{PREFIX}[A-Za-z0-9_-]{{43}}")
@@ -26,9 +25,6 @@ NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9 ._-]{0,49}")
 MOST_DAYS = 366
 USUAL_DAYS = 90
 TOKENS_PER_ACCOUNT = 50
-# Wrong ones of an address in five minutes; right ones are not held up by them.
-FAILURES, WINDOW_SECONDS = 20, 300.0
-MOST_NETWORKS = 10_000
 
 # The fields of SignedIn, in their order, and three more. A token has no session.
 FIND = """
@@ -110,16 +106,6 @@ class WrongToken(GroundworkError):
     status, code = 401, "invalid_token"
 
 
-class TooManyWrongTokens(GroundworkError):
-    """Too many wrong tokens came from this address. Try again later."""
-
-    status, code = 429, "too_many_attempts"
-
-    @property
-    def retry_after(self) -> int:
-        return int(WINDOW_SECONDS)
-
-
 class Holder(NamedTuple):
     """Whoever a token stands for.
 
@@ -133,24 +119,7 @@ class Holder(NamedTuple):
     scopes: Sequence[str]
 
 
-class _Failures:
-    """Wrong tokens of each network in this process; the oldest networks are forgotten first."""
-
-    def __init__(self) -> None:
-        self._found: dict[str, tuple[int, float]] = {}
-
-    def count(self, network: str) -> int:
-        """Count one more; return how many there were since the window opened."""
-        number, since = self._found.pop(network, (0, time.monotonic()))
-        if time.monotonic() - since > WINDOW_SECONDS:
-            number, since = 0, time.monotonic()
-        self._found[network] = (number + 1, since)
-        if len(self._found) > MOST_NETWORKS:
-            del self._found[next(iter(self._found))]
-        return number + 1
-
-
-failures = _Failures()
+failures = RecentFailures()
 
 
 async def authenticate(db: Database, token: str) -> Holder:
@@ -158,7 +127,7 @@ async def authenticate(db: Database, token: str) -> Holder:
 
     Raises:
         WrongToken: it opens nothing; this was recorded.
-        TooManyWrongTokens: as were too many others of this address.
+        TooManyFailures: too many others of this address did not, either.
     """
     row = await db.fetchrow(FIND, digest(token)) if TOKEN.fullmatch(token) else None
     if row is None:
@@ -173,12 +142,7 @@ async def authenticate(db: Database, token: str) -> Holder:
 
 
 async def _fail(db: Database) -> None:
-    actor = current_actor()
-    network = network_of(actor.ip_address if actor else None) or "unknown"
-    number = failures.count(network)
-    if number > FAILURES:
-        raise TooManyWrongTokens
-    await record(db, "token.refused", "token", details={"network": network})
+    await record(db, "token.refused", "token", details={"network": failures.count()})
 
 
 async def create(

@@ -18,6 +18,8 @@ class VerifiedAccount(NamedTuple):
         version: `credentials_version` at that moment; under another one this means nothing.
         device: the id of the device, if somebody signed in on it before.
         device_cookie: what the device is given, to be recognised next time.
+        provider: the identity provider, instead of a password; and `provider_sid`, its session.
+        has_factor: whether a second factor was shown already.
     """
 
     user_id: int
@@ -25,6 +27,9 @@ class VerifiedAccount(NamedTuple):
     version: int
     device: str | None = None
     device_cookie: str = ""
+    provider: str = ""
+    provider_sid: str = ""
+    has_factor: bool = False
 
 
 # For piccolo-api, which hands on the id alone between `User.login` and what follows from it.

@@ -27,6 +27,7 @@ from pydantic_settings import (
 from audit.log import set_up_with
 from audit.settings import Keys
 from home.config.dsn import Database, DsnError, from_parts, from_url
+from home.config.providers import Provider, ProvidersSource
 from home.config.sources import (
     TWINS,
     OtherNames,
@@ -78,6 +79,7 @@ class Settings(BaseSettings):
     mfa_required: bool = False
     mfa_key: Keys = None
     api_tokens: bool = False
+    identity_providers: tuple[Provider, ...] = ()
 
     database_url: SecretStr | None = None
     database_replica_url: SecretStr | None = None
@@ -108,7 +110,8 @@ class Settings(BaseSettings):
         assert isinstance(dotenv_settings, DotEnvSettingsSource)
         variables = {**dotenv_settings.env_vars, **env_settings.env_vars}
         other_names = OtherNames(settings_cls, variables)
-        return init_settings, other_names, env_settings, dotenv_settings
+        providers = ProvidersSource(settings_cls, variables)
+        return init_settings, other_names, providers, env_settings, dotenv_settings
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
@@ -173,6 +176,7 @@ class Settings(BaseSettings):
         values = [secret.get_secret_value() for secret in found if secret is not None]
         # Several keys in one setting are each a secret.
         values += [part.strip() for value in values for part in value.split(",") if "," in value]
+        values += [each.client_secret.get_secret_value() for each in self.identity_providers]
         databases = filter(None, (self.database, self.replica))
         values += [each.args["password"] for each in databases if each.args.get("password")]
         return tuple(values)

@@ -66,7 +66,7 @@ class OtherNames(PydanticBaseSettingsSource):
             if value := (self.variables.get(name) or "").rstrip("\r\n"):
                 found[name] = value
             if field_name in self.secrets and (path := self.variables.get(f"{name}_file")):
-                found[f"{name}_file"] = _read_secret(f"{name}_file", path)
+                found[f"{name}_file"] = read_secret(f"{name}_file", path)
         names = " and ".join(sorted(name.upper() for name in found))
         if len(set(found.values())) > 1:
             raise SettingsError(f"{names}: both are set and they differ; keep one")
@@ -83,7 +83,12 @@ class OtherNames(PydanticBaseSettingsSource):
         return {name: value for name, value in values.items() if value}
 
 
-def _read_secret(name: str, path: str) -> str:
+def read_secret(name: str, path: str) -> str:
+    """Return the secret in a file, without the line feed at its end.
+
+    Raises:
+        SettingsError: it cannot be read.
+    """
     with suppress(OSError, ValueError):
         return Path(path).read_text(encoding="utf-8-sig").rstrip("\r\n")
     raise SettingsError(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from tempfile import SpooledTemporaryFile
 from typing import IO, Any
 
@@ -21,6 +22,7 @@ from home.accounts.second_factor import SecondFactor
 from home.accounts.sessions import SignedIn
 from home.accounts.throttle import Throttled
 from home.accounts.verified_account import SignInRefused
+from home.config.providers import Provider
 from home.database.engine import Engine
 from home.pages import browsers, happened
 from home.tables import User
@@ -42,12 +44,20 @@ class AccountPages:
 
     Args:
         has_tokens: whether programs may come with tokens.
+        providers: of identities, which may be linked.
     """
 
-    def __init__(self, db: Engine, factor: SecondFactor, has_tokens: bool) -> None:
+    def __init__(
+        self,
+        db: Engine,
+        factor: SecondFactor,
+        has_tokens: bool,
+        providers: Sequence[Provider] = (),
+    ) -> None:
         self.db = db
         self.factor = factor
         self.has_tokens = has_tokens
+        self.providers = providers
 
     def pages(self) -> list[Page]:
         """Return the pages; all are for whoever is signed in."""
@@ -85,6 +95,7 @@ class AccountPages:
         devices = await sessions.list_of(self.db, person.id)
         rows = await own_history.newest(self.db, person.id, person.email)
         account = await User.select(User.created_at).where(User.id == person.id).first()
+        linked = await self._identities(person) if self.providers else []
         return render(
             request,
             "account.html",
@@ -92,6 +103,9 @@ class AccountPages:
             refused=refused,
             message=message,
             typed=person._asdict() | typed,
+            has_password=await self.has_password(person) if self.providers else True,
+            identities=linked,
+            providers=self.providers,
             made_token=made_token,
             tokens=await tokens_of(self.db, person.id) if self.has_tokens else None,
             account=account,
@@ -101,6 +115,17 @@ class AccountPages:
             has_second_factors=self.factor.is_available,
             has_second_factor=await self.factor.is_asked_of(person.id),
         )
+
+    async def has_password(self, person: SignedIn) -> bool:
+        """Return whether who asks can sign in by a password."""
+        return await User.exists().where((User.id == person.id) & (User.password_hash != ""))
+
+    async def _identities(self, person: SignedIn) -> list[dict[str, Any]]:
+        from home.accounts.sign_on import identities
+
+        shown = {provider.name: provider.shown for provider in self.providers}
+        rows = await identities.list_of(self.db, person.id)
+        return [{**row, "shown": shown.get(row["provider"], row["provider"])} for row in rows]
 
     async def change_profile(self, request: Request) -> Response:
         """Store name and organization."""

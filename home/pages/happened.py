@@ -36,6 +36,7 @@ PROGRAMS = {
     "anonymous": "somebody who was not signed in",
     "cli": "an administrator at a terminal",
     "db": "an administrator of the database",
+    "provider": "the identity provider",
     "sync": "a sync",
     "system": "the application itself",
 }

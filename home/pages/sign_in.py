@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
-from urllib.parse import quote
+from urllib.parse import quote, urlencode
 
 import asyncpg
 from starlette.datastructures import FormData
@@ -22,6 +22,7 @@ from home.accounts.second_factor import SecondFactor, Setup, SetupFailed, WrongC
 from home.accounts.sessions import SecondFactorMissing, request_info
 from home.accounts.throttle import Throttled
 from home.accounts.verified_account import SignInRefused, VerifiedAccount
+from home.config.providers import Provider
 from home.database.engine import Engine
 from home.web.cookies import set_device_cookie, set_session_cookie
 from home.web.pages import Page, person_at
@@ -29,6 +30,7 @@ from home.web.people import Who
 from home.web.redirects import OVERVIEW, local_path, redirect, start_of
 from home.web.rendering import render
 
+SIGNED_OUT = "You are signed out."
 SIGN_IN_FAILED = "Wrong e-mail address, password or code."
 WRONG_CODE = "This code is wrong, or was used before. Enter the next one."
 CODE_NEEDED = "Enter the code that your authenticator app shows now, or a recovery code."
@@ -51,12 +53,20 @@ class SignInPages:
 
     Args:
         registration: whether people may ask for an account.
+        providers: of identities, by which people may sign in.
     """
 
-    def __init__(self, db: Engine, factor: SecondFactor, registration: bool) -> None:
+    def __init__(
+        self,
+        db: Engine,
+        factor: SecondFactor,
+        registration: bool,
+        providers: Sequence[Provider] = (),
+    ) -> None:
         self.db = db
         self.factor = factor
         self.registration = registration
+        self.providers = {provider.name: provider for provider in providers}
 
     def pages(self) -> list[Page]:
         """Return the pages; all but signing out are for anybody."""
@@ -76,7 +86,7 @@ class SignInPages:
         """Sign in with e-mail address and password, and a code if there is a second factor."""
         show = partial(self._page, request, "sign_in")
         if request.method != "POST":
-            return show()
+            return show(signed_out_of=self.providers.get(request.query_params.get("out", "")))
         form = await request.form(max_files=0, max_fields=20)
         try:
             account = await self._verified(form)
@@ -89,13 +99,22 @@ class SignInPages:
             place = start_of(person) if person else OVERVIEW
         response = redirect(place)
         set_session_cookie(response, cookies.session)
-        set_device_cookie(response, cookies.device)
+        if cookies.device:
+            set_device_cookie(response, cookies.device)
         return response
 
+    def ask_for_code(self, request: Request, email: str, proof: str, place: str) -> Response:
+        """Return the page that asks for the code alone, of who came by an identity provider."""
+        action = f"/sign-in?{urlencode({'next': place})}" if place else "/sign-in"
+        shown: dict[str, Any] = {"email": email, "proof": proof, "action": action}
+        return self._page(request, "sign_in", message=CODE_NEEDED, **shown)
+
     async def sign_out(self, request: Request) -> Response:
-        """End this session."""
-        await authentication.sign_out(self.db, request_info.get().token)
-        response = redirect("/sign-in", "You are signed out.")
+        """End this session; one that began by a provider may end there, too."""
+        token = request_info.get().token
+        provider = await sessions.provider_of(self.db, token) if self.providers else None
+        await authentication.sign_out(self.db, token)
+        response = redirect(f"/sign-in{f'?out={provider}' if provider else ''}", SIGNED_OUT)
         set_session_cookie(response, "")
         return response
 
@@ -201,6 +220,7 @@ class SignInPages:
             "failed": status > 399,
             "registration": self.registration,
             "has_second_factors": self.factor.is_available,
+            "providers": self.providers.values(),
         }
         return render(request, f"{name}.html", status, message=message, **always, **more)
 

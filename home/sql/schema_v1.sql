@@ -1,6 +1,7 @@
 ALTER TABLE users RENAME CONSTRAINT users_approved_by_fkey TO users_approved_by_fk;
 ALTER TABLE user_preferences RENAME CONSTRAINT user_preferences_user_id_fkey TO user_preferences_user_id_fk;
 ALTER TABLE sessions RENAME CONSTRAINT sessions_user_id_fkey TO sessions_user_id_fk;
+ALTER TABLE identities RENAME CONSTRAINT identities_user_id_fkey TO identities_user_id_fk;
 ALTER TABLE api_tokens RENAME CONSTRAINT api_tokens_user_id_fkey TO api_tokens_user_id_fk;
 ALTER TABLE authenticator_secrets
     RENAME CONSTRAINT authenticator_secrets_user_id_fkey TO authenticator_secrets_user_id_fk;

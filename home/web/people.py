@@ -96,7 +96,7 @@ async def person_of(request: Request, who: Who = Who.MEMBERS) -> SignedIn:
     Raises:
         HTTPException: 401 where nobody is signed in, 403 where it is not for this person, or not
             within the token's scopes.
-        tokens.TooManyWrongTokens: the token opens nothing, as did too many others.
+        failures.TooManyFailures: the token opens nothing, as did too many others.
     """
     if (token := bearer_token(request)) is not None:
         person: SignedIn | None = await _holder_of(request, token)

@@ -8,9 +8,10 @@ from typing import Any
 import httpx
 import pytest
 
+from audit.context import Actor, acting_as
 from audit.errors import Refused
-from home.accounts import tokens
-from home.accounts.tokens import FAILURES, TOKENS_PER_ACCOUNT, Scope
+from home.accounts import failures, tokens
+from home.accounts.tokens import TOKENS_PER_ACCOUNT, Scope
 from home.database.engine import Engine
 from home.tables import ApiToken, User
 from tests.conftest import PASSWORD, client_with, create_app, enter
@@ -33,11 +34,10 @@ NOT_FOR_TOKENS = {
 @pytest.fixture
 async def api(member: User) -> AsyncIterator[httpx.AsyncClient]:
     """An outsider, where tokens are in use."""
-    failures = tokens.failures._found
-    failures.clear()
+    tokens.failures.clear()
     async with client_with(api_tokens=True) as client:
         yield client
-    failures.clear()
+    tokens.failures.clear()
 
 
 def bearing(token: str) -> dict[str, str]:
@@ -224,19 +224,23 @@ async def test_guesses_are_counted_and_hold_up_no_right_one(
     api: httpx.AsyncClient, db: Engine, member: User
 ) -> None:
     token = await made_for(member)
-    found = [await asked(api, f"gw_{n:043}") for n in range(FAILURES + 5)]
-    assert found == [401] * FAILURES + [429] * 5
+    found = [await asked(api, f"gw_{n:043}") for n in range(failures.MOST + 5)]
+    assert found == [401] * failures.MOST + [429] * 5
     assert await asked(api, token) == 200
     recorded = await db.fetchval("SELECT count(*) FROM audit_logs WHERE action = 'token.refused'")
-    assert recorded == FAILURES
+    assert recorded == failures.MOST
 
 
 def test_networks_that_failed_are_forgotten() -> None:
-    failures = tokens._Failures()
-    for number in range(tokens.MOST_NETWORKS + 10):
-        failures.count(str(number))
-    assert len(failures._found) == tokens.MOST_NETWORKS
-    assert failures.count("0") == 1
+    found = failures.RecentFailures()
+    for number in range(failures.MOST_NETWORKS + 10):
+        with acting_as(
+            Actor(
+                "anonymous", ip_address=f"10.{number // 65536}.{number // 256 % 256}.{number % 256}"
+            )
+        ):
+            found.count()
+    assert len(found._found) == failures.MOST_NETWORKS
 
 
 @pytest.mark.parametrize(
