@@ -138,10 +138,9 @@ def _ours(bench: Bench, stack: ExitStack, url: str, size: Size) -> httpx.Client:
     contestant = ours(bench, url)
     database = url.rpartition("/")[2]
     bench.say(f"P10: making {size}")
-    bench.server.query(BECOME_SUPERUSER, database)
     counts = {"rows": size.rows, "people": size.people, "runs": size.runs}
-    without_triggers = "SET session_replication_role = replica; "
-    for statement in (PEOPLE, TRAIL, RUNS):
+    without_triggers = "SET session_replication_role = replica; "  # one would end the session
+    for statement in (BECOME_SUPERUSER, PEOPLE, TRAIL, RUNS):
         bench.server.query(without_triggers + statement.format(**counts), database)
     seal = [programs.piccolo(), "audit", "seal"]  # the overview counts sealed rows once
     variables = environment(DATABASE_URL=url, LOG_LEVEL="error", PYTHONWARNINGS="ignore")
@@ -179,7 +178,7 @@ def _client(
 
 
 def _milliseconds(client: httpx.Client, path: str) -> float:
-    """The median of some requests, one after the other."""
+    """Return the median of some requests, one after the other."""
     times = []
     for _ in range(REQUESTS):
         began = time.perf_counter()
