@@ -22,7 +22,8 @@ ROOT = Path(__file__).resolve().parent.parent
 PICTURES = {
     "overview": ("/", "Audit trail"),
     "people": ("/people", "People"),
-    "trail": ("/trail", "Trail"),
+    "trail": ("/trail?table=users", "Trail"),
+    "change": ("/trail/{change}", "Before"),
     "run": ("/sync/runs/{run}", "synced"),
     "account": ("/account", "Sessions"),
     "users": ("/admin/#/users", "Showing"),
@@ -95,13 +96,16 @@ async def take(address: str, url: str) -> None:
         await page.get_by_label("Password").fill(SEED_PASSWORD)
         await page.get_by_role("button", name="Sign in").click()
         await page.wait_for_url(f"{address}/")
-        run = await begun(page, address)
+        run, change = await begun(page, address), await newest_change(url)
         for name, (path, text) in PICTURES.items():
-            answer = await page.goto(address + path.format(run=run))
+            answer = await page.goto(address + path.format(run=run, change=change))
             if answer is not None and answer.status == 404:
                 print(f"left out: {path} is not there")
                 continue
             await page.get_by_text(text).first.wait_for()
+            if name == "people":
+                for box in (await page.get_by_role("checkbox").all())[1:3]:
+                    await box.check()
             await page.screenshot(path=ROOT / "docs" / f"{name}.png", full_page=path == "/")
         await browser.close()
 
@@ -113,6 +117,16 @@ async def begun(page: Page, address: str) -> str:
     await page.wait_for_url("**/sync/runs/*")
     await page.wait_for_timeout(6_000)
     return page.url.rpartition("/")[2]
+
+
+async def newest_change(url: str) -> int:
+    """Return the number of the newest change of an account."""
+    connection = await asyncpg.connect(url)
+    found: int = await connection.fetchval(
+        "SELECT max(id) FROM audit_logs WHERE action = 'users.update' AND actor LIKE 'cli:%'"
+    )
+    await connection.close()
+    return found
 
 
 async def fill(url: str) -> None:
@@ -136,7 +150,8 @@ def main() -> None:
         for command in ("home migrate", "home seed"):
             subprocess.run([piccolo, *command.split()], cwd=ROOT, env=env, check=True)
         asyncio.run(fill(url))
-        for command in ("sync_history run directory", "audit seal", "audit verify"):
+        appoint = "home change_permissions --email=jean2@example.com --auditor=yes"
+        for command in ("sync_history run directory", appoint, "audit seal", "audit verify"):
             subprocess.run([piccolo, *command.split()], cwd=ROOT, env=env, check=True)
         with running(url, SYNC_SCHEDULER="false", **sources) as live:
             asyncio.run(take(live.address, url))

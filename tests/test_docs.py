@@ -17,8 +17,10 @@ import piccolo_conf
 from audit import forms, paging
 from audit.typed_command import configs_of_piccolo
 from home.accounts import passwords, preferences
+from home.accounts.sign_on import remote
 from home.backoffice import csv_export, lists, query_check
 from home.config import redaction
+from home.config.providers import Provider
 from home.config.settings import load_settings
 from home.config.sources import TWINS, secret_names
 from home.database import probe
@@ -31,7 +33,10 @@ from tests.conftest import ROOT
 PAGES = [*sorted(ROOT.glob("*.md")), *sorted((ROOT / "docs").glob("*.md"))]
 ENV_EXAMPLE = ROOT / ".env.example"
 DEFAULTS = type(piccolo_conf.SETTINGS).model_fields
-SETTINGS = {name.upper() for name in type(piccolo_conf.SETTINGS).model_fields}
+# Those of identity providers hold a name that nobody knows before.
+SETTINGS = {name.upper() for name in type(piccolo_conf.SETTINGS).model_fields} - {
+    "IDENTITY_PROVIDERS"
+}
 TARGET = re.compile(r"\]\(([^)\s]+)\)|<(?:img|a)\b[^>]*?\b(?:src|href)=\"([^\"]+)\"")
 CODE = re.compile(r"^```.*?^```|`[^`\n]+`", re.DOTALL | re.MULTILINE)
 
@@ -101,6 +106,10 @@ BOUNDS = {
         f"{sources.LONGEST_TEXT} characters",
         f"{sources.KEPT['failures']} failures and {sources.KEPT['notes']:,} notes",
     ),
+    "identity provider": (
+        f"{remote.MOST_BYTES // 1024} KiB",
+        f"{remote.SECONDS:g} s",
+    ),
     "directory": (
         f"{download.BIGGEST // MIB} MiB, line or value of {parser.LONGEST:,} characters, "
         f"{download.REDIRECTS} redirects",
@@ -141,6 +150,13 @@ def test_the_example_explains_each_setting_and_its_other_names() -> None:
         *(f"{secret}_file" for secret in secret_names(type(piccolo_conf.SETTINGS))),
     ):
         assert name.upper() in " ".join(comments)
+
+
+def test_each_setting_of_an_identity_provider_is_explained() -> None:
+    page = (ROOT / "docs" / "single-sign-on.md").read_text(encoding="utf-8")
+    named = {name.lower() for name in re.findall(r"\bOIDC_ACME_([A-Z_]+)=", page)}
+    assert named == {*Provider.model_fields} - {"name"}
+    assert "OIDC_ACME_CLIENT_SECRET_FILE" in page
 
 
 @pytest.mark.parametrize("target", snippets(r"\bmake ([a-z][a-z-]*)"))
