@@ -4,7 +4,8 @@ from pathlib import Path
 
 from audit.app_config import AppConfig
 from home.accounts.authenticator import AuthenticatorSecret
-from home.tables import ApiToken, Identity, Session, User, UserPreference
+from home.accounts.tables import ApiToken, Identity
+from home.tables import Session, User, UserPreference
 
 APP_CONFIG = AppConfig(
     app_name="home",

@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 from playwright.async_api import Page, expect
 
-from home.tables import Identity, User
+from home.accounts.tables import Identity
+from home.tables import User
 from tests.browser.test_account import sign_in
 from tests.browser.test_pages import look_at
 from tests.conftest import missing

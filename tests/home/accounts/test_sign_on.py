@@ -27,7 +27,8 @@ from home.accounts.sign_on.id_tokens import LOGOUT_EVENT
 from home.accounts.sign_on.remote import ProviderDown, ProviderRefused, Remote
 from home.config.providers import Provider, Role
 from home.database.engine import Engine
-from home.tables import Identity, Session, User
+from home.accounts.tables import Identity
+from home.tables import Session, User
 from home.web.people import csrf_token
 from tests.conftest import PASSWORD, client_with, enter
 

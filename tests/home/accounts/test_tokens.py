@@ -13,7 +13,8 @@ from audit.errors import Refused
 from home.accounts import failures, tokens
 from home.accounts.tokens import TOKENS_PER_ACCOUNT, Scope
 from home.database.engine import Engine
-from home.tables import ApiToken, User
+from home.accounts.tables import ApiToken
+from home.tables import User
 from tests.conftest import PASSWORD, client_with, create_app, enter
 
 pytestmark = pytest.mark.any_version
