@@ -70,6 +70,7 @@ class App:
         groups: home.accounts.people.Group, for the page of people.
         panels: home.pages.panels.PanelSource, for the overview.
         jobs: audit.jobs.Job, which run beside the requests.
+        notices: home.outbox.notices.Look, which find what people should hear of by mail or webhook.
         lifespan: asynchronous context managers, entered before the first request and left after
             the last one.
     """
@@ -85,6 +86,7 @@ class App:
     groups: Lazy | None = None
     panels: Lazy | None = None
     jobs: Lazy | None = None
+    notices: Lazy | None = None
     lifespan: Lazy | None = None
 
 

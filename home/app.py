@@ -19,6 +19,7 @@ def pages(services: Services) -> list[Page]:
     """Return the overview, people, the own account, and the pages of who is not signed in yet."""
     from home.accounts.second_factor import SecondFactor
     from home.pages.account import AccountPages
+    from home.pages.links import LinkPages
     from home.pages.overview import overview
     from home.pages.people import PeoplePages
     from home.pages.people_one import PersonPages
@@ -30,8 +31,9 @@ def pages(services: Services) -> list[Page]:
     settings = services.settings
     factor = SecondFactor.of(services)
     providers = settings.identity_providers
-    account = AccountPages(services.db, factor, settings.api_tokens, providers)
-    sign_in = SignInPages(services.db, factor, settings.registration, providers)
+    has_mail = settings.smtp_url is not None
+    account = AccountPages(services.db, factor, settings.api_tokens, providers, has_mail)
+    sign_in = SignInPages(services.db, factor, settings.registration, providers, has_mail)
     person = PersonPages(services.db, settings.api_tokens)
     found = [
         Page("/", overview, Who.ANYBODY, "Overview", title_for=Who.ADMINISTRATORS),
@@ -41,6 +43,11 @@ def pages(services: Services) -> list[Page]:
         *sign_in.pages(),
         *trail_pages(services),
     ]
+    found += LinkPages(services, person).pages()
+    if has_mail or settings.webhook_url:
+        from home.pages.messages import MessagePages
+
+        found += MessagePages(services.db).pages()
     if settings.api_tokens:
         from home.pages.tokens import TokenPages
 
@@ -103,6 +110,7 @@ APP = App(
     operations=operations,
     pages=pages,
     panels="home.pages.overview:panels",
+    notices="home.outbox.of_accounts:notices",
     groups=groups,
     jobs=jobs,
 )

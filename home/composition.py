@@ -18,7 +18,7 @@ from starlette.staticfiles import StaticFiles
 from starlette.types import Lifespan
 
 from audit.apps import AppRegistry, WrongApp, refuse_twice
-from audit.jobs import JobStatus, Supervisor
+from audit.jobs import Job, JobStatus, Supervisor
 from home.accounts.people import groups_with
 from home.backoffice.mounting import BackOffice
 from home.config.settings import ROOT, Settings
@@ -48,7 +48,7 @@ def create_app(settings: Settings, db: Engine, registry: AppRegistry) -> Starlet
     services = Services(db, settings)
     pages = registry.all("pages", services)
     operations = registry.all("operations", services)
-    tasks = registry.all("jobs", services)
+    tasks = [*registry.all("jobs", services), *_messages(services, registry)]
     _check(operations, pages)
     refuse_twice([(name, f"job {job.name}") for name, job in tasks])
     supervisor = Supervisor(job for _, job in tasks)
@@ -77,6 +77,16 @@ def create_app(settings: Settings, db: Engine, registry: AppRegistry) -> Starlet
     app.state.groups = cache(lambda: groups_with(g for _, g in registry.all("groups", services)))
     app.state.templates = cache(partial(templates_of, registry.brought))
     return app
+
+
+def _messages(services: Services, registry: AppRegistry) -> list[tuple[str, Job]]:
+    """Return the jobs of mail and webhooks, where there are any."""
+    if services.settings.smtp_url is None and not services.settings.webhook_url:
+        return []
+    from home.outbox import delivery, notices
+
+    looks = [look for _, look in registry.all("notices", services)]
+    return [("home", each) for each in (*delivery.jobs(services), notices.job(services, looks))]
 
 
 def _check(operations: list[tuple[str, Operation]], pages: list[tuple[str, Page]]) -> None:

@@ -17,6 +17,7 @@ APP = App(
     groups="sync_history.directory.groups:groups",
     panels="sync_history.panel:panels",
     jobs="sync_history.scheduler:jobs",
+    notices="sync_history.notices:notices",
     lifespan="sync_history.runner:lifespan",
     words=WORDS,
 )

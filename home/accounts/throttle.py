@@ -69,7 +69,8 @@ REGISTRATION_WAIT = """
     SELECT extract(epoch FROM
         least(min(created_at), clock_timestamp()) - clock_timestamp() + interval '1 hour')::float
     FROM audit_logs
-    WHERE action = 'register.requested' AND details ->> 'network' = $1
+    WHERE action IN ('register.requested', 'password.requested')
+      AND details ->> 'network' = $1
       AND created_at BETWEEN now() - interval '1 hour' AND now() + interval '1 minute'
     HAVING count(*) >= $2
 """
@@ -205,8 +206,8 @@ def _forget(told: Counter[str]) -> None:
             del refused[network]
 
 
-async def count_registration(db: Database, email: str) -> None:
-    """Record that somebody asks for an account.
+async def count_registration(db: Database, email: str, action: str = "register.requested") -> None:
+    """Record that somebody asks for an account, or for a link to it.
 
     Raises:
         Throttled: too many requests came from this address; nothing was recorded.
@@ -216,7 +217,7 @@ async def count_registration(db: Database, email: str) -> None:
         await db.execute(TURN, f"register {attempt.network}")
         wait = await db.fetchval(REGISTRATION_WAIT, attempt.network, REGISTRATIONS)
         if wait is None:
-            await record(db, "register.requested", "register", attempt.account, attempt.details())
+            await record(db, action, "register", attempt.account, attempt.details())
             return
     raise Throttled(max(1, math.ceil(wait)), "requests for an account from this address")
 

@@ -19,6 +19,7 @@ MAX_ITEMS = 100
 # A URL ends before these; each expression here passes over a text once.
 WORD = re.compile(r"""[^\s"'<>]+""")
 SPECIAL = re.compile("[/@:]")
+LINK = re.compile(r"(/link/)[A-Za-z0-9_-]{20,}")  # a path that opens an account
 PASSWORD = re.compile(r"""(password=)[^\s"'<>&]+""", re.IGNORECASE)
 # Stands for each character of a secret until the text is cut, so that the cut does not move.
 MARK = "\ue000"
@@ -73,7 +74,8 @@ class Redactor:
             text = self.known.sub(lambda match: MARK * len(match.group()), text)
         if is_long:
             text = without_open_url(text[:limit])
-        text = without_credentials(PASSWORD.sub(rf"\1{MARK}", text))
+        text = LINK.sub(rf"\1{MARK}", PASSWORD.sub(rf"\1{MARK}", text))
+        text = without_credentials(text)
         return MARKS.sub("***", text) + ("…" if is_long else "")
 
 

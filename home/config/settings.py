@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import (
+    AfterValidator,
     BaseModel,
     Field,
     SecretStr,
@@ -27,6 +28,7 @@ from pydantic_settings import (
 from audit.log import set_up_with
 from audit.settings import Keys
 from home.config.dsn import Database, DsnError, from_parts, from_url
+from home.config.messages import address_of_ours, is_web_address, smtp_address, webhook_key
 from home.config.providers import Provider, ProvidersSource
 from home.config.sources import (
     TWINS,
@@ -81,6 +83,14 @@ class Settings(BaseSettings):
     api_tokens: bool = False
     identity_providers: tuple[Provider, ...] = ()
 
+    public_url: Annotated[str | None, AfterValidator(address_of_ours)] = None
+    smtp_url: Annotated[SecretStr | None, AfterValidator(smtp_address)] = None
+    mail_from: str | None = None
+    notify: Texts = ()
+    webhook_url: Texts = ()
+    webhook_secret: Annotated[SecretStr | None, AfterValidator(webhook_key)] = None
+    webhook_private: bool = False
+
     database_url: SecretStr | None = None
     database_replica_url: SecretStr | None = None
     postgres_host: str | None = None
@@ -125,6 +135,8 @@ class Settings(BaseSettings):
             raise ValueError(f"DATABASE_URL: {error}") from None
         if self.mfa_required and self.mfa_key is None:
             raise ValueError("MFA_KEY: MFA_REQUIRED needs it; make one: openssl rand -hex 32")
+        if problem := self._messages_problem():
+            raise ValueError(problem)
         try:
             replica = self.replica
         except DsnError as error:
@@ -142,6 +154,16 @@ class Settings(BaseSettings):
                     "set a real one before production"
                 )
         return self
+
+    def _messages_problem(self) -> str | None:
+        if self.smtp_url is not None and (self.mail_from is None or self.public_url is None):
+            return "SMTP_URL: needs MAIL_FROM, and PUBLIC_URL, which links in mails lead to"
+        if self.webhook_url and (self.webhook_secret is None or self.public_url is None):
+            return "WEBHOOK_URL: needs WEBHOOK_SECRET, and PUBLIC_URL, which links lead to"
+        for address in self.webhook_url:
+            if not is_web_address(address, plain=self.webhook_private):
+                return "WEBHOOK_URL: https addresses; http ones with WEBHOOK_PRIVATE=true"
+        return None
 
     @property
     def database(self) -> Database | None:

@@ -45,6 +45,7 @@ class AccountPages:
     Args:
         has_tokens: whether programs may come with tokens.
         providers: of identities, which may be linked.
+        has_mail: whether links are mailed, by which one changes one's address.
     """
 
     def __init__(
@@ -53,11 +54,13 @@ class AccountPages:
         factor: SecondFactor,
         has_tokens: bool,
         providers: Sequence[Provider] = (),
+        has_mail: bool = False,
     ) -> None:
         self.db = db
         self.factor = factor
         self.has_tokens = has_tokens
         self.providers = providers
+        self.has_mail = has_mail
 
     def pages(self) -> list[Page]:
         """Return the pages; all are for whoever is signed in."""
@@ -106,6 +109,7 @@ class AccountPages:
             has_password=await self.has_password(person) if self.providers else True,
             identities=linked,
             providers=self.providers,
+            has_mail=self.has_mail,
             made_token=made_token,
             tokens=await tokens_of(self.db, person.id) if self.has_tokens else None,
             account=account,

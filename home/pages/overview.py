@@ -142,7 +142,12 @@ def panels(services: Services) -> list[PanelSource]:
         about_tables = changes(counts, await audited_tables(db))
         return [await people(db), about_trail, sign_ins(counts), about_tables]
 
-    return [people_and_trail]
+    found: list[PanelSource] = [people_and_trail]
+    if services.settings.smtp_url is not None or services.settings.webhook_url:
+        from home.pages.messages import messages
+
+        found.append(messages)
+    return found
 
 
 async def overview(request: Request) -> Response:

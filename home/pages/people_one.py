@@ -54,12 +54,14 @@ class PersonPages:
             Page(f"{ONE}/rights", self.change_rights, Who.SUPERUSERS, methods=post),
         ]
 
-    async def show(self, request: Request, password: str = "", made_token: str = "") -> Response:
+    async def show(
+        self, request: Request, password: str = "", made_token: str = "", link: str = ""
+    ) -> Response:
         """Show the page.
 
         Args:
             password: a new one, which is told this once.
-            made_token: likewise a new token.
+            made_token, link: likewise.
         """
         looks: SignedIn = request.state.person
         row = await self.found(request)
@@ -84,6 +86,7 @@ class PersonPages:
             happened=[people_words.happened_to(each, row["id"]) for each in about],
             password=password,
             made_token=made_token,
+            link=link,
             tokens=await self._tokens(looks, row["id"]),
             back=f"{PEOPLE}/{row['id']}",
         )

@@ -54,6 +54,7 @@ class SignInPages:
     Args:
         registration: whether people may ask for an account.
         providers: of identities, by which people may sign in.
+        has_mail: whether a link is sent to who has forgotten their password.
     """
 
     def __init__(
@@ -62,10 +63,12 @@ class SignInPages:
         factor: SecondFactor,
         registration: bool,
         providers: Sequence[Provider] = (),
+        has_mail: bool = False,
     ) -> None:
         self.db = db
         self.factor = factor
         self.registration = registration
+        self.has_mail = has_mail
         self.providers = {provider.name: provider for provider in providers}
 
     def pages(self) -> list[Page]:
@@ -221,6 +224,7 @@ class SignInPages:
             "registration": self.registration,
             "has_second_factors": self.factor.is_available,
             "providers": self.providers.values(),
+            "has_mail": self.has_mail,
         }
         return render(request, f"{name}.html", status, message=message, **always, **more)
 

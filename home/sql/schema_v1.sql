@@ -1,6 +1,7 @@
 ALTER TABLE users RENAME CONSTRAINT users_approved_by_fkey TO users_approved_by_fk;
 ALTER TABLE user_preferences RENAME CONSTRAINT user_preferences_user_id_fkey TO user_preferences_user_id_fk;
 ALTER TABLE sessions RENAME CONSTRAINT sessions_user_id_fkey TO sessions_user_id_fk;
+ALTER TABLE one_time_links RENAME CONSTRAINT one_time_links_user_id_fkey TO one_time_links_user_id_fk;
 ALTER TABLE identities RENAME CONSTRAINT identities_user_id_fkey TO identities_user_id_fk;
 ALTER TABLE api_tokens RENAME CONSTRAINT api_tokens_user_id_fkey TO api_tokens_user_id_fk;
 ALTER TABLE authenticator_secrets
@@ -21,7 +22,7 @@ CREATE INDEX idx_sessions_expire ON sessions (expire);
 CREATE INDEX idx_sessions_user_id ON sessions (user_id);
 -- For throttling by address: `network` is an IPv4 address or the first half of an IPv6 one.
 CREATE INDEX idx_audit_logs_network ON audit_logs ((details ->> 'network'), created_at)
-    WHERE action IN ('sign_in.failed', 'sign_in.throttled', 'register.requested');
+    WHERE action IN ('sign_in.failed', 'sign_in.throttled', 'register.requested', 'password.requested');
 
 -- For programs that expect a role; follows is_admin by itself.
 ALTER TABLE users ADD COLUMN role varchar(50)
@@ -64,3 +65,6 @@ SELECT to_tsvector('simple', translate(
     '@._-+''"()<>[]{}|&!:*/\,;=~#%^$?`', '                                '))
 $$;
 CREATE INDEX idx_users_words ON users USING gin (users_words_v1(display_name, email));
+
+-- For the jobs that deliver messages.
+CREATE INDEX idx_outbox_due ON outbox (channel, next_at, id) WHERE sent_at IS NULL AND dead_at IS NULL;

@@ -16,9 +16,11 @@ from pydantic import SecretStr
 from starlette.applications import Starlette
 from starlette.routing import BaseRoute, Mount
 
+import piccolo_conf_test as piccolo_conf
 from audit.tables import AuditLog, AuditSeal
 from home.accounts.authenticator import AuthenticatorSecret
 from home.backoffice.mounting import BackOffice
+from home.config.providers import Provider
 from home.database.engine import Engine
 from home.tables import Session, User, UserPreference
 from home.web.people import CSRF_HEADER, csrf_token
@@ -50,6 +52,9 @@ OURS: dict[str, dict[str, int]] = {
     "/people/{id:int}": {"GET": AUDITORS},
     "/people/{id:int}/sessions/end": {"POST": ADMINISTRATORS},
     "/people/{id:int}/password": {"POST": SUPERUSERS},
+    "/people/{id:int}/link": {"POST": SUPERUSERS},
+    "/people/invite": {"POST": ADMINISTRATORS},
+    "/link/{token}": {"GET": ANYBODY, "POST": ANYBODY},
     "/people/{id:int}/second-factor/remove": {"POST": SUPERUSERS},
     "/people/{id:int}/rights": {"POST": SUPERUSERS},
     "/trail": {"GET": AUDITORS},
@@ -179,11 +184,24 @@ def methods_of(route: Any) -> set[str]:
     return methods - {"HEAD"}
 
 
-def test_every_route_is_listed(app_without_database: Starlette) -> None:
+def routes_of(app: Starlette) -> dict[str, set[str]]:
     found: dict[str, set[str]] = {}
-    for path, methods in walk(app_without_database.routes):
+    for path, methods in walk(app.routes):
         found.setdefault(path, set()).update(methods)
-    assert found == {path: set(methods) for path, methods in LISTED.items()}
+    return found
+
+
+def test_every_route_is_listed(app_without_database: Starlette) -> None:
+    expected = {path: set(methods) for path, methods in LISTED.items()}
+    assert routes_of(app_without_database) == expected
+
+
+def test_every_route_of_what_is_set_up_is_listed() -> None:
+    from tests.conftest import create_app
+
+    app = create_app(piccolo_conf.SETTINGS.model_copy(update=EVERYTHING))
+    expected = {path: set(methods) for path, methods in (LISTED | OPTIONAL).items()}
+    assert routes_of(app) == expected
 
 
 @pytest.fixture
@@ -251,6 +269,38 @@ async def rows(people: Cast, db: Engine) -> dict[str, Any]:
     }  # fmt: skip
 
 
+# What only some have set up, and its routes.
+EVERYTHING: dict[str, Any] = {
+    "api_tokens": True,
+    "identity_providers": (
+        Provider(
+            name="acme", issuer="https://id.invalid", client_id="us", client_secret=SecretStr("x")
+        ),
+    ),
+    "public_url": "http://test",
+    "smtp_url": SecretStr("smtp://127.0.0.1:9"),
+    "mail_from": "tools@example.com",
+}
+OPTIONAL = {
+    "/account/tokens": {"POST": MEMBERS},
+    "/account/tokens/end": {"POST": MEMBERS},
+    "/people/service": {"POST": ADMINISTRATORS},
+    "/people/{id:int}/tokens": {"POST": ADMINISTRATORS},
+    "/people/{id:int}/tokens/end": {"POST": ADMINISTRATORS},
+    "/api/me/tokens": {"GET": MEMBERS, "POST": MEMBERS},
+    "/api/me/tokens/{id}": {"DELETE": MEMBERS},
+    "/sign-in/with/{provider}": {"GET": ANYBODY},
+    "/sign-in/with/{provider}/callback": {"GET": ANYBODY},
+    "/sign-in/with/{provider}/logout": {"POST": ANYBODY},
+    "/sign-in/with/{provider}/sign-out": {"GET": ANYBODY},
+    "/account/identities/link": {"POST": MEMBERS},
+    "/account/identities/unlink": {"POST": MEMBERS},
+    "/account/address": {"POST": MEMBERS},
+    "/forgotten": {"GET": ANYBODY, "POST": ANYBODY},
+    "/messages": {"GET": ADMINISTRATORS},
+    "/messages/again": {"POST": ADMINISTRATORS},
+}
+
 # What is sent, where `{}` would not tell a stranger from somebody who mistyped.
 FORMS_SENT = {
     "/sign-in": {"email": "mel@example.com", "password": PASSWORD},
@@ -265,6 +315,20 @@ FORMS_SENT = {
     "/people/decide": {"action": "approve"},
     "/people/{id:int}/sessions/end": {},
     "/people/{id:int}/password": {},
+    "/people/{id:int}/link": {},
+    "/people/invite": {"email": "new@example.com"},
+    "/link/{token}": {},
+    "/people/service": {"email": "ci@example.com"},
+    "/people/{id:int}/tokens": {},
+    "/people/{id:int}/tokens/end": {},
+    "/account/tokens": {"password": PASSWORD},
+    "/account/tokens/end": {},
+    "/account/identities/link": {"provider": "acme", "password": PASSWORD},
+    "/account/identities/unlink": {},
+    "/account/address": {"email": "new@example.com", "password": PASSWORD},
+    "/forgotten": {"email": "new@example.com"},
+    "/sign-in/with/{provider}/logout": {},
+    "/messages/again": {},
     "/people/{id:int}/second-factor/remove": {},
     "/people/{id:int}/rights": {},
     "/trail/seals/verify": {},
@@ -273,6 +337,7 @@ BODIES = {
     "/admin/api/tables/users/{row_id:str}/": {"display_name": "Vic"},
     "/api/me/password": {"old": PASSWORD, "new": PASSWORD},
     "/api/people/decisions": {"action": "approve", "ids": [4711]},
+    "/api/me/tokens": {"name": "x", "scopes": ["read"], "password": PASSWORD},
 }
 
 
@@ -293,8 +358,25 @@ def is_refused(answer: httpx.Response) -> bool:
 
 
 async def test_each_route_is_for_whom_the_list_says(people: Cast, rows: dict[str, Any]) -> None:
+    wrong = await wrongly_answered(people, rows, LISTED)
+    assert wrong == [], "\n".join(map(str, wrong))
+
+
+async def test_each_route_of_what_is_set_up_is_for_whom_the_list_says(
+    people: Cast, rows: dict[str, Any]
+) -> None:
+    async with client_with(**EVERYTHING) as client:
+        cast = Cast(client, people.people)
+        wrong = await wrongly_answered(cast, rows, OPTIONAL)
+    assert wrong == [], "\n".join(map(str, wrong))
+
+
+async def wrongly_answered(
+    people: Cast, rows: dict[str, Any], listed: Mapping[str, Mapping[str, int]]
+) -> list[tuple[str, str, int, int]]:
+    """Ask for each route as everybody; return those that did not answer as they should."""
     wrong: list[tuple[str, str, int, int]] = []
-    for path, allowed in LISTED.items():
+    for path, allowed in listed.items():
         for method in METHODS:
             for who in (ANYBODY, MEMBERS, AUDITORS, ADMINISTRATORS, SUPERUSERS):
                 content: dict[str, Any] = {}
@@ -308,7 +390,7 @@ async def test_each_route_is_for_whom_the_list_says(people: Cast, rows: dict[str
                 is_absent = method not in allowed and answer.status_code in (400, 404)
                 if (is_refused(answer) or is_absent) is is_allowed:
                     wrong.append((method, path, who, answer.status_code))
-    assert wrong == [], "\n".join(map(str, wrong))
+    return wrong
 
 
 @pytest.mark.parametrize("who", [ANYBODY, MEMBERS, SUPERUSERS])

@@ -25,9 +25,9 @@ from audit.tables import AuditLog
 from home.accounts.sign_on import attempts, flow
 from home.accounts.sign_on.id_tokens import LOGOUT_EVENT
 from home.accounts.sign_on.remote import ProviderDown, ProviderRefused, Remote
+from home.accounts.tables import Identity
 from home.config.providers import Provider, Role
 from home.database.engine import Engine
-from home.accounts.tables import Identity
 from home.tables import Session, User
 from home.web.people import csrf_token
 from tests.conftest import PASSWORD, client_with, enter

@@ -11,9 +11,9 @@ import pytest
 from audit.context import Actor, acting_as
 from audit.errors import Refused
 from home.accounts import failures, tokens
+from home.accounts.tables import ApiToken
 from home.accounts.tokens import TOKENS_PER_ACCOUNT, Scope
 from home.database.engine import Engine
-from home.accounts.tables import ApiToken
 from home.tables import User
 from tests.conftest import PASSWORD, client_with, create_app, enter
 

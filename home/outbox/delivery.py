@@ -1,0 +1,76 @@
+"""Jobs that deliver messages: one for each channel, so that none waits for another's receiver."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+
+from audit.context import Actor, acting_as
+from audit.database import Database
+from audit.errors import GroundworkError
+from audit.jobs import Job
+from audit.log import Logger
+from home.outbox import store
+from home.outbox.store import Outgoing
+from home.services import Services
+
+LOOK_SECONDS = 2.0
+PURGE_SECONDS = 3600.0
+
+log = Logger("groundwork.outbox")
+
+Send = Callable[[Outgoing], Awaitable[None]]
+
+
+class NotDelivered(GroundworkError):
+    """A message was not delivered.
+
+    Args:
+        for_good: whether trying again would not help.
+    """
+
+    def __init__(self, message: str, *, for_good: bool = False) -> None:
+        super().__init__(message)
+        self.for_good = for_good
+
+
+def jobs(services: Services) -> list[Job]:
+    """Return a job for each channel that is set up, and those that look for something to tell."""
+    settings, found = services.settings, list[Job]()
+    if settings.smtp_url is not None:
+        from home.outbox.mail import Mailer
+
+        found.append(_job(services.db, "mail", Mailer(services).send))
+    if settings.webhook_url:
+        from home.outbox.webhooks import Webhooks
+
+        found.append(_job(services.db, "webhook", Webhooks(settings).send))
+    if found:
+
+        async def purge() -> None:
+            with acting_as(Actor("system:outbox")):
+                await store.purge(services.db)
+
+        found.append(Job("purge messages", purge, PURGE_SECONDS))
+    return found
+
+
+def _job(db: Database, channel: str, send: Send) -> Job:
+    async def run() -> None:
+        with acting_as(Actor("system:outbox")):
+            while messages := await store.claim(db, channel):
+                await asyncio.gather(*(_deliver(db, send, each) for each in messages))
+
+    return Job(f"deliver {channel}", run, LOOK_SECONDS, at_once=True)
+
+
+async def _deliver(db: Database, send: Send, message: Outgoing) -> None:
+    try:
+        await send(message)
+    except NotDelivered as error:
+        log.warning(
+            "message_not_delivered", kind=message.kind, attempts=message.attempts, error=str(error)
+        )
+        await store.failed(db, message, str(error), for_good=error.for_good)
+    else:
+        await store.sent(db, message)

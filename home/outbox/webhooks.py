@@ -1,0 +1,95 @@
+"""Webhooks as Standard Webhooks describes them: signed, with an id to know duplicates by.
+
+https://github.com/standard-webhooks/standard-webhooks/blob/main/spec/standard-webhooks.md
+"""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import hashlib
+import hmac
+import json
+import time
+from datetime import UTC, datetime
+from ipaddress import ip_address
+from typing import Any
+
+import httpx
+
+from home.config.settings import Settings
+from home.outbox.delivery import NotDelivered
+from home.outbox.store import Outgoing
+
+SECONDS = 10.0
+
+
+class Webhooks:
+    """Sends messages to `WEBHOOK_URL`; whoever has `WEBHOOK_SECRET` can tell that it was us."""
+
+    def __init__(self, settings: Settings) -> None:
+        assert settings.webhook_secret is not None  # the settings want both
+        self.settings = settings
+        secret = settings.webhook_secret.get_secret_value()
+        self.key = base64.b64decode(secret.removeprefix("whsec_"))
+
+    async def send(self, message: Outgoing) -> None:
+        """Deliver a message.
+
+        Raises:
+            NotDelivered: the receiver did not take it, or may not be asked.
+        """
+        content = {name: message.content.get(name) for name in ("title", "text")}
+        base, path = (self.settings.public_url or "").rstrip("/"), message.content.get("path")
+        data = {**content, "url": f"{base}{path}" if path else None}
+        now = datetime.now(UTC)
+        body = json.dumps({"type": message.kind, "timestamp": now.isoformat(), "data": data})
+        headers = self.headers(message.uuid, body)
+        try:
+            async with (
+                asyncio.timeout(SECONDS),
+                httpx.AsyncClient(timeout=SECONDS, trust_env=False) as client,
+            ):
+                request = client.build_request(
+                    "POST", message.recipient, content=body, headers=headers
+                )
+                request.extensions["trace"] = self._look
+                response = await client.send(request, stream=True)
+                await response.aclose()  # what it says interests nobody
+        except NotDelivered:
+            raise
+        except (httpx.HTTPError, httpx.InvalidURL, OSError, UnicodeError) as error:
+            raise NotDelivered(type(error).__name__) from None
+        if not response.is_success:  # no redirect is followed
+            gone = response.status_code == 410
+            raise NotDelivered(f"The receiver answered {response.status_code}.", for_good=gone)
+
+    def headers(self, uuid: str, body: str) -> dict[str, str]:
+        """Return the headers of a request, its signature among them."""
+        moment = str(int(time.time()))
+        signed = hmac.digest(self.key, f"{uuid}.{moment}.{body}".encode(), hashlib.sha256)
+        return {
+            "content-type": "application/json",
+            "user-agent": "groundwork",
+            "webhook-id": uuid,
+            "webhook-timestamp": moment,
+            "webhook-signature": f"v1,{base64.b64encode(signed).decode()}",
+        }
+
+    async def _look(self, event: str, info: dict[str, Any]) -> None:
+        """Send nothing to where only this machine's neighbours can be reached: judged by the
+        address that is connected to (https://www.encode.io/httpcore/extensions/#trace)."""
+        if event != "connection.connect_tcp.complete" or self.settings.webhook_private:
+            return
+        stream = info["return_value"]
+        if is_internal(stream.get_extra_info("server_addr")[0]):
+            await stream.aclose()
+            raise NotDelivered("It leads to an internal address; WEBHOOK_PRIVATE allows that.")
+
+
+def is_internal(address: str) -> bool:
+    """Return whether an IP address is this machine, or one that the internet cannot reach."""
+    found = ip_address(address)
+    # An IPv4 address may come in the clothes of an IPv6 one.
+    plain = getattr(found, "ipv4_mapped", None) or found
+    return plain.is_multicast or not plain.is_global
