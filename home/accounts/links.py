@@ -18,7 +18,7 @@ from audit.context import identify
 from audit.database import Database
 from audit.errors import GroundworkError, Refused
 from audit.record import record
-from home.accounts import passwords, throttle
+from home.accounts import passwords
 from home.accounts.credentials import normalise_email
 from home.accounts.registration import is_taken
 from home.accounts.sessions import digest
@@ -181,18 +181,10 @@ async def for_somebody(db: Database, by: int, user_id: int) -> tuple[int, str]:
     return link
 
 
-async def forgotten(db: Engine, email: str) -> tuple[int, str] | None:
-    """Return the id of a new link, and where it is sent, for who has forgotten their password; None
-    where there is no such account, which nobody is told.
-
-    Raises:
-        throttle.Throttled: too many have come from this address.
-    """
-    email = normalise_email(email)
-    await throttle.count_registration(db, email, "password.requested")
-    user_id = await db.fetchval(OF_ADDRESS, email) if len(email) <= 255 else None
-    link = await make(db, user_id, Kind.PASSWORD) if user_id is not None else None
-    return None if link is None else (link[0], email)
+async def of_address(db: Database, email: str) -> tuple[int, str] | None:
+    """Make a link for who has forgotten their password; None where there is no such account."""
+    user_id = await db.fetchval(OF_ADDRESS, email)
+    return None if user_id is None else await make(db, user_id, Kind.PASSWORD)
 
 
 async def choose_password(db: Engine, token: str, password: str) -> None:

@@ -34,6 +34,10 @@ class NotDelivered(GroundworkError):
         self.for_good = for_good
 
 
+class NothingToSay(GroundworkError):
+    """The message has come to nothing: its link is over, or there is no such account."""
+
+
 def jobs(services: Services) -> list[Job]:
     """Return a job for each channel that is set up, and those that look for something to tell."""
     settings, found = services.settings, list[Job]()
@@ -67,6 +71,8 @@ def _job(db: Database, channel: str, send: Send) -> Job:
 async def _deliver(db: Database, send: Send, message: Outgoing) -> None:
     try:
         await send(message)
+    except NothingToSay:
+        await store.drop(db, message)
     except NotDelivered as error:
         log.warning(
             "message_not_delivered", kind=message.kind, attempts=message.attempts, error=str(error)

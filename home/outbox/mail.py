@@ -10,7 +10,7 @@ from urllib.parse import unquote, urlsplit
 
 import aiosmtplib
 
-from home.outbox.delivery import NotDelivered
+from home.outbox.delivery import NotDelivered, NothingToSay
 from home.outbox.store import Outgoing
 from home.outbox.texts import Text, text_of
 from home.services import Services
@@ -45,10 +45,11 @@ class Mailer:
 
         Raises:
             NotDelivered: it did not take it.
+            NothingToSay: there is nothing to deliver any more.
         """
         text = await text_of(self.services, message)
         if text is None:
-            raise NotDelivered("There is nothing to say any more.", for_good=True)
+            raise NothingToSay
         mail = self.mail(message, text)
         try:
             await aiosmtplib.send(mail, timeout=SECONDS, **self.server)  # type: ignore[arg-type]

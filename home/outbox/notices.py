@@ -16,6 +16,7 @@ from home.outbox import store
 from home.services import Services
 
 LOOK_SECONDS = 15.0
+IS_TOLD = "SELECT EXISTS (SELECT FROM outbox WHERE matter = $1)"
 ADMINISTRATORS = """
     SELECT email FROM users
     WHERE is_admin AND is_approved AND NOT is_disabled AND NOT is_service ORDER BY id LIMIT 100
@@ -62,15 +63,18 @@ def job(services: Services, looks: Sequence[Look]) -> Job:
 
 
 async def _tell(services: Services, notice: Notice) -> None:
-    db, settings = services.db, services.settings
-    content = {"title": notice.title, "text": notice.text, "path": notice.path}
+    """Store the messages about a matter, all at once; none to who comes later."""
+    db, settings, to = services.db, services.settings, list[tuple[str, list[str]]]()
     if settings.smtp_url is not None:
-        await store.put(
-            db, "mail", await _recipients(services, notice), notice.kind, content, notice.matter
-        )
+        to.append(("mail", await _recipients(services, notice)))
     if notice.to is None:
-        addresses = settings.webhook_url
-        await store.put(db, "webhook", addresses, notice.kind, content, notice.matter)
+        to.append(("webhook", list(settings.webhook_url)))
+    content = {"title": notice.title, "text": notice.text, "path": notice.path}
+    async with db.transaction():
+        if await db.fetchval(IS_TOLD, notice.matter):
+            return
+        for channel, recipients in to:
+            await store.put(db, channel, recipients, notice.kind, content, notice.matter)
 
 
 async def _recipients(services: Services, notice: Notice) -> list[str]:

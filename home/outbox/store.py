@@ -46,6 +46,7 @@ FAILED = f"""
             * least({FIRST_PAUSE} * 2 ^ least(attempts - 1, 20), {LONGEST_PAUSE}) * interval '1 s'
     WHERE id = $1
 """  # noqa: S608  constants only
+DROP = "DELETE FROM outbox WHERE id = $1"
 AGAIN = """
     UPDATE outbox SET dead_at = NULL, next_at = now(), created_at = now()
     WHERE id = $1 AND sent_at IS NULL RETURNING id
@@ -110,6 +111,11 @@ async def claim(db: Database, channel: str) -> list[Outgoing]:
 async def sent(db: Database, message: Outgoing) -> None:
     """Note that a message was delivered."""
     await db.execute(SENT, message.id)
+
+
+async def drop(db: Database, message: Outgoing) -> None:
+    """Remove a message that says nothing any more."""
+    await db.execute(DROP, message.id)
 
 
 async def failed(db: Database, message: Outgoing, error: str, *, for_good: bool = False) -> None:

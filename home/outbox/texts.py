@@ -42,12 +42,21 @@ async def text_of(services: Services, message: Outgoing) -> Text | None:
     """
     settings, content = services.settings, message.content
     base = (settings.public_url or "").rstrip("/")
-    if "link_id" in content:
-        token = await links.token_for(services.db, content["link_id"])
+    if message.kind.startswith("link."):
+        token = await _token(services, message)
         if token is None:
             return None
-        title, sentence = LINKS[content["kind"]]
+        title, sentence = LINKS[message.kind.removeprefix("link.")]
         return Text(f"{settings.app_name}: {title}", [sentence], f"{base}/link/{token}")
     title = f"{settings.app_name}: {content['title']}"
     path = content.get("path")
     return Text(title, [content["text"]], f"{base}{path}" if path else "")
+
+
+async def _token(services: Services, message: Outgoing) -> str | None:
+    """Return the token of a link. Where only an address was typed, a link is made now, if it is
+    somebody's: so the answer to who typed it takes the same time."""
+    if "link_id" in message.content:
+        return await links.token_for(services.db, message.content["link_id"])
+    made = await links.of_address(services.db, message.recipient)
+    return made and made[1]

@@ -9,9 +9,9 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from audit.errors import Refused
-from home.accounts import authentication, links
+from home.accounts import authentication, links, throttle
 from home.accounts.authentication import CurrentPasswordWrong
-from home.accounts.credentials import normalise_email
+from home.accounts.credentials import MAX_EMAIL_LENGTH, normalise_email
 from home.accounts.failures import RecentFailures, TooManyFailures
 from home.accounts.hashing_queue import Busy
 from home.accounts.links import Kind, Link, WrongLink
@@ -131,11 +131,12 @@ class LinkPages:
         if request.method != "POST":
             return render(request, "forgotten.html", message="", failed=False)
         form = await request.form(max_files=0, max_fields=10)
+        email = normalise_email(str(form.get("email", "")))
         try:
             async with self.db.transaction():
-                found = await links.forgotten(self.db, str(form.get("email", "")))
-                if found is not None:
-                    await self._send(found[0], Kind.PASSWORD, found[1])
+                await throttle.count_registration(self.db, email, "password.requested")
+                if links.ADDRESS.fullmatch(email) and len(email) <= MAX_EMAIL_LENGTH:
+                    await store.put(self.db, "mail", [email], "link.password", {})
         except Throttled as error:
             return render(request, "forgotten.html", error.status, message=str(error), failed=True)
         return render(request, "forgotten.html", message=ASKED, failed=False, done=True)
@@ -162,7 +163,7 @@ class LinkPages:
 
     async def _send(self, link_id: int, kind: Kind, email: str) -> None:
         if self.has_mail:
-            content = {"link_id": link_id, "kind": kind}
+            content = {"link_id": link_id}
             await store.put(self.db, "mail", [email.strip()], f"link.{kind}", content)
 
     def _base(self, request: Request) -> str:
