@@ -48,7 +48,7 @@ def create_app(settings: Settings, db: Engine, registry: AppRegistry) -> Starlet
     services = Services(db, settings)
     pages = registry.all("pages", services)
     operations = registry.all("operations", services)
-    tasks = [*registry.all("jobs", services), *_messages(services, registry)]
+    tasks = [*registry.all("jobs", services), *message_jobs(services, registry)]
     _check(operations, pages)
     refuse_twice([(name, f"job {job.name}") for name, job in tasks])
     supervisor = Supervisor(job for _, job in tasks)
@@ -79,7 +79,7 @@ def create_app(settings: Settings, db: Engine, registry: AppRegistry) -> Starlet
     return app
 
 
-def _messages(services: Services, registry: AppRegistry) -> list[tuple[str, Job]]:
+def message_jobs(services: Services, registry: AppRegistry) -> list[tuple[str, Job]]:
     """Return the jobs of mail and webhooks, where there are any."""
     if services.settings.smtp_url is None and not services.settings.webhook_url:
         return []

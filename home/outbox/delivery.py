@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from contextlib import AbstractAsyncContextManager
 
-from audit.context import Actor, acting_as
 from audit.database import Database
 from audit.errors import GroundworkError
 from audit.jobs import Job
@@ -20,6 +20,7 @@ PURGE_SECONDS = 3600.0
 log = Logger("groundwork.outbox")
 
 Send = Callable[[Outgoing], Awaitable[None]]
+Sending = Callable[[], AbstractAsyncContextManager[Send]]
 
 
 class NotDelivered(GroundworkError):
@@ -44,31 +45,35 @@ def jobs(services: Services) -> list[Job]:
     if settings.smtp_url is not None:
         from home.outbox.mail import Mailer
 
-        found.append(_job(services.db, "mail", Mailer(services).send))
+        found.append(_job(services.db, "mail", Mailer(services).sending))
     if settings.webhook_url:
         from home.outbox.webhooks import Webhooks
 
-        found.append(_job(services.db, "webhook", Webhooks(settings).send))
+        found.append(_job(services.db, "webhook", Webhooks(settings).sending))
     if found:
 
         async def purge() -> None:
-            with acting_as(Actor("system:outbox")):
-                await store.purge(services.db)
+            await store.purge(services.db)
 
         found.append(Job("purge messages", purge, PURGE_SECONDS))
     return found
 
 
-def _job(db: Database, channel: str, send: Send) -> Job:
+def _job(db: Database, channel: str, sending: Sending) -> Job:
     async def run() -> None:
-        with acting_as(Actor("system:outbox")):
-            while messages := await store.claim(db, channel):
-                await asyncio.gather(*(_deliver(db, send, each) for each in messages))
+        if not (messages := await store.claim(db, channel)):
+            return
+        async with sending() as send:
+            while messages:
+                each = (_deliver(db, send, message) for message in messages)
+                await store.sent(db, [id_ for id_ in await asyncio.gather(*each) if id_])
+                messages = await store.claim(db, channel)
 
     return Job(f"deliver {channel}", run, LOOK_SECONDS, at_once=True)
 
 
-async def _deliver(db: Database, send: Send, message: Outgoing) -> None:
+async def _deliver(db: Database, send: Send, message: Outgoing) -> int | None:
+    """Deliver a message; return its id if it was taken."""
     try:
         await send(message)
     except NothingToSay:
@@ -79,4 +84,5 @@ async def _deliver(db: Database, send: Send, message: Outgoing) -> None:
         )
         await store.failed(db, message, str(error), for_good=error.for_good)
     else:
-        await store.sent(db, message)
+        return message.id
+    return None

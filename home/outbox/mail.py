@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import ssl
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from email.message import EmailMessage
 from email.utils import formatdate
 from html import escape
@@ -10,7 +12,7 @@ from urllib.parse import unquote, urlsplit
 
 import aiosmtplib
 
-from home.outbox.delivery import NotDelivered, NothingToSay
+from home.outbox.delivery import NotDelivered, NothingToSay, Send
 from home.outbox.store import Outgoing
 from home.outbox.texts import Text, text_of
 from home.services import Services
@@ -39,6 +41,11 @@ class Mailer:
             # None: where it is offered.
             "start_tls": True if parts.scheme == "smtp" and parts.username else None,
         }
+
+    @asynccontextmanager
+    async def sending(self) -> AsyncIterator[Send]:
+        """Have what delivers one message."""
+        yield self.send
 
     async def send(self, message: Outgoing) -> None:
         """Deliver a message to the server.

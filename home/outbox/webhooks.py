@@ -10,16 +10,20 @@ import base64
 import hashlib
 import hmac
 import json
+import ssl
 import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from datetime import UTC, datetime
+from functools import lru_cache, partial
 from ipaddress import ip_address
 from typing import Any
 
 import httpx
 
 from home.config.settings import Settings
-from home.outbox.delivery import NotDelivered
-from home.outbox.store import Outgoing
+from home.outbox.delivery import NotDelivered, Send
+from home.outbox.store import AT_ONCE, Outgoing
 
 SECONDS = 10.0
 
@@ -33,7 +37,16 @@ class Webhooks:
         secret = settings.webhook_secret.get_secret_value()
         self.key = base64.b64decode(secret.removeprefix("whsec_"))
 
-    async def send(self, message: Outgoing) -> None:
+    @asynccontextmanager
+    async def sending(self) -> AsyncIterator[Send]:
+        """Have what delivers one message; connections are used again within the block."""
+        limits = httpx.Limits(max_connections=AT_ONCE)
+        async with httpx.AsyncClient(
+            verify=_trusted(), timeout=SECONDS, trust_env=False, limits=limits
+        ) as client:
+            yield partial(self.send, client)
+
+    async def send(self, client: httpx.AsyncClient, message: Outgoing) -> None:
         """Deliver a message.
 
         Raises:
@@ -46,10 +59,7 @@ class Webhooks:
         body = json.dumps({"type": message.kind, "timestamp": now.isoformat(), "data": data})
         headers = self.headers(message.uuid, body)
         try:
-            async with (
-                asyncio.timeout(SECONDS),
-                httpx.AsyncClient(timeout=SECONDS, trust_env=False) as client,
-            ):
+            async with asyncio.timeout(SECONDS):
                 request = client.build_request(
                     "POST", message.recipient, content=body, headers=headers
                 )
@@ -93,3 +103,9 @@ def is_internal(address: str) -> bool:
     # An IPv4 address may come in the clothes of an IPv6 one.
     plain = getattr(found, "ipv4_mapped", None) or found
     return plain.is_multicast or not plain.is_global
+
+
+@lru_cache(maxsize=1)
+def _trusted() -> ssl.SSLContext:
+    """Return the authorities that are trusted; reading them takes time."""
+    return httpx.create_ssl_context()

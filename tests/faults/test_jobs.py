@@ -11,11 +11,13 @@ from dataclasses import replace
 import asyncpg
 import pytest
 from prometheus_client import CollectorRegistry, generate_latest
+from pydantic import SecretStr
 from structlog.testing import capture_logs
 from structlog.typing import EventDict
 
 import piccolo_conf
 from audit.jobs import Job, JobStatus, Supervisor
+from home.composition import message_jobs
 from home.database.engine import Engine
 from home.database.probe import Verdict
 from home.database.replica import Replica
@@ -33,8 +35,20 @@ NEEDS = {
     "report refused sign-ins": None,  # it asks only where there is something to report
     "start sync runs": "sync_history",
     "compare the clocks": "sessions",
+    "deliver mail": "outbox",
+    "deliver webhook": "outbox",
+    "purge messages": "outbox",
+    "look for notices": "outbox",
     "watch the replica": None,  # what it cannot reach is what it tells, see test_replica.py
     "keep the pool warm": None,  # it needs nothing but a connection
+}
+ALL_SET_UP = {
+    "audit_seal_interval": 1,
+    "public_url": "http://test",
+    "smtp_url": SecretStr("smtp://127.0.0.1:9"),
+    "mail_from": "tools@example.com",
+    "webhook_url": ("https://hooks.invalid",),
+    "webhook_secret": SecretStr("whsec_" + "a" * 32),
 }
 QUICK = {"every": 0.05, "longest_pause": 0.05}
 
@@ -63,9 +77,11 @@ async def superuser(server: Server) -> AsyncIterator[asyncpg.Connection]:
 
 def all_jobs(db: Engine) -> dict[str, Job]:
     """Every job of the application by its name, in haste."""
-    settings = piccolo_conf.SETTINGS.model_copy(update={"audit_seal_interval": 1})
-    found = [job for _, job in piccolo_conf.APP_REGISTRY.all("jobs", Services(db, settings))]
-    found += [*db._jobs(), scheduler.job(Services(db, settings))]
+    registry = piccolo_conf.APP_REGISTRY
+    services = Services(db, piccolo_conf.SETTINGS.model_copy(update=ALL_SET_UP))
+    found = [job for _, job in registry.all("jobs", services)]
+    found += [job for _, job in message_jobs(services, registry)]
+    found += [*db._jobs(), scheduler.job(services)]
     return {job.name: replace(job, at_once=True, **QUICK) for job in found}
 
 
