@@ -4,7 +4,10 @@ import httpx
 import pytest
 
 from audit.tables import AuditLog
+from home.database.engine import Engine
+from home.services import Services
 from home.tables import User
+from inventory.notices import notices
 from inventory.tables import Item
 from tests.conftest import enter
 
@@ -21,6 +24,16 @@ async def test_programs_add_items_and_the_trail_says_who(
     [row] = await AuditLog.objects().where(AuditLog.resource == "inventory_items")
     assert (row.action, row.actor) == ("inventory_items.insert", "ada@example.com")
     assert "bought" in (await client.get(f"/trail/{row.id}")).text
+
+
+async def test_who_keeps_an_item_too_long_is_told(db: Engine, member: User) -> None:
+    await Item(name="Ladder", borrowed_by=member.id).save()
+    await Item(name="Drill").save()
+    [overdue] = notices(Services(db, db.settings))
+    assert await overdue(db) == []
+    await db.execute("UPDATE inventory_items SET created_at = now() - interval '15 days'")
+    [notice] = await overdue(db)
+    assert (notice.to, notice.text) == ("mel@example.com", "Please bring back: Ladder.")
 
 
 async def test_a_refusal_has_its_sentence(client: httpx.AsyncClient, administrator: User) -> None:

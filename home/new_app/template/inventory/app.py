@@ -16,5 +16,6 @@ APP = App(
     pages="inventory.pages:pages",
     panels="inventory.pages:panels",
     jobs="inventory.jobs:jobs",
+    notices="inventory.notices:notices",
     lifespan="inventory.jobs:lifespan",
 )
