@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import itertools
+import os
 import re
 import time
+from pathlib import Path
 
 import pyotp
 import pytest
@@ -22,6 +25,7 @@ PHONE, DESKTOP = ViewportSize(width=390, height=844), ViewportSize(width=1280, h
 
 
 WIDE = "document.documentElement.scrollWidth > document.documentElement.clientWidth"
+_numbers = itertools.count()
 
 
 async def look_at(page: Page) -> None:
@@ -37,6 +41,9 @@ async def look_at(page: Page) -> None:
         ]
         assert serious == [], (page.url, scheme, size)
         assert not await page.evaluate(WIDE), (page.url, size)
+        if folder := os.environ.get("PICTURES"):  # for who wants to look themselves
+            name = f"{await page.title()} {next(_numbers):03} {scheme} {size['width']}.png"
+            await page.screenshot(path=Path(folder) / name.replace("/", " "), full_page=True)
 
 
 async def test_pages_are_for_everybody(page: Page, url: str, administrator: User) -> None:
