@@ -26,6 +26,7 @@ from home.config.providers import Provider, is_secure_address
 
 SECONDS = 8.0
 MOST_BYTES = 512 * 1024
+AT_ONCE = 20  # requests to a provider
 KEPT_SECONDS = 3600.0
 FRESH_SECONDS = 1.0  # whoever is sent there finds it
 KEYS_SECONDS = 30.0  # between two looks for a key that is not known
@@ -79,6 +80,8 @@ class Remote:
         self._metadata: tuple[Metadata, float] | None = None
         self._keys: tuple[KeySet, float] | None = None
         self._looked_at = -KEYS_SECONDS  # for a key that was not known
+        self._places = asyncio.Semaphore(AT_ONCE)
+        self._asking: asyncio.Task[Metadata] | None = None
 
     async def metadata(self, age: float = KEPT_SECONDS) -> Metadata:
         """Return what the provider says of itself.
@@ -89,14 +92,22 @@ class Remote:
         Raises:
             ProviderDown: it does not, or not what can be used.
         """
-        if self._metadata is None or time.monotonic() - self._metadata[1] > age:
-            issuer = self.provider.issuer
-            address = f"{issuer.rstrip('/')}/.well-known/openid-configuration"
-            found = await self._ask("GET", address)
-            if found.get("issuer") != issuer:
-                raise self._down("it calls itself otherwise than OIDC_..._ISSUER")
-            self._metadata = self._read(found), time.monotonic()
-        return self._metadata[0]
+        if self._metadata is not None and time.monotonic() - self._metadata[1] <= age:
+            return self._metadata[0]
+        if self._asking is None or self._asking.done():  # one asks for all who wait
+            self._asking = asyncio.create_task(self._describe(), name="ask identity provider")
+            self._asking.add_done_callback(lambda task: task.cancelled() or task.exception())
+        return await asyncio.shield(self._asking)
+
+    async def _describe(self) -> Metadata:
+        issuer = self.provider.issuer
+        address = f"{issuer.rstrip('/')}/.well-known/openid-configuration"
+        found = await self._ask("GET", address)
+        if found.get("issuer") != issuer:
+            raise self._down("it calls itself otherwise than OIDC_..._ISSUER")
+        metadata = self._read(found)
+        self._metadata = metadata, time.monotonic()
+        return metadata
 
     async def keys(self, key_id: str | None) -> KeySet:
         """Return the keys, fetched anew where this one is not among them: keys are rotated.
@@ -157,6 +168,7 @@ class Remote:
         try:
             async with (
                 asyncio.timeout(SECONDS),
+                self._places,
                 httpx.AsyncClient(verify=_trusted(), timeout=SECONDS) as client,
                 client.stream(method, address, **options) as response,
             ):

@@ -5,6 +5,7 @@ The provider here is one that lies. An honest one, and a browser, are in tests/b
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import hmac
 import json
@@ -57,6 +58,7 @@ class Liar:
         self.userinfo: dict[str, Any] = {}
         self.nonce = ""
         self.is_down = False
+        self.pause = 0.0
         self.codes = {"good"}
         self.asked: list[str] = []
         self.sign: Callable[[dict[str, Any]], str] = self.signed
@@ -77,6 +79,7 @@ class Liar:
 
     async def answer(self, remote: Remote, method: str, address: str, **sent: Any) -> Any:
         self.asked.append(address)
+        await asyncio.sleep(self.pause)
         if self.is_down:
             raise ProviderDown("Acme does not answer at the moment.")
         match urlsplit(address).path:
@@ -448,6 +451,20 @@ async def test_a_provider_that_is_down_stops_nobody_else(
     assert "Password" in page
     await enter(client, member.email)
     assert await is_in(client)
+
+
+async def test_many_who_leave_at_once_ask_a_slow_provider_once(
+    client: httpx.AsyncClient, acme: Liar
+) -> None:
+    acme.pause = 0.1
+    found = await asyncio.gather(*(client.get("/sign-in/with/acme") for _ in range(30)))
+    assert {answer.status_code for answer in found} == {303}
+    assert len(acme.asked) == 1
+    acme.is_down = True
+    await asyncio.sleep(1.1)
+    found = await asyncio.gather(*(client.get("/sign-in/with/acme") for _ in range(30)))
+    assert {answer.headers["location"] for answer in found} == {"/sign-in"}
+    assert len(acme.asked) == 2
 
 
 @pytest.mark.parametrize("wanted", ["https://evil.example.com", "//evil.example.com", "/\\evil"])
