@@ -6,8 +6,10 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from contextlib import AbstractAsyncContextManager
 
+import asyncpg
+
 from audit.database import Database
-from audit.errors import GroundworkError
+from audit.errors import DatabaseUnavailable, GroundworkError
 from audit.jobs import Job
 from audit.log import Logger
 from home.outbox import store
@@ -83,6 +85,13 @@ async def _deliver(db: Database, send: Send, message: Outgoing) -> int | None:
             "message_not_delivered", kind=message.kind, attempts=message.attempts, error=str(error)
         )
         await store.failed(db, message, str(error), for_good=error.for_good)
+    except DatabaseUnavailable:
+        raise
+    except Exception as error:  # a mistake of ours, or of who wrote the row: others go on
+        log.error("message_unusable", kind=message.kind, id=message.id, exc_info=error)
+        for_good = not isinstance(error, asyncpg.PostgresError | asyncpg.InterfaceError)
+        sentence = "It cannot be made; the log says why."
+        await store.failed(db, message, sentence, for_good=for_good)
     else:
         return message.id
     return None

@@ -231,6 +231,28 @@ async def test_nothing_is_sent_to_an_internal_address(
     assert "internal address" in (await row(db))["error"]
 
 
+@pytest.mark.parametrize("channel", ["mail", "webhook"])
+async def test_a_message_that_makes_no_sense_stops_nobody_else(
+    db: Engine, mails: MailServer, hooks: Receiver, channel: str
+) -> None:
+    to = {"mail": "ada@example.com", "webhook": hooks.url}[channel]
+    for kind, content in (
+        ("x", "[]"), ("x", "7"), ("x", "null"), ("x", "{}"), ("link.nonsense", "{}"),
+        ("link.invitation", '{"link_id": "x"}'), ("x", '{"title": "a\\nb", "text": 7}'),
+    ):  # fmt: skip
+        await db.execute(
+            "INSERT INTO outbox (channel, recipient, kind, content) VALUES ($1, $2, $3, $4)",
+            channel, to, kind, content,
+        )  # fmt: skip
+    await put(db, channel, to)
+    await put(db, channel, "no address \n at all")
+    await deliver({"mail": by_mail(db, mails), "webhook": by_hook(db, hooks)}[channel])
+    sent = "SELECT sent_at FROM outbox WHERE kind = 'trail.something' AND recipient = $1"
+    assert await db.fetchval(sent, to) is not None
+    waiting = "SELECT count(*) FROM outbox WHERE sent_at IS NULL AND dead_at IS NULL"
+    assert await db.fetchval(f"{waiting} AND attempts <> 1") == 0
+
+
 async def test_two_processes_deliver_each_once(db: Engine, hooks: Receiver) -> None:
     for number in range(100):
         await put(db, "webhook", hooks.url, f"matter:{number}")
