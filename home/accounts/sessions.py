@@ -50,6 +50,7 @@ TOUCH = """
 CLAIM = """
     UPDATE users SET last_login_at = now()
     WHERE id = $1 AND credentials_version = $2 AND is_approved AND NOT is_disabled
+      AND ($3 = '' OR EXISTS (SELECT FROM identities WHERE user_id = $1 AND provider = $3))
     RETURNING email
 """
 # The session of the browser that signs in anew ends, and the oldest ones where there are too many;
@@ -189,7 +190,7 @@ async def create(db: Engine, account: VerifiedAccount) -> NewSession:
         sess |= {"provider": account.provider, "provider_sid": account.provider_sid}
     old = digest(request.token) if request.token else ""
     async with db.transaction():
-        email = await db.fetchval(CLAIM, account.user_id, account.version)
+        email = await db.fetchval(CLAIM, account.user_id, account.version, account.provider)
         if email is None:
             raise SignInRefused
         must_have = db.settings.mfa_required and not account.has_factor

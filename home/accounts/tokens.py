@@ -41,21 +41,22 @@ TOUCH = """
 """
 # One's own, or as an administrator those of a service account, as far as one decides about it. The
 # account's row is held until the token is stored: what ends tokens comes before it or after it.
-CREATE = """
-    WITH account AS (
+ACCOUNT = """
         SELECT u.id FROM users AS u
         WHERE u.id = $2 AND u.is_approved AND NOT u.is_disabled AND (
             $1::integer IS NULL
-            OR NOT u.is_service AND u.id = $1 AND u.credentials_version = $8
+            OR NOT u.is_service AND u.id = $1 AND u.credentials_version = $3
             OR u.is_service AND EXISTS (
                 SELECT FROM users AS by
                 WHERE by.id = $1 AND by.is_admin AND by.is_approved AND NOT by.is_disabled
                   AND (by.is_superuser OR NOT u.is_admin)))
         FOR NO KEY UPDATE
-    )
+"""
+# A statement of its own, which sees what others have stored before the row was given.
+CREATE = """
     INSERT INTO api_tokens (user_id, name, digest, scopes, expires_at)
-    SELECT id, $3, $4, $5, now() + make_interval(days => $6) FROM account
-    WHERE (SELECT count(*) FROM api_tokens WHERE user_id = $2) < $7
+    SELECT $1, $2, $3, $4, now() + make_interval(days => $5)
+    WHERE (SELECT count(*) FROM api_tokens WHERE user_id = $1) < $6
     ON CONFLICT (user_id, name) DO NOTHING
     RETURNING id
 """
@@ -173,8 +174,11 @@ async def create(
     if not 1 <= days <= MOST_DAYS:
         raise Refused(f"A token is good for 1 to {MOST_DAYS} days.")
     token = PREFIX + secrets.token_urlsafe(32)  # 256 bits
-    values = (by, user_id, name, digest(token), known, days, TOKENS_PER_ACCOUNT, version)
-    if await db.fetchval(CREATE, *values) is None:
+    values = (user_id, name, digest(token), known, days, TOKENS_PER_ACCOUNT)
+    async with db.transaction():
+        account = await db.fetchval(ACCOUNT, by, user_id, version)
+        made = account and await db.fetchval(CREATE, *values)
+    if not made:
         names = {row["name"] for row in await list_of(db, user_id)}
         if name in names:
             raise Refused("There is a token of this name already.")

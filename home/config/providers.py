@@ -144,6 +144,8 @@ def _provider(name: str, values: Mapping[str, str]) -> Provider:
 
 def is_secure_address(text: str) -> bool:
     """Return whether it is an https address, or an http one of this machine."""
+    if not (text.isascii() and text.isprintable()) or " " in text:
+        return False
     try:
         parts = urlsplit(text)
         host = parts.hostname or ""

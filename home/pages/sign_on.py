@@ -30,7 +30,7 @@ from home.pages.account import AccountPages
 from home.web.cookies import set_session_cookie
 from home.web.curl import base_of
 from home.web.pages import Page, person_at
-from home.web.people import Who
+from home.web.people import Who, services_of
 from home.web.redirects import ACCOUNT, SIGN_IN, local_path, redirect, start_of
 from home.web.rendering import render
 
@@ -46,6 +46,7 @@ REFUSALS = (
     SecondFactorMissing,
     TooManyFailures,
 )
+LONGEST_PLACE = 500  # it travels in a cookie
 AskForCode = Callable[[Request, str, str, str], Response]
 
 
@@ -84,7 +85,7 @@ class SignOnPages:
 
     async def leave(self, request: Request) -> Response:
         """Send the browser to the provider."""
-        place = local_path(request.query_params.get("next", ""))
+        place = local_path(request.query_params.get("next", "")[:LONGEST_PLACE])
         return await self._leave(request, self._remote(request), place)
 
     async def link(self, request: Request) -> Response:
@@ -202,6 +203,9 @@ def _refused(error: GroundworkError, path: str = SIGN_IN, place: str = "") -> Re
 
 
 def _base(request: Request) -> str:
+    """Return the address at which people reach the application."""
+    if (known := services_of(request).settings.public_url) is not None:
+        return known
     scheme = "https" if request_info.get().is_secure else "http"
     return base_of(scheme, request.headers.get("host", ""))
 

@@ -84,7 +84,7 @@ def knows_csrf_token(given: str, token: str) -> bool:
 def bearer_token(request: Request) -> str | None:
     """Return the token that a program sends (RFC 6750, section 2.1); None where it sends none."""
     scheme, _, token = request.headers.get("authorization", "").partition(" ")
-    return token.strip() if scheme.lower() == "bearer" else None
+    return token.strip(" ") if scheme.lower() == "bearer" else None
 
 
 async def person_of(request: Request, who: Who = Who.MEMBERS) -> SignedIn:

@@ -46,7 +46,7 @@ def local_path(text: str) -> str:
     is_plain = text.isascii() and text.isprintable() and " " not in text and "\\" not in text
     if not is_plain or not text.startswith("/") or len(text) > LONGEST_PATH:
         return ""
-    if text.startswith("//") or urlsplit(text).path.rstrip("/") == SIGN_IN:
+    if text.startswith("//") or f"{urlsplit(text).path}/".startswith(f"{SIGN_IN}/"):
         return ""
     return text
 

@@ -90,12 +90,10 @@ class SignOn:
             remote.ProviderDown: its key cannot be asked for.
         """
         try:
-            claims = await id_tokens.logged_out(remote, token)
+            over = await id_tokens.logged_out(remote, token)
         except WrongIdToken as error:
             await self.refuse(remote.provider, error)
-        return await identities.end_sessions(
-            self.db, remote.provider, claims.get("sub"), claims.get("sid")
-        )
+        return await identities.end_sessions(self.db, remote.provider, over)
 
     async def refuse(self, provider: Provider, error: GroundworkError) -> NoReturn:
         """Record why somebody is not let in, and raise it.

@@ -19,7 +19,7 @@ from audit.record import record
 from home.accounts.credentials import AccountDisabled, AwaitingApproval, normalise_email
 from home.accounts.profile import printable_name
 from home.accounts.registration import is_taken
-from home.accounts.sign_on.id_tokens import is_name
+from home.accounts.sign_on.id_tokens import LoggedOut, is_name
 from home.accounts.verified_account import VerifiedAccount
 from home.config.providers import Provider
 from home.database.engine import Engine
@@ -30,6 +30,15 @@ BY_IDENTITY = f"""
     UPDATE identities SET last_used_at = now(), email = $3 FROM users AS u
     WHERE u.id = user_id AND issuer = $1 AND subject = $2
     RETURNING {ACCOUNT}
+"""  # noqa: S608  constants only
+# One at a time of those with the same identity, until the end of the transaction.
+TURN = "SELECT pg_advisory_xact_lock(hashtextextended($1, 0))"
+# Whoever asked for an account that still waits need not be whose address it is: their password
+# opens nothing any more.
+TAKE_OVER = f"""
+    UPDATE users AS u SET password_hash = '', is_approved = $2,
+        approved_at = CASE WHEN $2 THEN now() END
+    WHERE u.id = $1 AND NOT u.is_approved AND NOT u.is_disabled RETURNING {ACCOUNT}
 """  # noqa: S608  constants only
 BY_CLERK_ID = f"SELECT {ACCOUNT} FROM users AS u WHERE clerk_id = $1"  # noqa: S608
 BY_EMAIL = f"SELECT {ACCOUNT} FROM users AS u WHERE email = $1"  # noqa: S608
@@ -68,6 +77,7 @@ END_SESSIONS = """
     WHERE sessions.user_id = i.user_id AND i.issuer = $1 AND sess ->> 'provider' = $2
       AND ($3::text IS NULL OR i.subject = $3)
       AND ($4::text IS NULL OR sess ->> 'provider_sid' = $4)
+      AND sessions.created_at <= to_timestamp($5)
     RETURNING sid
 """
 
@@ -106,20 +116,31 @@ class Identity(NamedTuple):
 
 def identity_of(provider: Provider, claims: Mapping[str, Any]) -> Identity:
     """Return whom claims are about."""
-    email, verified = claims.get("email"), claims.get("email_verified") in (True, "true")
-    is_known = verified or provider.trusts_email
     amr = claims.get("amr")
-    proofs = {*(amr if isinstance(amr, list) else ()), claims.get("acr")} - {None}
+    proofs = [*(amr if isinstance(amr, list) else ()), claims.get("acr")]
     sid = claims.get("sid")
     return Identity(
         provider,
         claims["sub"],
-        normalise_email(email) if isinstance(email, str) and is_name(email) and is_known else None,
+        _email_of(provider, claims),
         printable_name(claims.get("name")),
         str(sid) if is_name(sid) else "",
         any(isinstance(each, str) and each in provider.second_factor for each in proofs),
         claims,
     )
+
+
+def _email_of(provider: Provider, claims: Mapping[str, Any]) -> str | None:
+    """Return an address that the provider has verified, as it is stored.
+
+    One that becomes another one by being stored, such as one in wide letters, is another mailbox.
+    """
+    email, verified = claims.get("email"), claims.get("email_verified")
+    if not (verified is True or verified == "true" or provider.trusts_email):
+        return None
+    if not isinstance(email, str) or not is_name(email) or normalise_email(email) != email.lower():
+        return None
+    return normalise_email(email)
 
 
 async def account_for(db: Engine, identity: Identity, registration: bool) -> VerifiedAccount:
@@ -137,6 +158,7 @@ async def account_for(db: Engine, identity: Identity, registration: bool) -> Ver
     assert before is not None  # requests have one
     with acting_as(before._replace(name=f"provider:{provider.name}", user_id=None)):
         async with db.transaction():
+            await db.execute(TURN, f"{provider.issuer} {identity.subject}")
             row = await _found(db, identity) or await _made(db, identity, registration)
             wanted = _rights(identity)
             if wanted != (None, None):
@@ -182,11 +204,9 @@ async def remove(db: Database, user_id: int, identity_id: int, sid: str) -> bool
     return await db.fetchval(REMOVE, user_id, identity_id, sid) is not None
 
 
-async def end_sessions(
-    db: Database, provider: Provider, subject: str | None, sid: str | None
-) -> int:
+async def end_sessions(db: Database, provider: Provider, over: LoggedOut) -> int:
     """End the sessions that began by an identity, or by one session at the provider."""
-    return len(await db.fetch(END_SESSIONS, provider.issuer, provider.name, subject, sid))
+    return len(await db.fetch(END_SESSIONS, provider.issuer, provider.name, *over))
 
 
 async def _found(db: Database, identity: Identity) -> Record | None:
@@ -198,6 +218,8 @@ async def _found(db: Database, identity: Identity) -> Record | None:
         row = await db.fetchrow(BY_CLERK_ID, identity.subject)
     if row is None and provider.links_by_email and identity.email is not None:
         row = await db.fetchrow(BY_EMAIL, identity.email)
+        if row is not None and not row["is_service"]:
+            row = await db.fetchrow(TAKE_OVER, row["id"], provider.approves) or row
     if row is not None and await _store(db, identity, row["id"], row["credentials_version"]):
         return row
     return None

@@ -17,7 +17,7 @@ from urllib.parse import quote
 
 import httpx
 from joserfc.errors import JoseError
-from joserfc.jwk import KeySet
+from joserfc.jwk import Key, KeySet, import_key
 from pydantic import TypeAdapter, ValidationError
 
 from audit.errors import GroundworkError
@@ -26,6 +26,9 @@ from home.config.providers import Provider, is_secure_address
 
 SECONDS = 8.0
 MOST_BYTES = 512 * 1024
+# A short text can be a long one, compressed.
+PLAIN = {"accept": "application/json", "accept-encoding": "identity"}
+MOST_KEYS = 100
 AT_ONCE = 20  # requests to a provider
 KEPT_SECONDS = 3600.0
 FRESH_SECONDS = 1.0  # whoever is sent there finds it
@@ -109,8 +112,11 @@ class Remote:
         self._metadata = metadata, time.monotonic()
         return metadata
 
-    async def keys(self, key_id: str | None) -> KeySet:
+    async def keys(self, key_id: str | None, *, anew: bool = False) -> KeySet:
         """Return the keys, fetched anew where this one is not among them: keys are rotated.
+
+        Args:
+            anew: also where it is, since a signature does not fit.
 
         Raises:
             ProviderDown: it does not tell them.
@@ -118,16 +124,15 @@ class Remote:
         now = time.monotonic()
         if self._keys is not None and now - self._keys[1] < KEPT_SECONDS:
             known = self._keys[0]
-            if key_id in {key.kid for key in known.keys} or now - self._looked_at < KEYS_SECONDS:
+            is_known = key_id in {key.kid for key in known.keys} and not anew
+            if is_known or now - self._looked_at < KEYS_SECONDS:
                 return known
             self._looked_at = now
-        found = await self._ask("GET", (await self.metadata()).keys)
-        try:
-            # Symmetric ones are no keys of a provider's: anybody could have read them here.
-            given = [each for each in found["keys"] if each.get("kty") in ("RSA", "EC")]
-            keys = KeySet.import_key_set({"keys": given})
-        except (KeyError, TypeError, AttributeError, ValueError, JoseError):
-            raise self._down("its keys cannot be read") from None
+        found = (await self._ask("GET", (await self.metadata()).keys)).get("keys")
+        given = found[:MOST_KEYS] if isinstance(found, list) else []
+        keys = KeySet([key for each in given if (key := _key(each)) is not None])
+        if not keys.keys:
+            raise self._down("it has no keys that can be used")
         self._keys = keys, now
         return keys
 
@@ -169,11 +174,13 @@ class Remote:
             async with (
                 asyncio.timeout(SECONDS),
                 self._places,
-                httpx.AsyncClient(verify=_trusted(), timeout=SECONDS) as client,
+                httpx.AsyncClient(verify=_trusted(), timeout=SECONDS, headers=PLAIN) as client,
                 client.stream(method, address, **options) as response,
             ):
                 body = bytearray()
-                async for piece in response.aiter_bytes():
+                if response.headers.get("content-encoding", "identity") != "identity":
+                    raise self._down("its answer is compressed, although asked not to be")
+                async for piece in response.aiter_raw():
                     body += piece
                     if len(body) > MOST_BYTES:
                         raise self._down("its answer is too long")
@@ -197,7 +204,9 @@ class Remote:
         keys = address("jwks_uri")
         if needed[0] is None or needed[1] is None or keys is None:
             raise self._down("its description lacks an address, or one is not https")
-        methods = found.get("token_endpoint_auth_methods_supported") or ["client_secret_basic"]
+        methods = found.get("token_endpoint_auth_methods_supported")
+        if not isinstance(methods, list) or not methods:
+            methods = ["client_secret_basic"]
         return Metadata(
             needed[0],
             needed[1],
@@ -211,6 +220,19 @@ class Remote:
     def _down(self, reason: str) -> ProviderDown:
         log.warning("provider_unavailable", provider=self.provider.name, reason=reason)
         return ProviderDown(f"{self.provider.shown} does not answer at the moment.")
+
+
+def _key(given: object) -> Key | None:
+    """Return a public key, or None where it is none that can be used (RFC 7517, section 5).
+
+    Symmetric ones are no keys of a provider's: anybody could have read them here.
+    """
+    if not isinstance(given, dict) or given.get("kty") not in ("RSA", "EC"):
+        return None
+    try:
+        return import_key(given)
+    except (JoseError, ValueError, TypeError, KeyError):  # cryptography's own of odd numbers, too
+        return None
 
 
 @lru_cache(maxsize=1)

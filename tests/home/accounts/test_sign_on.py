@@ -13,7 +13,7 @@ import re
 import time
 from collections.abc import AsyncIterator, Callable
 from html import unescape
-from typing import Any
+from typing import Any, cast
 from urllib.parse import parse_qs, urlsplit
 
 import httpx
@@ -23,15 +23,17 @@ from joserfc.jwk import RSAKey
 from pydantic import SecretStr
 
 from audit.tables import AuditLog
+from home.accounts import sessions
 from home.accounts.sign_on import attempts, flow
 from home.accounts.sign_on.id_tokens import LOGOUT_EVENT
 from home.accounts.sign_on.remote import ProviderDown, ProviderRefused, Remote
 from home.accounts.tables import Identity
+from home.accounts.verified_account import SignInRefused, VerifiedAccount
 from home.config.providers import Provider, Role
 from home.database.engine import Engine
 from home.tables import Session, User
 from home.web.people import csrf_token
-from tests.conftest import PASSWORD, client_with, enter
+from tests.conftest import PASSWORD, browser, client_with, enter
 
 pytestmark = pytest.mark.any_version
 
@@ -467,6 +469,133 @@ async def test_many_who_leave_at_once_ask_a_slow_provider_once(
     assert len(acme.asked) == 2
 
 
+@pytest.mark.parametrize(
+    "header",
+    [["alg"], "alg", 7, {"alg": 7}, {"alg": "RS256", "kid": ["k"]}, {"alg": "RS256", "kid": {}}],
+)
+async def test_nonsense_in_place_of_a_token_is_refused(
+    client: httpx.AsyncClient, acme: Liar, header: object
+) -> None:
+    await round_trip(client, acme)  # keys are known now
+    text = (encoded(json.dumps(header).encode()) + b".e30.eA").decode()
+    answer = await client.post("/sign-in/with/acme/logout", data={"logout_token": text})
+    assert answer.status_code == 401
+
+
+@pytest.mark.parametrize(
+    "claims",
+    [
+        {"acr": ["mfa"]}, {"acr": {"a": 1}}, {"amr": [["mfa"]]}, {"amr": [{"a": 1}]}, {"amr": 7},
+        {"name": ["Grace"]}, {"sid": 7}, {"email": ["a@b.c"]}, {"groups": {"admins": True}},
+    ],
+)  # fmt: skip
+async def test_claims_of_another_type_are_none(
+    acme: Liar, url: str, claims: dict[str, Any]
+) -> None:
+    trusted = provider(approves=True, second_factor=("mfa",), roles=ROLES)
+    acme.claims = claims
+    async with client_with(identity_providers=(trusted,)) as client:
+        answer = await round_trip(client, acme)
+        assert answer.status_code == 303
+        if "email" not in claims:
+            assert not (await client.get("/api/me")).json()["is_admin"]
+
+
+@pytest.mark.parametrize("claims", [{"iat": -(10**400)}, {"exp": 10**400}, {"nbf": 10**30}])
+async def test_times_have_an_end(
+    client: httpx.AsyncClient, acme: Liar, claims: dict[str, Any]
+) -> None:
+    acme.claims = claims
+    await round_trip(client, acme)
+    assert await refusals() == ["exp"]
+
+
+async def test_a_claim_has_an_end_in_depth(client: httpx.AsyncClient, acme: Liar) -> None:
+    deep = json.loads("[" * 900 + "]" * 900)
+    acme.claims = {"deep": deep}
+    await round_trip(client, acme)
+    assert await refusals() == ["no_token"]
+
+
+@pytest.mark.parametrize("methods", [5, True, "x", {}, [], None])
+async def test_a_description_of_another_type_is_none(
+    client: httpx.AsyncClient, acme: Liar, methods: object
+) -> None:
+    acme.metadata = {"token_endpoint_auth_methods_supported": methods}
+    assert (await client.get("/sign-in/with/acme")).headers["location"].startswith(ISSUER)
+
+
+async def test_of_several_who_come_first_at_once_one_account_is_made(acme: Liar, url: str) -> None:
+    async with client_with(identity_providers=(provider(approves=True),)) as client:
+        app = client._transport.app  # type: ignore[attr-defined]
+        others = [browser(app) for _ in range(6)]
+        acme.codes = {str(n) for n in range(6)}
+        asked = [await leave(other, acme) for other in others]
+        acme.sign = lambda claims: acme.signed(claims | {"nonce": nonces.pop()})
+        nonces = [each["nonce"] for each in asked][:1]
+        [answer] = [await back(others[0], code="0", state=asked[0]["state"])]
+        assert answer.status_code == 303
+        nonces = [each["nonce"] for each in asked][1:]
+
+        async def come(number: int) -> None:
+            await back(others[number], code=str(number), state=asked[number]["state"])
+
+        await asyncio.gather(*(come(number) for number in range(1, 6)))
+        for other in others:
+            await other.aclose()
+        assert await User.count() == 1
+        assert await Identity.count() == 1
+
+
+async def test_a_pending_account_is_taken_over_by_whose_address_it_is(acme: Liar, url: str) -> None:
+    """Whoever asked for it before, with a password of theirs, is not let in."""
+    trusted = provider(links_by_email=True, approves=True)
+    async with client_with(identity_providers=(trusted,)) as client:
+        body = {"email": "grace@example.com", "password": PASSWORD}
+        await client.post("/api/register", json=body)
+        await round_trip(client, acme)
+        assert await is_in(client)
+        client.cookies.clear()
+        assert (await client.post("/api/sign-in", json=body)).status_code == 401
+
+
+@pytest.mark.parametrize(
+    ("email", "verified"),
+    [
+        ("\uff41da@example.com", True),
+        ("ada\uff20example.com", True),
+        ("ada@example\uff0ecom", True),
+        (" ada@example.com", True),
+        ("ada@example.com", 1),
+        ("ada@example.com", 1.0),
+    ],
+)
+async def test_an_address_that_only_becomes_the_same_is_another(
+    acme: Liar, url: str, administrator: User, email: str, verified: object
+) -> None:
+    acme.claims = {"email": email, "email_verified": verified}
+    async with client_with(identity_providers=(provider(links_by_email=True),)) as client:
+        await round_trip(client, acme)
+        assert not await is_in(client)
+        assert not await Identity.exists()
+
+
+async def test_who_is_unlinked_meanwhile_does_not_come_in(
+    acme: Liar, url: str, member: User
+) -> None:
+    """The password, and the code, of before are worth nothing without the identity."""
+    async with client_with(identity_providers=(provider(),)) as client:
+        await round_trip(client, acme)
+        await approve()
+        user = await User.objects().where(User.email == "grace@example.com").first()
+        assert user is not None
+        db = cast(Engine, User._meta.db)
+        account = VerifiedAccount(user.id, user.email, 1, provider="acme")
+        await Identity.delete(force=True)
+        with pytest.raises(SignInRefused):
+            await sessions.create(db, account)
+
+
 @pytest.mark.parametrize("wanted", ["https://evil.example.com", "//evil.example.com", "/\\evil"])
 async def test_nobody_is_sent_to_another_site(
     client: httpx.AsyncClient, acme: Liar, wanted: str
@@ -545,25 +674,26 @@ async def test_the_provider_signs_people_out(
     }  # fmt: skip
 
     async def log_out(**changed: Any) -> int:
-        claims = {k: v for k, v in (good | changed).items() if v is not None}
+        claims = {k: v for k, v in (good | changed).items() if v != ...}
         data = {"logout_token": acme.signed(claims)}
         return (await client.post("/sign-in/with/acme/logout", data=data)).status_code
 
     lies: list[dict[str, Any]] = [
-        {"events": {}}, {"events": None}, {"nonce": "x"}, {"jti": None}, {"aud": "others"},
+        {"events": {}}, {"events": ...}, {"nonce": "x"}, {"jti": ...}, {"aud": "others"},
         {"iss": "https://other.example.com"}, {"iat": now - 3600}, {"exp": now - 3600},
-        {"sid": None, "sub": None},
+        {"sid": None, "sub": None}, {"sid": 7}, {"sid": ["session 1"]}, {"sub": "a\0b"},
+        {"sid": "a\0b"},
     ]  # fmt: skip
     for wrong in lies:
         assert await log_out(**wrong) == 401, wrong
     assert (await client.post("/sign-in/with/acme/logout")).status_code == 401
-    assert len(await refusals()) == 10
+    assert len(await refusals()) == 14
     assert await log_out(sid="of another session") == 200
     assert await is_in(client)
     assert await log_out() == 200
     assert not await is_in(client)
     await round_trip(client, acme)
-    assert await log_out(sid=None) == 200  # all of them
+    assert await log_out(sid=...) == 200  # all of them
     assert not await Session.exists()
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Sequence
 from typing import Any
 
@@ -271,6 +272,12 @@ async def test_names_are_different_and_there_is_an_end_to_them(db: Engine, membe
         await made_for(member, name=f"t{number}")
     with pytest.raises(Refused, match="at most"):
         await made_for(member, name="one more")
+
+
+async def test_there_is_an_end_to_them_also_at_once(db: Engine, member: User) -> None:
+    made = (made_for(member, name=f"t{number}") for number in range(TOKENS_PER_ACCOUNT + 10))
+    found = await asyncio.gather(*made, return_exceptions=True)
+    assert sum(isinstance(each, str) for each in found) == TOKENS_PER_ACCOUNT
 
 
 async def new_token(api: httpx.AsyncClient, **changed: Any) -> httpx.Response:
