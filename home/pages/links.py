@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from functools import partial
 from typing import Any
 
@@ -136,7 +137,9 @@ class LinkPages:
             async with self.db.transaction():
                 await throttle.count_registration(self.db, email, "password.requested")
                 if links.ADDRESS.fullmatch(email) and len(email) <= MAX_EMAIL_LENGTH:
-                    await store.put(self.db, "mail", [email], "link.password", {})
+                    # Nobody's mailbox is filled by others: one in ten minutes.
+                    matter = f"forgotten:{int(time.time()) // 600}"
+                    await store.put(self.db, "mail", [email], "link.password", {}, matter)
         except Throttled as error:
             return render(request, "forgotten.html", error.status, message=str(error), failed=True)
         return render(request, "forgotten.html", message=ASKED, failed=False, done=True)
