@@ -98,7 +98,7 @@ async def watched(live: Live, what: str, more_mb: float = MEMORY_MB) -> AsyncIte
         f"failed; memory {seen.before_mb:.0f}, at most {seen.peak_mb:.0f} MB"
     )
     assert seen.failures == []
-    assert seen.slowest < HEALTH_SECONDS * SLACK
+    assert seen.slowest < HEALTH_SECONDS * SLACK * 2  # without a bound it is ten and more
     assert seen.peak_mb - seen.before_mb < more_mb
 
 
