@@ -132,7 +132,7 @@ async def authenticate(db: Database, token: str) -> Holder:
     """
     row = await db.fetchrow(FIND, digest(token)) if TOKEN.fullmatch(token) else None
     if row is None:
-        await _fail(db)
+        await refuse(db)
         raise WrongToken
     *fields, name, scopes, needs_touch = row.values()
     if needs_touch:
@@ -142,8 +142,18 @@ async def authenticate(db: Database, token: str) -> Holder:
     return Holder(person, name, scopes)
 
 
-async def _fail(db: Database) -> None:
-    await record(db, "token.refused", "token", details={"network": failures.count()})
+async def refuse(db: Database, scope: str | None = None) -> None:
+    """Record that a token was refused.
+
+    Args:
+        scope: that it lacks; None is for a token that opens nothing.
+
+    Raises:
+        TooManyFailures: too many others of this address were refused, too.
+    """
+    lacks = {"lacks": scope} if scope else {}
+    details = {"network": failures.count(), **lacks}
+    await record(db, "token.refused", "token", details=details)
 
 
 async def create(

@@ -10,6 +10,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from audit.errors import Refused
+from audit.record import record
 from home.accounts import authentication, links, throttle
 from home.accounts.authentication import CurrentPasswordWrong
 from home.accounts.credentials import MAX_EMAIL_LENGTH, normalise_email
@@ -87,7 +88,7 @@ class LinkPages:
     async def _refused(self, request: Request, error: WrongLink) -> Response:
         message, status = str(error), error.status
         try:
-            failures.count()
+            await record(self.db, "link.refused", "link", details={"network": failures.count()})
         except TooManyFailures as too_many:
             message, status = str(too_many), too_many.status
         return render(request, "link.html", status, link=None, message=message, failed=True)

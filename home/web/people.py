@@ -123,6 +123,7 @@ async def _holder_of(request: Request, token: str) -> SignedIn:
     if scope is None:
         raise HTTPException(403, "This needs somebody who is signed in; a token does not do.")
     if scope not in holder.scopes:
+        await tokens.refuse(services.db, scope)
         challenge = f'Bearer error="insufficient_scope", scope="{scope}"'
         message = f"This token lacks the scope {scope}."
         raise HTTPException(403, message, {"www-authenticate": challenge})

@@ -11,6 +11,7 @@ import pytest
 from pydantic import SecretStr
 
 from audit.errors import Refused
+from audit.tables import AuditLog
 from home.accounts import links
 from home.accounts.links import Kind, WrongLink
 from home.database.engine import Engine
@@ -227,6 +228,7 @@ async def test_with_mail_nobody_sees_the_link(
 async def test_guesses_are_slowed_down(client: httpx.AsyncClient) -> None:
     found = [(await client.get(f"/link/{n:043}")).status_code for n in range(25)]
     assert found == [404] * 20 + [429] * 5
+    assert await AuditLog.count().where(AuditLog.action == "link.refused") == 20
 
 
 async def test_without_mail_there_is_nothing_of_it(client: httpx.AsyncClient) -> None:

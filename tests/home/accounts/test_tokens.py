@@ -11,6 +11,7 @@ import pytest
 
 from audit.context import Actor, acting_as
 from audit.errors import Refused
+from audit.tables import AuditLog
 from home.accounts import failures, tokens
 from home.accounts.tables import ApiToken
 from home.accounts.tokens import TOKENS_PER_ACCOUNT, Scope
@@ -110,6 +111,8 @@ async def test_a_scope_opens_its_part(
             assert 'error="insufficient_scope"' in answer.headers["www-authenticate"]
     changed = await api.patch("/api/me", json={}, headers=bearing(token))
     assert changed.status_code == (200 if scope == "write" else 403)
+    lacks = await AuditLog.count().where(AuditLog.action == "token.refused")
+    assert lacks == 5 - len(opened) + (scope != "write")
 
 
 async def test_rights_are_those_of_the_account(api: httpx.AsyncClient, member: User) -> None:

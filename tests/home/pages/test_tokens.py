@@ -154,7 +154,7 @@ async def test_the_trail_tells_of_tokens_in_words(
     found = (await client.get("/api/trail")).json()["rows"]
     sentences = [row["sentence"] for row in found]
     assert any(s.startswith("mel@example.com (Mel), token:deploy changed") for s in sentences)
-    assert any("came with a token that opens nothing" in s for s in sentences)
+    assert any("came with a token that was refused" in s for s in sentences)
     assert any("made a token for a program" in s for s in sentences)
     of_mel = (await client.get("/api/trail?person=mel@example.com")).json()["rows"]
     assert "mel@example.com token:deploy" in [row["actor"] for row in of_mel]
