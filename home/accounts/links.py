@@ -24,7 +24,7 @@ from home.accounts.registration import is_taken
 from home.accounts.sessions import digest
 from home.database.engine import Engine
 
-# Only those that a person may have at a time: a later one ends the ones before.
+# A later one ends those before, but for a new password: anybody may ask for that.
 MAKE = """
     WITH account AS (
         SELECT id, credentials_version FROM users
@@ -33,7 +33,7 @@ MAKE = """
         FOR NO KEY UPDATE
     ), ended AS (
         DELETE FROM one_time_links USING account
-        WHERE user_id = account.id AND kind = $2 AND used_at IS NULL
+        WHERE user_id = account.id AND kind = $2 AND used_at IS NULL AND kind <> 'password'
     )
     INSERT INTO one_time_links (user_id, kind, digest, email, version, expires_at)
     SELECT id, $2, $3, $4, credentials_version, now() + make_interval(secs => $6) FROM account
@@ -75,8 +75,8 @@ MAY_LINK = """
 """
 
 
-# As the database takes one, see home.tables.User.
-ADDRESS = re.compile(r"[^@\s\x00-\x1f\x7f]+@[^@\s\x00-\x1f\x7f]+")
+# One that a mail may be sent to: nothing in it means something else in a header (RFC 5322).
+ADDRESS = re.compile(r"""[^@\s,;:<>()\[\]"\\\x00-\x1f\x7f]+@[^@\s,;:<>()\[\]"\\\x00-\x1f\x7f]+""")
 
 
 class Kind(StrEnum):
@@ -151,6 +151,8 @@ async def invite(db: Engine, by: int, email: str, display_name: str | None) -> t
         Refused: the address is none, or taken, or who asks is no administrator.
     """
     email = normalise_email(email)
+    if not ADDRESS.fullmatch(email):
+        raise Refused("This is not a valid e-mail address.")
     try:
         async with db.transaction():
             made = await db.fetchval(INVITE, by, email, display_name)
@@ -173,6 +175,8 @@ async def for_somebody(db: Database, by: int, user_id: int) -> tuple[int, str]:
     Raises:
         Refused: who asks is no superuser, or the account is kept out.
     """
+    if by == user_id:
+        raise Refused("Change your own password with the old one, on your account page.")
     if await db.fetchval(MAY_LINK, by) is None:
         raise Refused("Only superusers make links for other people.")
     link = await make(db, user_id, Kind.PASSWORD)
@@ -204,8 +208,8 @@ async def choose_password(db: Engine, token: str, password: str) -> None:
         await db.execute(STORE_HASH, link.user_id, stored)
 
 
-async def confirm_address(db: Engine, token: str) -> str:
-    """Use a link up, and store the new address, which ends sessions; return it.
+async def confirm_address(db: Engine, token: str) -> tuple[str, str]:
+    """Use a link up, and store the new address, which ends sessions; return the old one, and it.
 
     Raises:
         WrongLink: it opens nothing, or not this, or somebody else has the address by now.
@@ -221,7 +225,7 @@ async def confirm_address(db: Engine, token: str) -> str:
         if not is_taken(error):
             raise
         raise WrongLink from None
-    return link.new_email
+    return link.email, link.new_email
 
 
 async def _use(db: Database, token: str, link: Link) -> None:

@@ -4,9 +4,14 @@ from __future__ import annotations
 
 import base64
 import binascii
+import re
+from email.utils import parseaddr
 from urllib.parse import urlsplit
 
 from pydantic import SecretStr
+
+LONGEST = 500
+MAIL = re.compile(r"""[^@\s,;:<>()\[\]"\\]+@[^@\s,;:<>()\[\]"\\]+""")
 
 
 def address_of_ours(value: str | None) -> str | None:
@@ -48,6 +53,28 @@ def is_web_address(text: str, *, plain: bool) -> bool:
     """Return whether it is an https address, or with `plain` an http one."""
     try:
         parts = urlsplit(text)
-    except ValueError:
+        has_place = bool(parts.hostname) and parts.port != 0
+    except ValueError:  # a port that is none
         return False
-    return bool(parts.hostname) and parts.scheme in ("https", *(["http"] if plain else []))
+    is_one = text.isascii() and text.isprintable() and not re.search(r"""[\s"'<>#]""", text)
+    schemes = ("https", "http") if plain else ("https",)
+    return has_place and is_one and len(text) <= LONGEST and parts.scheme in schemes
+
+
+def mail_sender(value: str | None) -> str | None:
+    """Return from whom mails are: an address, or a name and an address."""
+    if value is not None and not (value.isprintable() and is_mail_address(parseaddr(value)[1])):
+        raise ValueError("write it like tools@example.com, or Tools <tools@example.com>")
+    return value
+
+
+def mail_addresses(values: tuple[str, ...]) -> tuple[str, ...]:
+    """Return addresses that mails are sent to."""
+    if not all(map(is_mail_address, values)):
+        raise ValueError("write e-mail addresses, with commas between them")
+    return values
+
+
+def is_mail_address(text: str) -> bool:
+    """Return whether a mail can be sent there."""
+    return len(text) <= 255 and MAIL.fullmatch(text) is not None

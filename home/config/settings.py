@@ -28,7 +28,14 @@ from pydantic_settings import (
 from audit.log import set_up_with
 from audit.settings import Keys
 from home.config.dsn import Database, DsnError, from_parts, from_url
-from home.config.messages import address_of_ours, is_web_address, smtp_address, webhook_key
+from home.config.messages import (
+    address_of_ours,
+    is_web_address,
+    mail_addresses,
+    mail_sender,
+    smtp_address,
+    webhook_key,
+)
 from home.config.providers import Provider, ProvidersSource
 from home.config.sources import (
     TWINS,
@@ -85,8 +92,8 @@ class Settings(BaseSettings):
 
     public_url: Annotated[str | None, AfterValidator(address_of_ours)] = None
     smtp_url: Annotated[SecretStr | None, AfterValidator(smtp_address)] = None
-    mail_from: str | None = None
-    notify: Texts = ()
+    mail_from: Annotated[str | None, AfterValidator(mail_sender)] = None
+    notify: Annotated[Texts, AfterValidator(mail_addresses)] = ()
     webhook_url: Texts = ()
     webhook_secret: Annotated[SecretStr | None, AfterValidator(webhook_key)] = None
     webhook_private: bool = False

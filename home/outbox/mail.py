@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import ssl
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -59,11 +60,11 @@ class Mailer:
             raise NothingToSay
         mail = self.mail(message, text)
         try:
-            await aiosmtplib.send(mail, timeout=SECONDS, **self.server)  # type: ignore[arg-type]
-        except aiosmtplib.SMTPResponseException as error:  # 5xx: for good (RFC 5321, section 4.2.1)
-            is_final = error.code >= 500 and not isinstance(
-                error, aiosmtplib.SMTPAuthenticationError
-            )
+            async with asyncio.timeout(SECONDS):
+                await aiosmtplib.send(mail, timeout=SECONDS, **self.server)  # type: ignore[arg-type]
+        except aiosmtplib.SMTPResponseException as error:
+            # 5xx is for good (RFC 5321, section 4.2.1) where it is about this mail.
+            is_final = error.code >= 500 and isinstance(error, aiosmtplib.SMTPDataError)
             raise NotDelivered(f"The server answered {error.code}.", for_good=is_final) from None
         except aiosmtplib.SMTPRecipientsRefused as error:
             is_final = all(each.code >= 500 for each in error.recipients)

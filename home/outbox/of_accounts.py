@@ -16,7 +16,8 @@ WAITING = """
     WHERE NOT is_approved AND NOT is_disabled
       AND NOT EXISTS (
           SELECT FROM outbox
-          WHERE kind = 'people.waiting' AND created_at > now() - interval '15 minutes')
+          WHERE kind = 'people.waiting'
+            AND created_at BETWEEN now() - interval '15 minutes' AND now() + interval '1 minute')
 """
 # Of the last day: what is older was told, or happened before there was anybody to tell.
 SUPERUSERS = """
@@ -25,7 +26,8 @@ SUPERUSERS = """
     FROM audit_logs
     WHERE action IN ('users.update', 'users.insert') AND created_at > now() - interval '1 day'
       AND details -> 'after' ->> 'is_superuser' = 'true'
-    ORDER BY id
+      AND NOT EXISTS (SELECT FROM outbox WHERE matter = 'superuser:' || audit_logs.id)
+    ORDER BY id LIMIT 10
 """
 FAILED_VERIFICATIONS = """
     SELECT id FROM audit_logs

@@ -48,7 +48,7 @@ FAILED = f"""
 """  # noqa: S608  constants only
 DROP = "DELETE FROM outbox WHERE id = $1"
 AGAIN = """
-    UPDATE outbox SET dead_at = NULL, next_at = now(), created_at = now()
+    UPDATE outbox SET dead_at = NULL, next_at = now(), created_at = now(), claimed_until = NULL
     WHERE id = $1 AND sent_at IS NULL RETURNING id
 """
 PURGE = f"""

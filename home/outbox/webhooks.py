@@ -10,13 +10,14 @@ import base64
 import hashlib
 import hmac
 import json
+import logging
 import ssl
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from functools import lru_cache, partial
-from ipaddress import ip_address
+from ipaddress import ip_address, ip_network
 from typing import Any
 
 import httpx
@@ -26,6 +27,11 @@ from home.outbox.delivery import NotDelivered, Send
 from home.outbox.store import AT_ONCE, Outgoing
 
 SECONDS = 10.0
+# Behind these may be any IPv4 address: NAT64, 6to4, and what was to be compatible.
+TRANSLATED = [ip_network(text) for text in ("64:ff9b::/95", "64:ff9b:1::/48", "2002::/16", "::/96")]
+
+for name in ("httpx", "httpcore"):  # they log addresses, which may hold secrets
+    logging.getLogger(name).setLevel(logging.WARNING)
 
 
 class Webhooks:
@@ -102,7 +108,8 @@ def is_internal(address: str) -> bool:
     found = ip_address(address)
     # An IPv4 address may come in the clothes of an IPv6 one.
     plain = getattr(found, "ipv4_mapped", None) or found
-    return plain.is_multicast or not plain.is_global
+    is_translated = any(plain in network for network in TRANSLATED)
+    return is_translated or plain.is_multicast or not plain.is_global
 
 
 @lru_cache(maxsize=1)

@@ -72,8 +72,7 @@ class LinkPages:
             if request.method != "POST":
                 return show()
             if link.kind is Kind.ADDRESS:
-                email = await links.confirm_address(self.db, token)
-                return redirect(SIGN_IN, f"From now on you sign in with {email}.")
+                return await self._confirm(token)
             form = await request.form(max_files=0, max_fields=10)
             new, again = str(form.get("new", "")), str(form.get("again", ""))
             if new != again:
@@ -84,6 +83,15 @@ class LinkPages:
         except (PasswordRefused, Busy) as error:
             return show(error.status, str(error))
         return redirect(SIGN_IN, "Your password is stored. Sign in with it.")
+
+    async def _confirm(self, token: str) -> Response:
+        async with self.db.transaction():
+            old, new = await links.confirm_address(self.db, token)
+            if self.has_mail:
+                text = f"Your account is known by {new} now. If that was not you, ask at once."
+                content = {"title": "Your address was changed", "text": text, "path": "/sign-in"}
+                await store.put(self.db, "mail", [old], "account.address", content)
+        return redirect(SIGN_IN, f"From now on you sign in with {new}.")
 
     async def _refused(self, request: Request, error: WrongLink) -> Response:
         message, status = str(error), error.status
@@ -150,7 +158,7 @@ class LinkPages:
         person: SignedIn = request.state.person
         form = await request.form()
         email = normalise_email(str(form.get("email", "")))
-        if not links.ADDRESS.fullmatch(email):
+        if not links.ADDRESS.fullmatch(email) or len(email) > MAX_EMAIL_LENGTH:
             return redirect(ACCOUNT, "This is not a valid e-mail address.", failed=True)
         try:
             password = str(form.get("password", ""))
@@ -168,7 +176,8 @@ class LinkPages:
     async def _send(self, link_id: int, kind: Kind, email: str) -> None:
         if self.has_mail:
             content = {"link_id": link_id}
-            await store.put(self.db, "mail", [email.strip()], f"link.{kind}", content)
+            to = [normalise_email(email)]
+            await store.put(self.db, "mail", to, f"link.{kind}", content)
 
     def _base(self, request: Request) -> str:
         scheme = "https" if request_info.get().is_secure else "http"

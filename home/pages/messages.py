@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from urllib.parse import urlsplit
+
 from starlette.requests import Request
 from starlette.responses import Response
 
+from audit.database import Record
 from audit.record import record
 from home.accounts.people import ids_of
 from home.database.engine import Engine
@@ -33,7 +36,8 @@ class MessagePages:
 
     async def show(self, request: Request) -> Response:
         """Show the newest messages, those first that somebody should look at."""
-        return render(request, "messages.html", messages=await store.newest(self.db))
+        rows = [{**row, "place": place_of(row)} for row in await store.newest(self.db)]
+        return render(request, "messages.html", messages=rows)
 
     async def again(self, request: Request) -> Response:
         """Have a message tried again."""
@@ -42,6 +46,13 @@ class MessagePages:
             return redirect(MESSAGES, "It was delivered meanwhile, or is gone.", failed=True)
         await record(self.db, "outbox.again", "outbox", found[0])
         return redirect(MESSAGES, "It is tried again now.")
+
+
+def place_of(row: Record) -> str:
+    """Return where a message goes, as it may be shown: an address of a webhook can be a secret."""
+    if row["channel"] == "webhook":
+        return urlsplit(row["recipient"]).hostname or "nowhere"
+    return str(row["recipient"])
 
 
 async def messages(db: Engine) -> Panel:

@@ -178,14 +178,12 @@ async def test_a_thousand_health_checks_a_second_while_packets_are_dropped(url: 
             await ask()
             accepted = proxy.accepted
             proxy.drop()
-            dropped_at = time.monotonic()
             asked = []
             for _ in range(200):  # for two seconds, ten each hundredth
                 asked += [asyncio.create_task(ask()) for _ in range(10)]
                 await asyncio.sleep(0.01)
             in_use = db.figures().in_use
             await asyncio.gather(*asked)
-            seconds = time.monotonic() - dropped_at
             proxy.heal()
         took.sort()
         p99 = took[int(len(took) * 0.99)]
@@ -193,4 +191,4 @@ async def test_a_thousand_health_checks_a_second_while_packets_are_dropped(url: 
         print(f"R10: {len(took)} answers, p99 {p99:.3f} s, {probes} new connections")
         assert p99 < 0.5 * SLACK
         assert in_use <= db.settings.db_pool_min + 1  # by the jobs that fill it and compare clocks
-        assert probes <= seconds + 2, "one at a time, each given up after a second or more"
+        assert probes <= 10, "one at a time, and not one for each question"

@@ -125,7 +125,7 @@ async def test_it_ends_with_what_it_was_made_for(
 
 
 async def test_a_later_link_ends_the_one_before(member: User, db: Engine) -> None:
-    first, second = await made(db, member), await made(db, member)
+    first, second = [await made(db, member, Kind.INVITATION) for _ in range(2)]
     with pytest.raises(WrongLink):
         await links.look(db, first)
     assert (await links.look(db, second)).email == member.email
@@ -161,6 +161,8 @@ async def test_superusers_hand_one_over(
     link = link_on(await post(client, f"/people/{member.id}/link"))
     assert (await post(client, link, new=NEW, again=NEW)).status_code == 303
     assert (await post(client, "/people/4711/link")).status_code == 404
+    own = await post(client, f"/people/{administrator.id}/link")
+    assert "with the old one" in await told(client, own)
     olga = await User.create_user("olga@example.com", PASSWORD, is_admin=True, is_approved=True)
     with pytest.raises(Refused):
         await links.for_somebody(db, olga.id, administrator.id)
@@ -194,8 +196,9 @@ async def test_an_address_changes_once_it_is_confirmed(
     await enter(by_mail, member.email)
     wrong = await post(by_mail, "/account/address", email="new@example.com", password="wrong")
     assert "current password is wrong" in await told(by_mail, wrong)
-    none = await post(by_mail, "/account/address", email="new", password=PASSWORD)
-    assert "not a valid" in await told(by_mail, none)
+    for email in ("new", "a@[", "boss,a@example.com", "x<b@c.d>", "a" * 300 + "@b.c"):
+        none = await post(by_mail, "/account/address", email=email, password=PASSWORD)
+        assert "not a valid" in await told(by_mail, none)
     asked = await post(by_mail, "/account/address", email="New@example.com", password=PASSWORD)
     assert "on its way to new@example.com" in await told(by_mail, asked)
     [row] = await Message.select(Message.recipient, Message.kind)
@@ -209,6 +212,8 @@ async def test_an_address_changes_once_it_is_confirmed(
     assert "new@example.com" in await told(by_mail, answer)
     assert not await Session.exists()
     assert await User.exists().where(User.email == "new@example.com")
+    told_ = await Message.select(Message.recipient).where(Message.kind == "account.address")
+    assert told_ == [{"recipient": "mel@example.com"}]  # who may be another person
     token = await made(db, member, Kind.ADDRESS, administrator.email)
     assert (await by_mail.post(f"/link/{token}")).status_code == 404  # it is somebody's by now
 
