@@ -19,14 +19,19 @@ Answer = Callable[[asyncio.StreamWriter], Awaitable[None]]
 
 @asynccontextmanager
 async def provider_that(answer: Answer) -> AsyncIterator[Remote]:
+    serving: set[asyncio.Task[None]] = set()
+
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        await reader.readuntil(b"\r\n\r\n")
+        task = asyncio.current_task()
+        assert task is not None
+        serving.add(task)
         try:
+            await reader.readuntil(b"\r\n\r\n")
             await answer(writer)
-        except ConnectionError:
-            pass
+        except (ConnectionError, asyncio.CancelledError):
+            pass  # the client has heard enough, or the test is over
         finally:
-            writer.close()
+            writer.transport.abort()
 
     server = await asyncio.start_server(serve, "127.0.0.1", 0)
     port = server.sockets[0].getsockname()[1]
@@ -38,6 +43,11 @@ async def provider_that(answer: Answer) -> AsyncIterator[Remote]:
         yield Remote(settings)
     finally:
         server.close()
+        for task in serving:
+            task.cancel()
+        await asyncio.gather(*serving, return_exceptions=True)
+        await server.wait_closed()
+        await asyncio.sleep(0)  # transports that were aborted are closed now
 
 
 def said(body: bytes, status: str = "200 OK", *headers: str) -> Answer:

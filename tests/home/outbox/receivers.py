@@ -29,6 +29,7 @@ class MailServer:
         self.answer = "250 OK"
         self.pause = 0.0
         self.server: asyncio.Server | None = None
+        self.protocols: list[SMTP] = []
 
     @property
     def url(self) -> str:
@@ -45,14 +46,23 @@ class MailServer:
 
     async def start(self) -> None:
         loop = asyncio.get_running_loop()
-        self.server = await loop.create_server(
-            lambda: SMTP(self, hostname="localhost", loop=loop), "127.0.0.1", self.port
-        )
+
+        def protocol() -> SMTP:
+            self.protocols.append(SMTP(self, hostname="localhost", loop=loop))
+            return self.protocols[-1]
+
+        self.server = await loop.create_server(protocol, "127.0.0.1", self.port)
 
     async def stop(self) -> None:
         if self.server is not None:
             self.server.close()
+            await self.server.wait_closed()
             self.server = None
+        for each in self.protocols:
+            if each.transport is not None:
+                each.transport.close()
+        self.protocols.clear()
+        await asyncio.sleep(0)  # transports that are closing are closed now
 
 
 @asynccontextmanager
