@@ -41,5 +41,7 @@ async def page(browser: Browser) -> AsyncIterator[Page]:
     page.on("pageerror", lambda error: problems.append(str(error)))
     yield page
     await context.close()
-    # Before sign-in piccolo-admin asks for what it may not have yet, and is told 401.
-    assert [problem for problem in problems if "401" not in problem] == []
+    # Before sign-in piccolo-admin asks for what it may not have yet, and is told 401. Where a row's
+    # page is left while it loads, piccolo-admin's router complains.
+    vendor = ("401", 'Missing required param "rowID"')
+    assert [each for each in problems if not any(known in each for known in vendor)] == []
