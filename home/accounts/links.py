@@ -7,7 +7,6 @@ scanner of mails, uses nothing up.
 
 from __future__ import annotations
 
-import re
 import secrets
 from enum import StrEnum
 from typing import NamedTuple
@@ -21,7 +20,9 @@ from audit.record import record
 from home.accounts import passwords
 from home.accounts.credentials import normalise_email
 from home.accounts.registration import is_taken
+from home.accounts.rights import require_superuser
 from home.accounts.sessions import digest
+from home.config.messages import is_mail_address
 from home.database.engine import Engine
 
 # A later one ends those before, but for a new password: anybody may ask for that.
@@ -69,14 +70,6 @@ INVITE = """
     WHERE by.id = $1 AND by.is_admin AND by.is_approved AND NOT by.is_disabled
     RETURNING id
 """
-MAY_LINK = """
-    SELECT id FROM users AS by
-    WHERE id = $1 AND is_superuser AND is_approved AND NOT is_disabled
-"""
-
-
-# One that a mail may be sent to: nothing in it means something else in a header (RFC 5322).
-ADDRESS = re.compile(r"""[^@\s,;:<>()\[\]"\\\x00-\x1f\x7f]+@[^@\s,;:<>()\[\]"\\\x00-\x1f\x7f]+""")
 
 
 class Kind(StrEnum):
@@ -151,7 +144,7 @@ async def invite(db: Engine, by: int, email: str, display_name: str | None) -> t
         Refused: the address is none, or taken, or who asks is no administrator.
     """
     email = normalise_email(email)
-    if not ADDRESS.fullmatch(email):
+    if not is_mail_address(email):
         raise Refused("This is not a valid e-mail address.")
     try:
         async with db.transaction():
@@ -177,8 +170,7 @@ async def for_somebody(db: Database, by: int, user_id: int) -> tuple[int, str]:
     """
     if by == user_id:
         raise Refused("Change your own password with the old one, on your account page.")
-    if await db.fetchval(MAY_LINK, by) is None:
-        raise Refused("Only superusers make links for other people.")
+    await require_superuser(db, by, "Only superusers make links for other people.")
     link = await make(db, user_id, Kind.PASSWORD)
     if link is None:
         raise Refused("This account is kept out, or belongs to a program.")

@@ -59,7 +59,7 @@ async def give_password(db: Database, by: int, person_id: int) -> str:
     password = secrets.token_urlsafe(12)
     password_hash = await passwords.hash_password(password)
     if await db.fetchval(STORE_HASH, by, person_id, password_hash) is None:
-        await _require_superuser(db, by, "Only superusers give people another password.")
+        await require_superuser(db, by, "Only superusers give people another password.")
         raise Refused(REASONS["gone"])
     return password
 
@@ -71,7 +71,7 @@ async def remove_second_factor(db: Database, by: int, person_id: int) -> bool:
         Refused: who asks is no superuser.
     """
     async with db.transaction():
-        await _require_superuser(db, by, "Only superusers take a second factor away.")
+        await require_superuser(db, by, "Only superusers take a second factor away.")
         return await authenticator.remove(db, person_id)
 
 
@@ -94,7 +94,7 @@ async def change_rights(
     if person_id == by and before.is_superuser and not after.is_superuser:
         raise Refused("Another superuser takes this right from you.")
     if await db.fetchval(CHANGE, by, person_id, *after, *before) is None:
-        await _require_superuser(db, by, "Only superusers change rights.")
+        await require_superuser(db, by, "Only superusers change rights.")
         raise Refused("Somebody else changed these rights meanwhile. Look again.")
 
 
@@ -108,6 +108,11 @@ async def end_session(db: Database, by: int, person_id: int, sid: str) -> None:
         raise Refused("This session has ended already, or it is not for you to end.")
 
 
-async def _require_superuser(db: Database, by: int, sentence: str) -> None:
+async def require_superuser(db: Database, by: int, sentence: str) -> None:
+    """Refuse, with this sentence, unless who asks is a superuser.
+
+    Raises:
+        Refused.
+    """
     if await db.fetchval(SUPERUSER, by) is None:
         raise Refused(sentence)

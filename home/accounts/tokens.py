@@ -93,14 +93,6 @@ class Scope(StrEnum):
     TRAIL = "trail"
 
 
-ABOUT = {
-    Scope.READ: "reads what its account may read, but for runs and the trail",
-    Scope.WRITE: "changes what its account may change",
-    Scope.SYNC: "reads, starts and cancels sync runs",
-    Scope.TRAIL: "reads the audit trail",
-}
-
-
 class WrongToken(GroundworkError):
     """This token opens nothing: it is wrong, over, or its account is kept out."""
 

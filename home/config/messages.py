@@ -11,7 +11,8 @@ from urllib.parse import urlsplit
 from pydantic import SecretStr
 
 LONGEST = 500
-MAIL = re.compile(r"""[^@\s,;:<>()\[\]"\\]+@[^@\s,;:<>()\[\]"\\]+""")
+# Nothing in it means something else in a header (RFC 5322).
+MAIL = re.compile(r"""[^@\s,;:<>()\[\]"\\\x00-\x1f\x7f]+@[^@\s,;:<>()\[\]"\\\x00-\x1f\x7f]+""")
 
 
 def address_of_ours(value: str | None) -> str | None:

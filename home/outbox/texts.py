@@ -42,7 +42,7 @@ async def text_of(services: Services, message: Outgoing) -> Text | None:
     of an earlier attempt opens nothing any more.
     """
     settings, content = services.settings, message.content
-    base = (settings.public_url or "").rstrip("/")
+    base = settings.public_url or ""
     if message.kind.startswith("link."):
         token = await _token(services, message)
         if token is None:

@@ -59,7 +59,7 @@ class Webhooks:
             NotDelivered: the receiver did not take it, or may not be asked.
         """
         content = {name: message.content.get(name) for name in ("title", "text")}
-        base, path = (self.settings.public_url or "").rstrip("/"), message.content.get("path")
+        base, path = self.settings.public_url or "", message.content.get("path")
         data = {**content, "url": f"{base}{path}" if path else None}
         now = datetime.now(UTC)
         body = json.dumps({"type": message.kind, "timestamp": now.isoformat(), "data": data})

@@ -13,20 +13,21 @@ from audit.errors import Refused
 from audit.record import record
 from home.accounts import authentication, links, throttle
 from home.accounts.authentication import CurrentPasswordWrong
-from home.accounts.credentials import MAX_EMAIL_LENGTH, normalise_email
+from home.accounts.credentials import normalise_email
 from home.accounts.failures import RecentFailures, TooManyFailures
 from home.accounts.hashing_queue import Busy
 from home.accounts.links import Kind, Link, WrongLink
 from home.accounts.passwords import MIN_LENGTH, MIN_LENGTH_ADMIN, PasswordRefused
-from home.accounts.sessions import SignedIn, request_info
+from home.accounts.sessions import SignedIn
 from home.accounts.throttle import Throttled
 from home.accounts.verified_account import SignInRefused
+from home.config.messages import is_mail_address
 from home.database.engine import Engine
 from home.outbox import store
 from home.pages.people import PEOPLE
-from home.pages.people_one import ONE, PersonPages
+from home.pages.people_one import ONE, PersonPages, by_of
 from home.services import Services
-from home.web.curl import base_of
+from home.web.curl import own_address
 from home.web.pages import Page
 from home.web.people import Who
 from home.web.redirects import ACCOUNT, SIGN_IN, redirect
@@ -44,7 +45,6 @@ class LinkPages:
 
     def __init__(self, services: Services, person: PersonPages) -> None:
         self.db: Engine = services.db
-        self.settings = services.settings
         self.has_mail = services.settings.smtp_url is not None
         self.person = person
 
@@ -112,7 +112,7 @@ class LinkPages:
         email, name = str(form.get("email", "")), str(form.get("display_name", "")).strip()[:255]
         try:
             async with self.db.transaction():
-                made, id_, token = await links.invite(self.db, _by(request), email, name or None)
+                made, id_, token = await links.invite(self.db, by_of(request), email, name or None)
                 await self._send(id_, Kind.INVITATION, email)
         except Refused as error:
             return redirect(PEOPLE, str(error), failed=True)
@@ -124,7 +124,7 @@ class LinkPages:
         row = await self.person.found(request)
         try:
             async with self.db.transaction():
-                id_, token = await links.for_somebody(self.db, _by(request), row["id"])
+                id_, token = await links.for_somebody(self.db, by_of(request), row["id"])
                 await self._send(id_, Kind.PASSWORD, row["email"])
         except Refused as error:
             return redirect(f"{PEOPLE}/{row['id']}", str(error), failed=True)
@@ -134,7 +134,7 @@ class LinkPages:
         if self.has_mail:
             path = f"{PEOPLE}/{request.path_params['id']}"
             return redirect(path, "A link is on its way to their address.")
-        return await self.person.show(request, link=f"{self._base(request)}/link/{token}")
+        return await self.person.show(request, link=f"{own_address(request)}/link/{token}")
 
     async def forgotten(self, request: Request) -> Response:
         """Send a link to who has forgotten their password; the answer is always the same."""
@@ -145,7 +145,7 @@ class LinkPages:
         try:
             async with self.db.transaction():
                 await throttle.count_registration(self.db, email, "password.requested")
-                if links.ADDRESS.fullmatch(email) and len(email) <= MAX_EMAIL_LENGTH:
+                if is_mail_address(email):
                     # Nobody's mailbox is filled by others: one in ten minutes.
                     matter = f"forgotten:{int(time.time()) // 600}"
                     await store.put(self.db, "mail", [email], "link.password", {}, matter)
@@ -158,7 +158,7 @@ class LinkPages:
         person: SignedIn = request.state.person
         form = await request.form()
         email = normalise_email(str(form.get("email", "")))
-        if not links.ADDRESS.fullmatch(email) or len(email) > MAX_EMAIL_LENGTH:
+        if not is_mail_address(email):
             return redirect(ACCOUNT, "This is not a valid e-mail address.", failed=True)
         try:
             password = str(form.get("password", ""))
@@ -178,12 +178,3 @@ class LinkPages:
             content = {"link_id": link_id}
             to = [normalise_email(email)]
             await store.put(self.db, "mail", to, f"link.{kind}", content)
-
-    def _base(self, request: Request) -> str:
-        scheme = "https" if request_info.get().is_secure else "http"
-        return self.settings.public_url or base_of(scheme, request.headers.get("host", ""))
-
-
-def _by(request: Request) -> int:
-    person: SignedIn = request.state.person
-    return person.id

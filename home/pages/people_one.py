@@ -96,14 +96,14 @@ class PersonPages:
         sid = str((await request.form()).get("session", ""))
         id_ = request.path_params["id"]
         return await _told(
-            id_, rights.end_session(self.db, _by(request), id_, sid), "The session has ended."
+            id_, rights.end_session(self.db, by_of(request), id_, sid), "The session has ended."
         )
 
     async def give_password(self, request: Request) -> Response:
         """Store a new password, and show it once."""
         row = await self.found(request)
         try:
-            password = await rights.give_password(self.db, _by(request), row["id"])
+            password = await rights.give_password(self.db, by_of(request), row["id"])
         except Refused as error:
             return redirect(f"{PEOPLE}/{row['id']}", str(error), failed=True)
         return await self.show(request, password)
@@ -113,7 +113,7 @@ class PersonPages:
         row = await self.found(request)
 
         async def remove() -> None:
-            if not await rights.remove_second_factor(self.db, _by(request), row["id"]):
+            if not await rights.remove_second_factor(self.db, by_of(request), row["id"]):
                 raise Refused("There is no second factor.")
 
         return await _told(row["id"], remove(), "The password alone signs in now.")
@@ -123,7 +123,7 @@ class PersonPages:
         row, form = await self.found(request), await request.form()
         before = Rights(*(f"had_{name}" in form for name in Rights._fields))
         after = Rights(*(name in form for name in Rights._fields))
-        change = rights.change_rights(self.db, _by(request), row["id"], before, after)
+        change = rights.change_rights(self.db, by_of(request), row["id"], before, after)
         return await _told(row["id"], change, "The rights are changed.")
 
     async def found(self, request: Request) -> Record:
@@ -161,6 +161,7 @@ async def _told(person_id: int, work: Any, done: str) -> Response:
     return redirect(f"{PEOPLE}/{person_id}", done)
 
 
-def _by(request: Request) -> int:
+def by_of(request: Request) -> int:
+    """Return the id of who asks."""
     person: SignedIn = request.state.person
     return person.id

@@ -28,9 +28,9 @@ from home.accounts.verified_account import SignInRefused
 from home.database.engine import Engine
 from home.pages.account import AccountPages
 from home.web.cookies import set_session_cookie
-from home.web.curl import base_of
+from home.web.curl import own_address
 from home.web.pages import Page, person_at
-from home.web.people import Who, services_of
+from home.web.people import Who
 from home.web.redirects import ACCOUNT, SIGN_IN, local_path, redirect, start_of
 from home.web.rendering import render
 
@@ -134,7 +134,7 @@ class SignOnPages:
     async def sign_out(self, request: Request) -> Response:
         """Send the browser to where its session at the provider ends."""
         remote = self._remote(request)
-        back = _base(request) + SIGN_IN
+        back = own_address(request) + SIGN_IN
         try:
             end = (await remote.metadata()).end_session
         except ProviderDown as error:
@@ -202,17 +202,9 @@ def _refused(error: GroundworkError, path: str = SIGN_IN, place: str = "") -> Re
     return redirect(path, str(error), failed=True)
 
 
-def _base(request: Request) -> str:
-    """Return the address at which people reach the application."""
-    if (known := services_of(request).settings.public_url) is not None:
-        return known
-    scheme = "https" if request_info.get().is_secure else "http"
-    return base_of(scheme, request.headers.get("host", ""))
-
-
 def _callback(request: Request, remote: Remote) -> str:
     """Return the address that the provider knows as this client's."""
-    return f"{_base(request)}{SIGN_IN}/with/{remote.provider.name}/callback"
+    return f"{own_address(request)}{SIGN_IN}/with/{remote.provider.name}/callback"
 
 
 def _cookie_name() -> str:

@@ -18,7 +18,7 @@ from home.accounts.verified_account import SignInRefused
 from home.database.engine import Engine
 from home.pages.account import AccountPages
 from home.pages.people import PEOPLE
-from home.pages.people_one import ONE, PersonPages
+from home.pages.people_one import ONE, PersonPages, by_of
 from home.web.pages import Page
 from home.web.people import Who
 from home.web.redirects import ACCOUNT, redirect
@@ -78,7 +78,7 @@ class TokenPages:
         form = await request.form()
         email, name = str(form.get("email", "")), str(form.get("display_name", "")).strip()[:255]
         try:
-            made = await tokens.create_service(self.db, _by(request), email, name or None)
+            made = await tokens.create_service(self.db, by_of(request), email, name or None)
         except Refused as error:
             return redirect(PEOPLE, str(error), failed=True)
         return redirect(f"{PEOPLE}/{made}", "The account is made. Make a token for its program.")
@@ -88,7 +88,7 @@ class TokenPages:
         row = await self.person.found(request)
         name, scopes, days = _typed(await request.form())
         try:
-            made = await tokens.create(self.db, _by(request), row["id"], name, scopes, days)
+            made = await tokens.create(self.db, by_of(request), row["id"], name, scopes, days)
         except Refused as error:
             return redirect(f"{PEOPLE}/{row['id']}", str(error), failed=True)
         return await self.person.show(request, made_token=made)
@@ -100,7 +100,7 @@ class TokenPages:
 
     async def _end(self, request: Request, user_id: int, back: str) -> Response:
         found = ids_of([str((await request.form()).get("token", ""))])
-        if found and await tokens.end(self.db, _by(request), user_id, found[0]):
+        if found and await tokens.end(self.db, by_of(request), user_id, found[0]):
             return redirect(back, ENDED)
         return redirect(back, GONE, failed=True)
 
@@ -110,8 +110,3 @@ def _typed(form: FormData) -> tuple[str, list[str], int]:
     days = ids_of([str(form.get("days", USUAL_DAYS))]) or [0]
     scopes = [str(value) for value in form.getlist("scope")]
     return str(form.get("name", "")).strip(), scopes, days[0]
-
-
-def _by(request: Request) -> int:
-    person: SignedIn = request.state.person
-    return person.id

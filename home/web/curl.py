@@ -7,7 +7,10 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from home.web.people import CSRF_HEADER
+from starlette.requests import Request
+
+from home.accounts.sessions import request_info
+from home.web.people import CSRF_HEADER, services_of
 
 JAR = "cookies.txt"
 # Values for fields whose name says what they hold.
@@ -26,6 +29,14 @@ HOST = re.compile(r"[\w.\-]+(:\d+)?|\[[\da-f:.]+\](:\d+)?", re.ASCII | re.IGNORE
 def base_of(scheme: str, host: str) -> str:
     """Return the beginning of addresses; a host that a shell could read something into is none."""
     return f"{scheme}://{host if HOST.fullmatch(host) else 'localhost'}"
+
+
+def own_address(request: Request) -> str:
+    """Return the address at which people reach the application: PUBLIC_URL, or as they came."""
+    if (known := services_of(request).settings.public_url) is not None:
+        return known
+    scheme = "https" if request_info.get().is_secure else "http"
+    return base_of(scheme, request.headers.get("host", ""))
 
 
 def sign_in_lines(base: str) -> list[str]:

@@ -11,10 +11,10 @@ from typing import Any, NamedTuple
 
 from joserfc import jwt
 from joserfc.errors import BadSignatureError, JoseError
-from pydantic import BaseModel, TypeAdapter
+from pydantic import BaseModel
 
 from audit.errors import GroundworkError
-from home.accounts.sign_on.remote import Remote
+from home.accounts.sign_on.remote import OBJECT, Remote
 
 # Signed with the provider's own key: `none` proves nothing, and HS* could be signed by whoever
 # takes its public key for a secret.
@@ -25,7 +25,6 @@ LONGEST_NAME = 255
 LOGOUT_EVENT = "http://schemas.openid.net/event/backchannel-logout"
 LOGOUT_SECONDS = 300  # how old a logout token may be
 LATEST = 10**12  # seconds since the epoch
-_OBJECT: TypeAdapter[dict[str, Any]] = TypeAdapter(dict[str, Any])
 
 
 class Header(BaseModel):
@@ -137,7 +136,7 @@ def _header_of(token: object) -> Header:
         if not isinstance(token, str) or len(token) > LONGEST:
             raise ValueError
         header, payload, _ = (urlsafe_b64decode(part + "==") for part in token.split("."))
-        _OBJECT.validate_json(payload)
+        OBJECT.validate_json(payload)
         return Header.model_validate_json(header)
     except ValueError:  # pydantic's and base64's errors are ones
         raise WrongIdToken("no_token") from None

@@ -16,6 +16,7 @@ from audit.context import acting_as, current_actor, identify
 from audit.database import Database, Record
 from audit.errors import GroundworkError, Refused
 from audit.record import record
+from home.accounts import throttle
 from home.accounts.credentials import AccountDisabled, AwaitingApproval, normalise_email
 from home.accounts.profile import printable_name
 from home.accounts.registration import is_taken
@@ -31,8 +32,6 @@ BY_IDENTITY = f"""
     WHERE u.id = user_id AND issuer = $1 AND subject = $2
     RETURNING {ACCOUNT}
 """  # noqa: S608  constants only
-# One at a time of those with the same identity, until the end of the transaction.
-TURN = "SELECT pg_advisory_xact_lock(hashtextextended($1, 0))"
 # Whoever asked for an account that still waits need not be whose address it is: their password
 # opens nothing any more.
 TAKE_OVER = f"""
@@ -158,7 +157,7 @@ async def account_for(db: Engine, identity: Identity, registration: bool) -> Ver
     assert before is not None  # requests have one
     with acting_as(before._replace(name=f"provider:{provider.name}", user_id=None)):
         async with db.transaction():
-            await db.execute(TURN, f"{provider.issuer} {identity.subject}")
+            await db.execute(throttle.TURN, f"{provider.issuer} {identity.subject}")
             row = await _found(db, identity) or await _made(db, identity, registration)
             wanted = _rights(identity)
             if wanted != (None, None):

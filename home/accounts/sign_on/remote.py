@@ -72,7 +72,7 @@ class Metadata(NamedTuple):
     takes_basic: bool
 
 
-_OBJECT: TypeAdapter[dict[str, Any]] = TypeAdapter(dict[str, Any])
+OBJECT: TypeAdapter[dict[str, Any]] = TypeAdapter(dict[str, Any])
 
 
 class Remote:
@@ -191,7 +191,7 @@ class Remote:
         if response.status_code != 200:
             raise self._down(f"status {response.status_code}")
         try:
-            return _OBJECT.validate_json(bytes(body))
+            return OBJECT.validate_json(bytes(body))
         except ValidationError:
             raise self._down("its answer is no JSON object") from None
 
