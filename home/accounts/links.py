@@ -19,7 +19,7 @@ from audit.errors import GroundworkError, Refused
 from audit.record import record
 from home.accounts import passwords
 from home.accounts.credentials import normalise_email
-from home.accounts.registration import is_taken
+from home.accounts.registration import create_approved, is_taken
 from home.accounts.rights import require_superuser
 from home.accounts.sessions import digest
 from home.config.messages import is_mail_address
@@ -62,13 +62,6 @@ STORE_EMAIL = "UPDATE users SET email = $2 WHERE id = $1"
 OF_ADDRESS = """
     SELECT id FROM users
     WHERE email = $1 AND is_approved AND NOT is_disabled AND NOT is_service
-"""
-# Who is invited has an account at once, and nobody knows a password.
-INVITE = """
-    INSERT INTO users (email, password_hash, display_name, is_approved, approved_at, approved_by)
-    SELECT $2, '', $3, true, now(), by.id FROM users AS by
-    WHERE by.id = $1 AND by.is_admin AND by.is_approved AND NOT by.is_disabled
-    RETURNING id
 """
 
 
@@ -143,22 +136,14 @@ async def invite(db: Engine, by: int, email: str, display_name: str | None) -> t
     Raises:
         Refused: the address is none, or taken, or who asks is no administrator.
     """
-    email = normalise_email(email)
-    if not is_mail_address(email):
+    if not is_mail_address(normalise_email(email)):
         raise Refused("This is not a valid e-mail address.")
-    try:
-        async with db.transaction():
-            made = await db.fetchval(INVITE, by, email, display_name)
-            if made is None:
-                raise Refused("Only administrators invite people.")
-            link = await make(db, made, Kind.INVITATION)
-            assert link is not None  # the account was stored just now
-    except asyncpg.UniqueViolationError as error:
-        if not is_taken(error):
-            raise
-        raise Refused("There is already an account with this e-mail address.") from None
-    except (asyncpg.CheckViolationError, asyncpg.DataError):
-        raise Refused("This is not a valid e-mail address.") from None
+    async with db.transaction():
+        made = await create_approved(db, by, email, display_name)
+        if made is None:
+            raise Refused("Only administrators invite people.")
+        link = await make(db, made, Kind.INVITATION)
+        assert link is not None  # the account was stored just now
     return made, *link
 
 

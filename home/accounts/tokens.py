@@ -8,15 +8,12 @@ from collections.abc import Sequence
 from enum import StrEnum
 from typing import Any, NamedTuple
 
-import asyncpg
-
 from audit.context import identify
 from audit.database import Database
 from audit.errors import GroundworkError, Refused
 from audit.record import record
-from home.accounts.credentials import normalise_email
 from home.accounts.failures import RecentFailures
-from home.accounts.registration import is_taken
+from home.accounts.registration import create_approved
 from home.accounts.sessions import SignedIn, digest, touch
 
 PREFIX = "gw_"  # by which scanners of source code find one
@@ -58,13 +55,6 @@ CREATE = """
     SELECT $1, $2, $3, $4, now() + make_interval(days => $5)
     WHERE (SELECT count(*) FROM api_tokens WHERE user_id = $1) < $6
     ON CONFLICT (user_id, name) DO NOTHING
-    RETURNING id
-"""
-CREATE_SERVICE = """
-    INSERT INTO users (email, password_hash, display_name, is_service, is_approved, approved_at,
-                       approved_by)
-    SELECT $2, '', $3, true, true, now(), by.id FROM users AS by
-    WHERE by.id = $1 AND by.is_admin AND by.is_approved AND NOT by.is_disabled
     RETURNING id
 """
 LIST = """
@@ -196,18 +186,10 @@ async def create_service(db: Database, by: int, email: str, display_name: str | 
     Raises:
         Refused: the address is none, or taken, or who asks is no administrator.
     """
-    email = normalise_email(email)
-    try:
-        made = await db.fetchval(CREATE_SERVICE, by, email, display_name)
-    except asyncpg.UniqueViolationError as error:
-        if not is_taken(error):
-            raise
-        raise Refused("There is already an account with this e-mail address.") from None
-    except (asyncpg.CheckViolationError, asyncpg.DataError):
-        raise Refused("This is not a valid e-mail address.") from None
+    made = await create_approved(db, by, email, display_name, is_service=True)
     if made is None:
         raise Refused("Only administrators make accounts for programs.")
-    return int(made)
+    return made
 
 
 async def list_of(db: Database, user_id: int) -> list[dict[str, Any]]:

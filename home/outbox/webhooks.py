@@ -10,18 +10,17 @@ import base64
 import hashlib
 import hmac
 import json
-import logging
-import ssl
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
-from functools import lru_cache, partial
+from functools import partial
 from ipaddress import ip_address, ip_network
 from typing import Any
 
 import httpx
 
+from home.config.outgoing import trusted
 from home.config.settings import Settings
 from home.outbox.delivery import NotDelivered, Send
 from home.outbox.store import AT_ONCE, Outgoing
@@ -29,9 +28,6 @@ from home.outbox.store import AT_ONCE, Outgoing
 SECONDS = 10.0
 # Behind these may be any IPv4 address: NAT64, 6to4, and what was to be compatible.
 TRANSLATED = [ip_network(text) for text in ("64:ff9b::/95", "64:ff9b:1::/48", "2002::/16", "::/96")]
-
-for name in ("httpx", "httpcore"):  # they log addresses, which may hold secrets
-    logging.getLogger(name).setLevel(logging.WARNING)
 
 
 class Webhooks:
@@ -48,7 +44,7 @@ class Webhooks:
         """Have what delivers one message; connections are used again within the block."""
         limits = httpx.Limits(max_connections=AT_ONCE)
         async with httpx.AsyncClient(
-            verify=_trusted(), timeout=SECONDS, trust_env=False, limits=limits
+            verify=trusted(), timeout=SECONDS, trust_env=False, limits=limits
         ) as client:
             yield partial(self.send, client)
 
@@ -110,9 +106,3 @@ def is_internal(address: str) -> bool:
     plain = getattr(found, "ipv4_mapped", None) or found
     is_translated = any(plain in network for network in TRANSLATED)
     return is_translated or plain.is_multicast or not plain.is_global
-
-
-@lru_cache(maxsize=1)
-def _trusted() -> ssl.SSLContext:
-    """Return the authorities that are trusted; reading them takes time."""
-    return httpx.create_ssl_context()

@@ -7,11 +7,8 @@ and size, and no redirect is followed.
 from __future__ import annotations
 
 import asyncio
-import logging
-import ssl
 import time
 from collections.abc import Mapping
-from functools import lru_cache
 from typing import Any, NamedTuple
 from urllib.parse import quote
 
@@ -22,6 +19,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from audit.errors import GroundworkError
 from audit.log import Logger
+from home.config.outgoing import trusted
 from home.config.providers import Provider, is_secure_address
 
 SECONDS = 8.0
@@ -35,8 +33,6 @@ FRESH_SECONDS = 1.0  # whoever is sent there finds it
 KEYS_SECONDS = 30.0  # between two looks for a key that is not known
 
 log = Logger("groundwork.sign_on")
-for name in ("httpx", "httpcore"):  # they log addresses and headers, which may hold secrets
-    logging.getLogger(name).setLevel(logging.WARNING)
 
 
 class ProviderDown(GroundworkError):
@@ -174,7 +170,7 @@ class Remote:
             async with (
                 asyncio.timeout(SECONDS),
                 self._places,
-                httpx.AsyncClient(verify=_trusted(), timeout=SECONDS, headers=PLAIN) as client,
+                httpx.AsyncClient(verify=trusted(), timeout=SECONDS, headers=PLAIN) as client,
                 client.stream(method, address, **options) as response,
             ):
                 body = bytearray()
@@ -233,9 +229,3 @@ def _key(given: object) -> Key | None:
         return import_key(given)
     except (JoseError, ValueError, TypeError, KeyError):  # cryptography's own of odd numbers, too
         return None
-
-
-@lru_cache(maxsize=1)
-def _trusted() -> ssl.SSLContext:
-    """Return the authorities that are trusted; reading them takes time."""
-    return httpx.create_ssl_context()
