@@ -1,12 +1,4 @@
-"""What a seal says, byte for byte: whoever wants to check one by other means finds the rules here.
-
-- A row's digest is SHA-256 over the JSON array of CONTENT, without spaces, in UTF-8.
-- `rows_digest` is SHA-256 over id (8 bytes, big-endian) and digest of each row, in order of ids.
-- A seal's digest is HMAC-SHA256 under AUDIT_SEAL_KEY, or SHA-256 without one, over the JSON array
-  of its other values, see `Seal.sign`.
-- `leaves` hold id and the first 8 bytes of the digest of each row. They prove nothing: they name
-  the row that breaks the seal.
-"""
+"""What a seal says, byte for byte: docs/seal-format.md has the rules and examples."""
 
 from __future__ import annotations
 
@@ -16,69 +8,118 @@ import json
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime, timedelta
+from json.encoder import encode_basestring as quoted
 from struct import Struct
 from typing import Any, NamedTuple
 
 from audit.database import Record
+from audit.merkle import leaf_hash, root
 from audit.settings import AuditSettings
 
 # `user_id` is left out: it is emptied when the person is deleted; `actor` says who it was.
 # `details` comes as PostgreSQL writes jsonb, `created_at` as microseconds since 2000-01-01 UTC:
 # neither depends on settings of the session.
-CONTENT = (
-    "actor",
+ROW = (
+    "id",
     "action",
     "resource",
-    "resource_id",
-    "details",
-    "ip_address",
-    "request_id",
     "is_admin_action",
     "timestamptz_send(created_at)",
+    "actor",
+    "ip_address",
+    "request_id",
+    "resource_id",
+    "details",
+    "salt",
+    "who_digest",
+    "what_digest",
 )
-LEAF = Struct(">q8s")
-ID = Struct(">q")
+WHO, WHAT = 1, 2  # parts of a row that can be erased
+PACKED = Struct(">q8s")
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+# How long `salt` is, by what was erased. A row without one was inserted by hand.
+SALT_BYTES = {0: (16, 0), WHO: (32,), WHAT: (32,), WHO | WHAT: (0,)}
 
 canonical = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
+sha256 = hashlib.sha256
+
+
+def key_of(part: int, salt: bytes) -> bytes:
+    """Return what the commitment of a part begins with, 32 bytes; it tells nothing of the salt."""
+    return salt if len(salt) == 32 else sha256((b"who" if part == WHO else b"what") + salt).digest()
+
+
+def _text(value: str | None) -> str:
+    return "null" if value is None else quoted(value)
+
+
+def who_digest(salt: bytes, actor: str | None, address: str | None, request: str | None) -> bytes:
+    """Return the commitment to who it was."""
+    text = f"[{_text(actor)},{_text(address)},{_text(request)}]"
+    return sha256(key_of(WHO, salt) + text.encode()).digest()
+
+
+def what_digest(salt: bytes, resource_id: str | None, details: str | None) -> bytes:
+    """Return the commitment to what it was."""
+    return sha256(key_of(WHAT, salt) + f"[{_text(resource_id)},{_text(details)}]".encode()).digest()
 
 
 class Leaf(NamedTuple):
-    """One row under a seal."""
+    """One row under a seal.
+
+    Args:
+        digest: of all of it, 32 bytes.
+        erased: WHO, WHAT, both or 0.
+        left: what stands in the erased columns; None where nothing was erased.
+        mark: four bytes of the digest, and four that stay the same under another id.
+    """
 
     id: int
     digest: bytes
+    erased: int = 0
+    left: tuple[str | None, ...] | None = None
+    mark: bytes = b""
 
     @classmethod
     def of(cls, row: Iterable[Any]) -> Leaf:
-        """Make it from a row of id and CONTENT."""
-        id_, *content, microseconds = row
-        content.append(int.from_bytes(microseconds, "big", signed=True))
-        return cls(id_, hashlib.sha256(canonical(content).encode()).digest())
+        """Make it from a row of ROW."""
+        (id_, action, resource, is_admin, sent, actor, address, request, resource_id, details,
+         salt, who, what) = row  # fmt: skip
+        moment = int.from_bytes(sent, "big", signed=True)
+        salt = salt or b""
+        erased = (0 if who is None else WHO) | (0 if what is None else WHAT)
+        if len(salt) not in SALT_BYTES[erased]:
+            return cls(id_, b"", erased, mark=bytes(8))  # is no row of ours
+        plain = (
+            f"[{id_},{quoted(action)},{_text(resource)},{'true' if is_admin else 'false'},{moment}]"
+        )
+        left = None
+        if erased:
+            left = (*((actor, address, request) if erased & WHO else ()),
+                    *((resource_id, details) if erased & WHAT else ()))  # fmt: skip
+        if who is None:
+            who = who_digest(salt, actor, address, request)
+        if what is None:
+            what = what_digest(salt, resource_id, details)
+        digest = leaf_hash(who + what + plain.encode())
+        return cls(id_, digest, erased, left, digest[:4] + who[:4])
 
-    @property
-    def short_digest(self) -> bytes:
-        """Return the beginning of the digest, which names the row that was altered."""
-        return self.digest[:8]
 
-
-def rows_digest(leaves: Iterable[Leaf]) -> str:
-    """Return one digest over many rows, hexadecimal."""
-    total = hashlib.sha256()
-    for leaf in leaves:
-        total.update(ID.pack(leaf.id) + leaf.digest)
-    return total.hexdigest()
+def root_of(leaves: Iterable[Leaf]) -> str:
+    """Return the root of the tree over rows in the order of their ids, hexadecimal."""
+    digests = [leaf.digest for leaf in leaves]
+    return root(digests).hex() if digests else ""
 
 
 def pack(leaves: Iterable[Leaf]) -> bytes:
     """Return what is kept of the rows, to name the one that changed."""
-    return b"".join(LEAF.pack(leaf.id, leaf.short_digest) for leaf in leaves)
+    return b"".join(PACKED.pack(leaf.id, leaf.mark) for leaf in leaves)
 
 
-def unpack(packed: bytes) -> Iterator[Leaf]:
-    """Yield leaves with shortened digests. What is left over at a torn end is not a leaf."""
-    whole = len(packed) - len(packed) % LEAF.size
-    return (Leaf(*each) for each in LEAF.iter_unpack(packed[:whole]))
+def unpack(packed: bytes) -> Iterator[tuple[int, bytes]]:
+    """Yield ids and marks. What is left over at a torn end is not a leaf."""
+    whole = len(packed) - len(packed) % PACKED.size
+    return PACKED.iter_unpack(packed[:whole])
 
 
 class SealKeys:
@@ -103,8 +144,18 @@ class SealKeys:
     def __contains__(self, key_id: str | None) -> bool:
         return key_id is None or key_id in self._keys
 
-    def digest(self, key_id: str | None, message: bytes) -> str:
-        """Return HMAC-SHA256, or SHA-256 where there is no key; hexadecimal."""
+    def sign(self, key_id: str | None, kind: str, values: Mapping[str, Any]) -> str:
+        """Return HMAC-SHA256 of values, or SHA-256 where there is no key; hexadecimal.
+
+        Args:
+            kind: what is signed, such as `seal-v2`, so that one thing cannot pass for another.
+            values: what JSON can say, and moments.
+        """
+        written = [
+            (value - EPOCH) // timedelta(microseconds=1) if isinstance(value, datetime) else value
+            for value in values.values()
+        ]
+        message = canonical([kind, *written]).encode()
         if key_id is None:
             return hashlib.sha256(message).hexdigest()
         return hmac.digest(self._keys[key_id], message, "sha256").hex()
@@ -118,7 +169,7 @@ class Seal:
     first_id: int
     last_id: int
     row_count: int
-    rows_digest: str
+    root: str
     key_id: str | None
     previous_digest: str | None
     created_at: datetime
@@ -134,6 +185,4 @@ class Seal:
 
     def sign(self, keys: SealKeys) -> str:
         """Return its digest, hexadecimal."""
-        microseconds = (self.created_at - EPOCH) // timedelta(microseconds=1)
-        values = {**asdict(self), "created_at": microseconds}
-        return keys.digest(self.key_id, canonical(["seal-v1", *values.values()]).encode())
+        return keys.sign(self.key_id, "seal-v2", asdict(self))

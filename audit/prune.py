@@ -1,4 +1,4 @@
-"""Removing old rows: whole seals from the start of the chain, which stays verifiable."""
+"""Removing old rows: whole seals, and each removal is signed, so that the rest stays verifiable."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from audit.database import Database, Record
 from audit.digests import SealKeys
 from audit.errors import GroundworkError
 from audit.record import record
+from audit.removals import ALLOW, NOW, Removal, store, whoever_acts
 from audit.seals import SEALING_LOCK
 from audit.summary import count_sealed
 from audit.verify import verify
@@ -18,13 +19,12 @@ SEALS_AT_ONCE = 10  # up to 100,000 rows: seconds, and the sealer can do its wor
 
 # Seals whose rows are all older than $1: those before the one that holds the first that is not.
 DUE = """
-    SELECT id, first_id, last_id, row_count FROM audit_seals
-    WHERE pruned_at IS NULL AND last_id < coalesce(
+    SELECT id, first_id, last_id, row_count, digest FROM audit_seals
+    WHERE pruned_at IS NULL AND archived_at IS NULL AND last_id < coalesce(
         (SELECT min(id) FROM audit_logs WHERE created_at >= $1), 9223372036854775807)
     ORDER BY id
 """
-ALLOW = "SELECT set_config('groundwork.audit_prune', 'on', true)"  # see audit_append_only_v1
-DELETE = "DELETE FROM audit_logs WHERE id <= $1"
+DELETE = "DELETE FROM audit_logs WHERE id BETWEEN $1 AND $2"
 MARK = """
     UPDATE audit_seals SET pruned_at = clock_timestamp(), leaves = NULL
     WHERE id BETWEEN $1 AND $2 AND pruned_at IS NULL
@@ -84,20 +84,30 @@ async def prune(
     await count_sealed(db)
     seals = await db.fetch(DUE, before)
     for start in range(0, len(seals), SEALS_AT_ONCE):
-        step = Pruned.of(seals[start : start + SEALS_AT_ONCE])
-        await _remove(db, step, before)
+        part = seals[start : start + SEALS_AT_ONCE]
+        step = Pruned.of(part)
+        await _remove(db, keys, step, before, part[-1]["digest"])
         progress(step.rows)
     return Pruned.of(seals) if seals else None
 
 
-async def _remove(db: Database, step: Pruned, before: datetime) -> None:
+async def _remove(
+    db: Database, keys: SealKeys, step: Pruned, before: datetime, digest: str
+) -> None:
     async with db.transaction():
         await db.fetchval("SELECT pg_advisory_xact_lock($1)", SEALING_LOCK)
         await db.fetchval(ALLOW)
-        removed = await db.execute(DELETE, step.last_id)
+        removed = await db.execute(DELETE, step.first_id, step.last_id)
         marked = await db.execute(MARK, step.first_seal, step.last_seal)
         seals = step.last_seal - step.first_seal + 1
         if (removed, marked) != (f"DELETE {step.rows}", f"UPDATE {seals}"):
             raise NotAsSealed("rows were removed meanwhile, maybe by another prune: try again")
         details = {**asdict(step), "before": before.isoformat()}
         await record(db, "audit.prune", "audit_logs", details=details)
+        removal = Removal(
+            kind="prune", first_id=step.first_id, last_id=step.last_id, row_count=step.rows,
+            first_seal=step.first_seal, last_seal=step.last_seal, rows_digest=digest,
+            pseudonym=None, actor=whoever_acts(), reason=f"before {before.isoformat()}",
+            created_at=await db.fetchval(NOW), key_id=keys.newest,
+        )  # fmt: skip
+        await store(db, keys, removal)

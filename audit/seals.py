@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from audit.database import Connection, Database, Queries, Record
-from audit.digests import CONTENT, Leaf, Seal, SealKeys, pack, rows_digest
+from audit.digests import ROW, Leaf, Seal, SealKeys, pack, root_of
 from audit.errors import GroundworkError
 from audit.paging import INLINE_BYTES, trail_pages, transaction
 
@@ -21,12 +21,11 @@ ROWS_PER_SEAL = 10_000
 POLL_SECONDS = 0.05
 LOWEST_ID = -(2**63)
 
-ROW = ("id", *CONTENT)
 ROWS = "id BETWEEN $1 AND $2 ORDER BY id LIMIT $3"
 HAD_KEY = "SELECT EXISTS (SELECT FROM audit_seals WHERE key_id IS NOT NULL)"
 LAST_SEAL = "SELECT * FROM audit_seals ORDER BY id DESC LIMIT 1"
 INSERT = """
-    INSERT INTO audit_seals (id, first_id, last_id, row_count, rows_digest, key_id,
+    INSERT INTO audit_seals (id, first_id, last_id, row_count, root, key_id,
                              previous_digest, created_at, algorithm, digest, leaves)
     VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)
 """
@@ -65,10 +64,10 @@ class LastSealForged(GroundworkError):
 class OtherKey(GroundworkError):
     """Seals were made with a key that is not in AUDIT_SEAL_KEY."""
 
-    def __init__(self, seal: int, key_id: str) -> None:
+    def __init__(self, id_: int, key_id: str, what: str = "seal") -> None:
         super().__init__(
-            f"seal {seal} was made with another AUDIT_SEAL_KEY (its id is {key_id}): set that one, "
-            "or after a change of keys both, the newer first: AUDIT_SEAL_KEY=new,old"
+            f"{what} {id_} was made with another AUDIT_SEAL_KEY (its id is {key_id}): set that "
+            "one, or after a change of keys both, the newer first: AUDIT_SEAL_KEY=new,old"
         )
 
 
@@ -159,7 +158,7 @@ async def _seal_next(connection: Connection, keys: SealKeys, bound: int) -> Seal
         first_id=leaves[0].id,
         last_id=leaves[-1].id if len(leaves) == ROWS_PER_SEAL else bound,
         row_count=len(leaves),
-        rows_digest=rows_digest(leaves),
+        root=root_of(leaves),
         key_id=keys.newest,
         previous_digest=last["digest"] if last else None,
         created_at=await connection.fetchval("SELECT clock_timestamp()"),

@@ -44,6 +44,18 @@ class AuditLog(Table, tablename="audit_logs"):
     request_id = Varchar(length=100, null=True, default=None, help_text="As in the logs.")
     is_admin_action = Boolean(default=False, help_text="Done in the back office.")
     created_at = Timestamptz(help_text="When.")
+    salt = Bytea(
+        null=True,
+        default=None,
+        secret=True,
+        help_text="Keeps digests from being guessed; see audit.digests.",
+    )
+    who_digest = Bytea(
+        null=True, default=None, secret=True, help_text="In place of who it was, once erased."
+    )
+    what_digest = Bytea(
+        null=True, default=None, secret=True, help_text="In place of what it was, once erased."
+    )
 
     @classmethod
     def count(cls, column: Column | None = None, distinct: Sequence[Column] | None = None) -> Count:
@@ -60,7 +72,7 @@ class AuditSeal(Table, tablename="audit_seals"):
     first_id = BigInt(default=None, help_text="The first row under this seal.")
     last_id = BigInt(default=None, help_text="The last row under this seal.")
     row_count = BigInt(default=None, help_text="How many rows lie in between.")
-    rows_digest = Varchar(length=64, help_text="Over the rows alone.")
+    root = Varchar(length=64, default=None, help_text="Of the Merkle tree over the rows.")
     leaves = Bytea(
         null=True,
         default=None,
@@ -72,7 +84,48 @@ class AuditSeal(Table, tablename="audit_seals"):
     previous_digest = Varchar(length=64, null=True, default=None, help_text="Of the seal before.")
     digest = Varchar(length=64, default=None, help_text="Over all of this and the seal before.")
     created_at = Timestamptz(help_text="When it was sealed.")
+    archived_at = Timestamptz(null=True, default=None, help_text="When its rows were archived.")
     pruned_at = Timestamptz(null=True, default=None, help_text="When its rows were removed.")
+
+
+class AuditRemoval(Table, tablename="audit_removals"):
+    """What was erased, archived or pruned, signed with the seal key; see `removals`."""
+
+    id = BigSerial(primary_key=True, index=False)
+    kind = Varchar(length=10, default=None, help_text="erase, archive or prune.")
+    first_id = BigInt(default=None, help_text="The first row of it.")
+    last_id = BigInt(default=None, help_text="The last row of it.")
+    row_count = BigInt(default=None, help_text="How many rows.")
+    first_seal = BigInt(null=True, default=None, help_text="The first seal whose rows left.")
+    last_seal = BigInt(null=True, default=None, help_text="The last seal whose rows left.")
+    rows_digest = Varchar(
+        length=64, default=None, help_text="Over the rows erased, or of the last seal."
+    )
+    rows = Bytea(
+        null=True, default=None, secret=True, help_text="Which rows were erased, and what of them."
+    )
+    pseudonym = Varchar(length=20, null=True, default=None, help_text="Of who was erased.")
+    actor = Text(default=None, help_text="Who did it.")
+    reason = Text(null=True, default=None, help_text="Why.")
+    created_at = Timestamptz(help_text="When.")
+    key_id = Varchar(length=16, null=True, default=None, help_text="Which AUDIT_SEAL_KEY.")
+    digest = Varchar(length=64, default=None, help_text="Over all of this.")
+
+
+class AuditArchive(Table, tablename="audit_archives"):
+    """A file of rows that left the table, under whole seals."""
+
+    id = BigSerial(primary_key=True, index=False)
+    name = Varchar(length=200, default=None, help_text="Of the file, below AUDIT_ARCHIVE.")
+    bytes = BigInt(default=None, help_text="Its size.")
+    first_seal = BigInt(default=None, help_text="The first seal in it.")
+    last_seal = BigInt(default=None, help_text="The last seal in it.")
+    first_id = BigInt(default=None, help_text="Rows from this id on.")
+    last_id = BigInt(default=None, help_text="Rows up to this id.")
+    row_count = BigInt(default=None, help_text="How many rows.")
+    oldest_at = Timestamptz(default=None, help_text="Of its rows.")
+    newest_at = Timestamptz(default=None, help_text="Of its rows.")
+    created_at = Timestamptz(help_text="When it was written.")
 
 
 class AuditDailyCount(Table, tablename="audit_daily_counts"):

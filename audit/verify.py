@@ -2,55 +2,77 @@
 
 from __future__ import annotations
 
-import json
 from bisect import bisect_right
 from collections.abc import AsyncIterator, Callable, Mapping
-from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from operator import attrgetter
-from typing import Literal
+from typing import Protocol
 
-from audit.database import Connection, Database, Record
-from audit.digests import Leaf, Seal, SealKeys, pack, rows_digest, unpack
-from audit.errors import Refused
-from audit.paging import pages, select, trail_pages, transaction
+from audit.database import Database, Record
+from audit.digests import ROW, Leaf, Seal, SealKeys, pack, root_of
+from audit.errors import GroundworkError, Refused
+from audit.paging import pages, trail_pages, transaction
 from audit.record import record
-from audit.seals import ROW, ROWS_PER_SEAL, SEALS_EVER_MADE, OtherKey, leaves_of
+from audit.removals import Kind as RemovalKind
+from audit.removals import Removals
+from audit.seals import LOWEST_ID, ROWS_PER_SEAL, SEALS_EVER_MADE, OtherKey, leaves_of
+from audit.tampering import Kind as ProblemKind
+from audit.tampering import Problem, Tampered, check_erased, first_difference
 
-ROWS = "id <= $1 ORDER BY id"
-SEALS = "SELECT * FROM audit_seals ORDER BY id"
+ROWS = "id BETWEEN $1 AND $2 ORDER BY id"
+BEFORE = "SELECT * FROM audit_seals WHERE id = $1 - 1"
+SEALS = "SELECT * FROM audit_seals WHERE id BETWEEN $1 AND $2 ORDER BY id"
+LAST_ID = "SELECT coalesce(max(last_id), 0) FROM audit_seals WHERE id <= $1"
+UNSEALED = (
+    "SELECT count(*) FROM audit_logs WHERE id > (SELECT coalesce(max(last_id), 0) FROM audit_seals)"
+)
 SEALS_IN_A_PAGE = 10  # their leaves take up to 160 kB each
+HIGHEST_SEAL = 2**63 - 1
 EXPORTED = """
     SELECT row_to_json(seal) FROM (
-        SELECT id, first_id, last_id, row_count, rows_digest, algorithm, key_id, previous_digest,
+        SELECT id, first_id, last_id, row_count, root, algorithm, key_id, previous_digest,
                digest, created_at AT TIME ZONE 'UTC' AS created_at_utc
         FROM audit_seals ORDER BY id
     ) AS seal
 """
-# What is too large for a page was not written by `prune`.
-PRUNES = select(("id", "details"), "action = 'audit.prune'")
-
-Kind = Literal[
-    "altered", "removed", "inserted", "moved",  # a row
-    "seal_altered", "seal_removed", "leaves_altered", "pruned_unrecorded",
-]  # fmt: skip
 
 
-@dataclass(frozen=True)
-class Problem:
-    """The first thing that is not as it was sealed."""
+class ArchivedRows(Protocol):
+    """Rows that left the table and can be read again."""
 
-    kind: Kind
-    message: str
-    seal: int
-    row: int | None = None
+    async def leaves(self, seal: Seal) -> list[Leaf]:
+        """Return those under a seal, in the order of ids.
+
+        Raises:
+            ArchiveMissing: their file is not there.
+            ArchiveUnreadable: it is, but is no file of ours any more.
+        """
+
+
+class ArchiveMissing(GroundworkError):
+    """A file of the archive is not there."""
+
+
+class ArchiveUnreadable(GroundworkError):
+    """A file of the archive cannot be read."""
+
+
+class NoArchive(GroundworkError):
+    """Rows of this trail were archived: set AUDIT_ARCHIVE to where they are."""
 
 
 @dataclass
 class Verification:
-    """Numbers of rows that were looked at; up to the first problem, if there is one."""
+    """Numbers of rows that were looked at; up to the first problem, if there is one.
+
+    Args:
+        verified: those in the table and, of which it is a part, `archived` ones.
+        erased: those of which who or what was erased.
+    """
 
     verified: int = 0
+    archived: int = 0
+    erased: int = 0
     pruned: int = 0
     unsealed: int = 0
     seals: int = 0
@@ -64,12 +86,6 @@ class AlreadyVerifying(Refused):
     status, code = 409, "conflict"
 
 
-class Tampered(Exception):
-    def __init__(self, kind: Kind, message: str, seal: int, row: int | None = None) -> None:
-        super().__init__(message)
-        self.problem = Problem(kind, message, seal, row)
-
-
 async def verify(
     db: Database,
     keys: SealKeys,
@@ -77,6 +93,9 @@ async def verify(
     kept: Mapping[int, str] | None = None,
     progress: Callable[[int], None] = lambda rows: None,
     lock: int | None = None,
+    archive: ArchivedRows | None = None,
+    first: int = 1,
+    last: int = HIGHEST_SEAL,
 ) -> Verification:
     """Check every seal and every sealed row, as of one moment; memory stays flat.
 
@@ -85,28 +104,36 @@ async def verify(
         kept: digests of seals that were kept elsewhere, by the seals' numbers.
         progress: called with the number of rows that each seal covers.
         lock: an advisory lock that is held meanwhile.
+        archive: where rows are that were archived.
+        first: the first seal to check; the one before it is believed.
+        last: the last seal to check.
 
     Raises:
         OtherKey: a seal was made with a key that is not among these.
         AlreadyVerifying: somebody else holds the lock.
+        NoArchive: rows were archived, and nobody says where.
     """
     report = Verification()
     async with transaction(db, "repeatable_read", readonly=True) as connection:
         if lock and not await connection.fetchval("SELECT pg_try_advisory_xact_lock($1)", lock):
             raise AlreadyVerifying
-        end = await connection.fetchval("SELECT coalesce(max(last_id), 0) FROM audit_seals")
-        check = _Check(keys, dict(kept or {}), report, await _recorded_prunes(connection))
-        check.rows = _Rows(trail_pages(connection, ROW, ROWS, end))
+        check = _Check(keys, dict(kept or {}), report, archive)
+        check.removals = await Removals.read(connection, keys)
+        check.last = before = await connection.fetchrow(BEFORE, first)
+        start = before["last_id"] + 1 if before else LOWEST_ID
+        end = await connection.fetchval(LAST_ID, last)
+        check.rows = _Rows(trail_pages(connection, ROW, ROWS, start, end))
         try:
-            async for page in pages(connection, SEALS, size=SEALS_IN_A_PAGE):
+            check.signatures()
+            async for page in pages(connection, SEALS, first, last, size=SEALS_IN_A_PAGE):
                 for row in page:
                     await check.seal(row)
                     progress(row["row_count"])
-            check.end(await connection.fetchval(SEALS_EVER_MADE))
+            if last == HIGHEST_SEAL:
+                check.end(await connection.fetchval(SEALS_EVER_MADE))
         except Tampered as tampered:
             report.problem = tampered.problem
-        unsealed = "SELECT count(*) FROM audit_logs WHERE id > $1"
-        report.unsealed = await connection.fetchval(unsealed, end)
+        report.unsealed = await connection.fetchval(UNSEALED)
     return report
 
 
@@ -122,16 +149,6 @@ async def exported_seals(db: Database) -> AsyncIterator[bytes]:
     async with transaction(db, "repeatable_read", readonly=True) as connection:
         async for page in pages(connection, EXPORTED):
             yield "".join(f"{row[0]}\n" for row in page).encode()
-
-
-async def _recorded_prunes(connection: Connection) -> int:
-    """Return the number of the last seal whose rows were pruned, as the trail says."""
-    last = 0
-    async for page in pages(connection, PRUNES):
-        for row in page:
-            with suppress(TypeError, ValueError, KeyError):
-                last = max(last, int(json.loads(row["details"])["last_seal"]))
-    return last
 
 
 class _Rows:
@@ -162,90 +179,104 @@ class _Check:
     keys: SealKeys
     kept: dict[int, str]
     report: Verification
-    pruned_up_to: int
+    archive: ArchivedRows | None
+    removals: Removals = field(init=False)
     rows: _Rows = field(init=False)
-    last: Seal | None = None
-    last_digest: str | None = None
+    last: Record | None = None
+
+    def signatures(self) -> None:
+        """Raise Tampered where a removal was not signed by one of the keys."""
+        if self.removals.broken:
+            raise Tampered("removal_altered", self.removals.broken, 0)
+        if self.removals.other_key:
+            raise OtherKey(*self.removals.other_key, what="removal")
 
     async def seal(self, row: Record) -> None:
         """Check the next seal, then the rows below it."""
         seal = Seal.of(row)
         self._chain(seal, row)
-        self.last, self.last_digest = seal, row["digest"]
-        if row["pruned_at"] is None:
-            await self._rows(seal, row["leaves"])
+        self.last = row
+        if self._was("prune", "pruned_unsigned", seal, row["pruned_at"]):
+            await self._gone(seal, "pruned")
+            self.report.pruned += seal.row_count
+        elif self._was("archive", "archived_unsigned", seal, row["archived_at"]):
+            await self._gone(seal, "archived")
+            await self._archived(seal)
         else:
-            await self._pruned(seal)
+            await self._rows(seal, row["leaves"])
         self.report.seals += 1
         self.report.seals_without_key += seal.key_id is None
 
     def _chain(self, seal: Seal, row: Record) -> None:
-        expected = self.last.id + 1 if self.last else 1
+        expected = self.last["id"] + 1 if self.last else 1
         if seal.id != expected:
             raise Tampered("seal_removed", f"seal {expected} was removed", expected)
         if seal.key_id not in self.keys:
             raise OtherKey(seal.id, str(seal.key_id))
-        key_was_dropped = self.last and self.last.key_id and not seal.key_id
+        key_was_dropped = self.last and self.last["key_id"] and not seal.key_id
         if (
             seal.sign(self.keys) != row["digest"]
             or seal.algorithm != row["algorithm"]
-            or seal.previous_digest != self.last_digest
+            or seal.previous_digest != (self.last["digest"] if self.last else None)
             or key_was_dropped
         ):
             raise Tampered("seal_altered", f"seal {seal.id} was altered", seal.id)
         if self.kept.pop(seal.id, row["digest"]) != row["digest"]:
             message = f"seal {seal.id} is not the one that was exported"
             raise Tampered("seal_altered", message, seal.id)
+        if problem := self.removals.contradiction(seal.id, row["digest"]):
+            raise Tampered("removal_altered", problem, seal.id)
+
+    def _was(self, kind: RemovalKind, unsigned: ProblemKind, seal: Seal, marked: object) -> bool:
+        """Return whether the rows of a seal were signed away, as the seal has to say, too."""
+        is_signed = self.removals.is_signed(kind, seal.id)
+        if is_signed == (marked is not None):
+            return is_signed
+        past = {"prune": "pruned", "archive": "archived"}[kind]
+        message = f"seal {seal.id} does not say that its rows were {past}, as was signed"
+        if not is_signed:
+            message = f"the rows of seal {seal.id} were {past}, and nobody signed that"
+        raise Tampered("seal_altered" if is_signed else unsigned, message, seal.id)
+
+    async def _gone(self, seal: Seal, how: str) -> None:
+        """Raise Tampered where there is a row under a seal whose rows have left the table."""
+        for leaf in await self.rows.up_to(seal.last_id, 1):
+            message = f"row {leaf.id} was inserted under seal {seal.id}, whose rows were {how}"
+            raise Tampered("inserted", message, seal.id, leaf.id)
 
     async def _rows(self, seal: Seal, packed: bytes | None) -> None:
         found = await self.rows.up_to(seal.last_id, seal.row_count + ROWS_PER_SEAL)
-        if rows_digest(found) != seal.rows_digest:
-            raise _first_difference(seal, packed or b"", found)
+        if root_of(found) != seal.root:
+            raise first_difference(seal, packed or b"", found)
         if pack(found) != packed:
             message = f"the leaves of seal {seal.id} were altered; its rows were not"
             raise Tampered("leaves_altered", message, seal.id)
+        self._erased(seal, found)
         self.report.verified += seal.row_count
 
-    async def _pruned(self, seal: Seal) -> None:
-        if seal.id > self.pruned_up_to or self.report.verified:
-            message = f"the rows of seal {seal.id} were removed without a record of pruning them"
-            raise Tampered("pruned_unrecorded", message, seal.id)
-        for leaf in await self.rows.up_to(seal.last_id, 1):
-            message = f"row {leaf.id} was inserted under seal {seal.id}, whose rows were pruned"
-            raise Tampered("inserted", message, seal.id, leaf.id)
-        self.report.pruned += seal.row_count
+    async def _archived(self, seal: Seal) -> None:
+        if self.archive is None:
+            raise NoArchive
+        try:
+            found = await self.archive.leaves(seal)
+        except ArchiveMissing as error:
+            raise Tampered("archive_missing", str(error), seal.id) from None
+        except ArchiveUnreadable as error:
+            raise Tampered("archive_altered", str(error), seal.id) from None
+        if root_of(found) != seal.root:
+            message = f"the archived rows of seal {seal.id} are not as they were sealed"
+            raise Tampered("archive_altered", message, seal.id)
+        self._erased(seal, found)
+        self.report.verified += seal.row_count
+        self.report.archived += seal.row_count
+
+    def _erased(self, seal: Seal, found: list[Leaf]) -> None:
+        check_erased(seal, found, self.removals.erased(seal.first_id, seal.last_id))
+        self.report.erased += sum(leaf.erased > 0 for leaf in found)
 
     def end(self, ever_made: int) -> None:
         """Raise Tampered where the last seals were removed."""
-        last = self.last.id if self.last else 0
+        last = self.last["id"] if self.last else 0
         if max([ever_made, *self.kept]) > last:
             message = f"seal {last + 1} was removed, and all after it: the end was cut off"
             raise Tampered("seal_removed", message, last + 1)
-
-
-def _first_difference(seal: Seal, packed: bytes, found: list[Leaf]) -> Tampered:
-    """Return what names the first row that is not as it was."""
-    was = {leaf.id: leaf.digest for leaf in unpack(packed)}
-    now = {leaf.id: leaf.short_digest for leaf in found}
-    went = {id_: mark for id_, mark in was.items() if now.get(id_) != mark}
-    came = {id_: mark for id_, mark in now.items() if was.get(id_) != mark}
-    if len(was) != seal.row_count or not (went or came):
-        message = (
-            f"rows {seal.first_id} to {seal.last_id} are not as they were sealed; "
-            f"which one cannot be said, since the leaves of seal {seal.id} were altered, too"
-        )
-        return Tampered("altered", message, seal.id)
-    row = min([*went, *came])
-    if (other := _holder(went, came.get(row))) is not None:
-        return Tampered("moved", f"row {row} holds what was in row {other}", seal.id, row)
-    if (other := _holder(came, went.get(row))) is not None:
-        return Tampered("moved", f"row {row} was moved: it is row {other} now", seal.id, row)
-    if row not in was:
-        return Tampered("inserted", f"row {row} was inserted", seal.id, row)
-    if row not in now:
-        return Tampered("removed", f"row {row} was removed", seal.id, row)
-    return Tampered("altered", f"row {row} was altered", seal.id, row)
-
-
-def _holder(marks: Mapping[int, bytes], mark: bytes | None) -> int | None:
-    return next((id_ for id_, held in marks.items() if held == mark), None)

@@ -36,7 +36,7 @@ async def measure() -> dict[str, list[float]]:
 
 async def _empty() -> None:
     async with DB.connection() as connection:
-        await connection.execute("SET groundwork.audit_prune = 'on'; DELETE FROM audit_logs")
+        await connection.execute("SET groundwork.audit_removal = 'on'; DELETE FROM audit_logs")
         await connection.execute("VACUUM audit_logs")
 
 

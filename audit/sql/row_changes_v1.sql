@@ -142,7 +142,8 @@ END
 $$;
 
 -- The trail itself: rows come, and stay as they are. Two ways lead around it, both narrow: the
--- foreign key's SET NULL when a person is deleted (it runs inside a trigger), and `audit prune`.
+-- foreign key's SET NULL when a person is deleted (it runs inside a trigger), and what the owner
+-- erases, archives or prunes, which is signed.
 CREATE FUNCTION audit_append_only_v1() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN
     IF TG_OP = 'UPDATE' AND TG_TABLE_NAME = 'audit_logs' AND pg_trigger_depth() > 1 THEN
@@ -151,28 +152,40 @@ BEGIN
         END IF;
     END IF;
     -- Everybody can set the variable: it counts for the owner alone.
-    IF current_setting('groundwork.audit_prune', true) = 'on' AND pg_has_role(
+    IF current_setting('groundwork.audit_removal', true) = 'on' AND pg_has_role(
         (SELECT relowner FROM pg_class WHERE oid = TG_RELID), 'USAGE'
     ) THEN
-        IF TG_OP = 'DELETE' AND TG_TABLE_NAME = 'audit_logs' THEN
+        IF TG_TABLE_NAME = 'audit_logs' AND TG_OP = 'DELETE'
+           OR TG_TABLE_NAME = 'audit_archives' AND TG_OP = 'DELETE' THEN
             RETURN OLD;
-        ELSIF TG_OP = 'UPDATE' AND TG_TABLE_NAME = 'audit_seals' THEN
+        ELSIF TG_TABLE_NAME = 'audit_logs' AND TG_OP = 'UPDATE' THEN
+            IF NEW.salt IS DISTINCT FROM OLD.salt AND (NEW.id, NEW.action, NEW.resource, NEW.is_admin_action, NEW.created_at)
+               IS NOT DISTINCT FROM
+               (OLD.id, OLD.action, OLD.resource, OLD.is_admin_action, OLD.created_at) THEN
+                RETURN NEW;
+            END IF;
+        ELSIF TG_TABLE_NAME IN ('audit_seals', 'audit_archives') AND TG_OP = 'UPDATE' THEN
             RETURN NEW;
         END IF;
     END IF;
     RAISE EXCEPTION 'the audit trail is append-only: % of % is refused', TG_OP, TG_TABLE_NAME
         USING ERRCODE = 'insufficient_privilege',
-              HINT = 'piccolo audit prune removes old rows and keeps the proof.';
+              HINT = 'piccolo audit erase, archive and prune take things away and keep the proof.';
 END
 $$;
-CREATE TRIGGER append_only BEFORE UPDATE OR DELETE ON audit_logs
-    FOR EACH ROW EXECUTE FUNCTION audit_append_only_v1();
-CREATE TRIGGER append_only_truncate BEFORE TRUNCATE ON audit_logs
-    FOR EACH STATEMENT EXECUTE FUNCTION audit_append_only_v1();
-CREATE TRIGGER append_only BEFORE UPDATE OR DELETE ON audit_seals
-    FOR EACH ROW EXECUTE FUNCTION audit_append_only_v1();
-CREATE TRIGGER append_only_truncate BEFORE TRUNCATE ON audit_seals
-    FOR EACH STATEMENT EXECUTE FUNCTION audit_append_only_v1();
+DO $$
+DECLARE
+    name text;
+BEGIN
+    FOREACH name IN ARRAY ARRAY['audit_logs', 'audit_seals', 'audit_removals', 'audit_archives']
+    LOOP
+        EXECUTE format('CREATE TRIGGER append_only BEFORE UPDATE OR DELETE ON %I
+                        FOR EACH ROW EXECUTE FUNCTION audit_append_only_v1()', name);
+        EXECUTE format('CREATE TRIGGER append_only_truncate BEFORE TRUNCATE ON %I
+                        FOR EACH STATEMENT EXECUTE FUNCTION audit_append_only_v1()', name);
+    END LOOP;
+END
+$$;
 
 -- Move the sequence along behind the seals: it betrays that the last ones were removed. Whoever seals
 -- may do this, and only this, with it; a seal whose id does not come next was made by hand.

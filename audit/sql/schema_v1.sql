@@ -22,6 +22,12 @@ CREATE INDEX idx_audit_seals_last_id ON audit_seals (last_id);
 ALTER TABLE audit_logs ADD CONSTRAINT audit_logs_details_size
     CHECK (pg_column_size(details) < 100000000);
 
+-- Sixteen bytes, 122 bits of them random: a UUID is what PostgreSQL makes without an extension.
+ALTER TABLE audit_logs ALTER salt SET DEFAULT uuid_send(gen_random_uuid());
+-- For «which erasures are among these rows», and for the archive of a time.
+CREATE INDEX idx_audit_removals_last_id ON audit_removals (last_id);
+CREATE INDEX idx_audit_archives_last_id ON audit_archives (last_id);
+
 -- The same rows, for programs that expect them under these names; with the rights of who asks.
 CREATE VIEW audit_log WITH (security_invoker = true) AS
 SELECT id,

@@ -4,6 +4,10 @@ DROP TRIGGER append_only ON audit_logs;
 DROP TRIGGER append_only_truncate ON audit_logs;
 DROP TRIGGER append_only ON audit_seals;
 DROP TRIGGER append_only_truncate ON audit_seals;
+DROP TRIGGER append_only ON audit_removals;
+DROP TRIGGER append_only_truncate ON audit_removals;
+DROP TRIGGER append_only ON audit_archives;
+DROP TRIGGER append_only_truncate ON audit_archives;
 DROP FUNCTION audit_append_only_v1(),
               audit_row_v1(),
               audit_inserted_v1(),

@@ -13,12 +13,12 @@ import httpx
 import pytest
 
 from audit import reading
-from audit.digests import SealKeys
+from audit.digests import ROW, SealKeys
 from audit.filters import Filters
 from audit.history import HISTORY
 from audit.paging import select
 from audit.rows import SELECTED
-from audit.seals import ROW, ROWS, seal
+from audit.seals import ROWS, seal
 from audit.summary import count_sealed
 from audit.tables import AuditLog
 from home.accounts import own_history

@@ -6,7 +6,7 @@ import asyncio
 import hmac
 import random
 import tracemalloc
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from hashlib import sha256
@@ -15,7 +15,8 @@ from typing import Any
 import asyncpg
 import pytest
 
-from audit.digests import Leaf, Seal, SealKeys, pack, rows_digest
+from audit import merkle
+from audit.digests import WHAT, WHO, Leaf, Seal, SealKeys, pack, root_of
 from audit.record import record
 from audit.sealing import seal_when_due
 from audit.seals import OtherKey, Sealed, SealingDelayed, seal
@@ -41,21 +42,70 @@ async def seals() -> list[tuple[Any, ...]]:
 
 
 def test_digests_are_as_they_always_were() -> None:
-    """Else seals of earlier releases would not verify. The rules are in audit/digests.py."""
-    row = (7, "Ada", "a.b", None, "ü", '{"n": 1.50}', None, "r", False, b"\0\3" + b"\0" * 6)
-    leaf = Leaf.of(row)
-    text = '["Ada","a.b",null,"ü","{\\"n\\": 1.50}",null,"r",false,844424930131968]'
-    assert leaf.digest == sha256(text.encode()).digest()
-    assert pack([leaf]) == b"\0\0\0\0\0\0\0\7" + leaf.digest[:8]
-    pair = 2 * (b"\0\0\0\0\0\0\0\7" + leaf.digest)
-    assert rows_digest([leaf, leaf]) == sha256(pair).hexdigest()
+    """Else seals of earlier releases would not verify. docs/seal-format.md has the rules."""
+    salt, moment = bytes(range(16)), b"\0\3" + b"\0" * 6
+    plain = (7, "a.b", "ü", False, moment)
+    leaf = Leaf.of((*plain, 'Ada "A"\n', None, "r", None, '{"n": 1.50}', salt, None, None))
+    key_of_who, key_of_what = sha256(b"who" + salt).digest(), sha256(b"what" + salt).digest()
+    who = sha256(key_of_who + b'["Ada \\"A\\"\\n",null,"r"]').digest()
+    what = sha256(key_of_what + b'[null,"{\\"n\\": 1.50}"]').digest()
+    text = '[7,"a.b","ü",false,844424930131968]'.encode()
+    digest = sha256(b"\0" + who + what + text).digest()
+    assert tuple(leaf) == (7, digest, 0, None, digest[:4] + who[:4])
+    assert pack([leaf]) == b"\0\0\0\0\0\0\0\7" + leaf.mark
+    pair = sha256(b"\1" + 2 * leaf.digest).digest()
+    assert root_of([leaf]) == leaf.digest.hex()
+    assert root_of(3 * [leaf]) == sha256(b"\1" + pair + leaf.digest).hexdigest()
+    rest = ("Ada", None, "r")
+    without_who = Leaf.of((*plain, "x", None, None, None, '{"n": 1.50}', key_of_what, who, None))
+    assert without_who == (7, leaf.digest, WHO, ("x", None, None), leaf.mark)
+    without_what = Leaf.of((*plain, 'Ada "A"\n', None, "r", "x", None, key_of_who, None, what))
+    assert without_what == (7, leaf.digest, WHAT, ("x", None), leaf.mark)
+    neither = Leaf.of((*plain, *rest, "x", None, None, who, what))
+    assert neither == (7, leaf.digest, WHO | WHAT, (*rest, "x", None), leaf.mark)
     at = datetime(2026, 1, 2, 3, 4, 5, 6, UTC)
-    text = '["seal-v1",2,1,9,8,"00",null,"ff",1767323045000006]'
+    text = '["seal-v2",2,1,9,8,"00",null,"ff",1767323045000006]'
     assert Seal(2, 1, 9, 8, "00", None, "ff", at).sign(KEYS) == sha256(text.encode()).hexdigest()
     assert KEYS.newest == "d62a35407e4735ed"
     text = text.replace("null", f'"{KEYS.newest}"')
     digest = hmac.digest(KEY.encode(), text.encode(), "sha256").hex()
     assert Seal(2, 1, 9, 8, "00", KEYS.newest, "ff", at).sign(KEYS) == digest
+
+
+@pytest.mark.parametrize(
+    ("salt", "who", "what"),
+    [(b"x" * 16, b"w" * 32, None), (b"", b"w" * 32, None), (b"x" * 32, None, None),
+     (b"x" * 16, b"w" * 32, b"w" * 32), (b"x" * 15, None, None)],
+)  # fmt: skip
+def test_a_salt_of_another_length_makes_it_another_row(
+    salt: bytes, who: bytes | None, what: bytes | None
+) -> None:
+    row = (7, "a.b", None, False, b"\0" * 8, None, None, None, None, None, salt, who, what)
+    assert Leaf.of(row).digest == b""
+
+
+@pytest.mark.parametrize("size", [1, 2, 3, 4, 5, 7, 8, 9, 100, 1000])
+def test_a_path_leads_from_each_leaf_to_the_root_and_from_no_other(size: int) -> None:
+    leaves = [merkle.leaf_hash(bytes([n % 256, n // 256])) for n in range(size)]
+    root = merkle.root(leaves)
+    assert root == of_the_rfc(leaves)
+    for index in range(0, size, max(1, size // 20)):
+        path = merkle.path(leaves, index)
+        assert merkle.root_of_path(leaves[index], index, size, path) == root
+        assert merkle.root_of_path(leaves[index - 1], index, size, path) != root or size == 1
+        assert merkle.root_of_path(leaves[index], index, size, [*path, root]) is None
+        assert merkle.root_of_path(leaves[index], index, size, path[:-1]) != root or size == 1
+        assert (
+            merkle.root_of_path(leaves[index], (index + 1) % size, size, path) != root or size == 1
+        )
+
+
+def of_the_rfc(leaves: Sequence[bytes]) -> bytes:
+    """The definition in RFC 9162, section 2.1.1."""
+    if len(leaves) == 1:
+        return leaves[0]
+    k = 1 << ((len(leaves) - 1).bit_length() - 1)
+    return sha256(b"\1" + of_the_rfc(leaves[:k]) + of_the_rfc(leaves[k:])).digest()
 
 
 async def test_seals_adjoin_and_cover_all_that_is_settled(db: Engine) -> None:

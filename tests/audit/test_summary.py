@@ -16,7 +16,7 @@ DAYS = [TODAY - timedelta(days=1), TODAY]
 
 async def seal_up_to(db: Engine, last_id: int) -> None:
     await db.fetch(
-        "INSERT INTO audit_seals (first_id, last_id, row_count, algorithm, rows_digest, digest)"
+        "INSERT INTO audit_seals (first_id, last_id, row_count, algorithm, root, digest)"
         " VALUES (1, $1, 1, 'sha256', '', '')",
         last_id,
     )

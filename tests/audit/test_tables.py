@@ -42,8 +42,8 @@ async def test_the_view_shows_the_trail_under_other_names(db: Engine) -> None:
 )
 async def test_the_trail_is_append_only(db: Engine, member: User, change: str) -> None:
     await AuditLog(action="something.done", user_id=member.id, actor="mel@example.com").save()
-    seal = "insert into audit_seals (first_id, last_id, row_count, algorithm, digest) "
-    await db.run_ddl(seal + "values (1, 1, 1, 'sha256', 'x')")
+    seal = "insert into audit_seals (first_id, last_id, row_count, algorithm, root, digest) "
+    await db.run_ddl(seal + "values (1, 1, 1, 'sha256', '', 'x')")
     before = await AuditLog.select(), await AuditSeal.count()
     with pytest.raises(asyncpg.InsufficientPrivilegeError, match="append-only"):
         await db.run_ddl(change)
@@ -56,11 +56,11 @@ async def test_the_trail_is_append_only(db: Engine, member: User, change: str) -
 )
 async def test_pruning_opens_the_trail_for_nothing_else(db: Engine, change: str) -> None:
     await record(db, "something.done")
-    seal = "insert into audit_seals (first_id, last_id, row_count, algorithm, digest) "
-    await db.run_ddl(seal + "values (1, 1, 1, 'sha256', 'x')")
+    seal = "insert into audit_seals (first_id, last_id, row_count, algorithm, root, digest) "
+    await db.run_ddl(seal + "values (1, 1, 1, 'sha256', '', 'x')")
     with pytest.raises(asyncpg.InsufficientPrivilegeError, match="append-only"):
         async with db.transaction():
-            await db.fetch("select set_config('groundwork.audit_prune', 'on', true)")
+            await db.fetch("select set_config('groundwork.audit_removal', 'on', true)")
             await db.fetch(change)
 
 

@@ -6,9 +6,9 @@ from collections.abc import Mapping
 
 import pytest
 
-from audit.digests import Leaf, Seal, SealKeys, pack, rows_digest
+from audit.digests import ROW, Leaf, Seal, SealKeys, pack, root_of
 from audit.paging import select
-from audit.seals import ROW, ROWS, seal
+from audit.seals import ROWS, seal
 from audit.tables import AuditSeal
 from audit.verify import verify
 from home.database.engine import Engine
@@ -65,7 +65,7 @@ async def test_rows_that_are_gone_new_or_elsewhere_are_named(db: Engine) -> None
     insert = "INSERT INTO audit_logs (id, action) VALUES ({}, 'forged')"
     copy = (
         "INSERT INTO audit_logs SELECT {}, user_id, actor, action, resource, resource_id, details,"
-        " ip_address, request_id, is_admin_action, created_at FROM audit_logs WHERE id = {}"
+        " ip_address, request_id, is_admin_action, created_at, salt FROM audit_logs WHERE id = {}"
     )
     swap = (
         "UPDATE audit_logs SET id = CASE id WHEN {0} THEN -1 ELSE {0} END WHERE id IN ({0}, {1});"
@@ -116,7 +116,7 @@ async def test_seals_that_were_changed_are_named(db: Engine) -> None:
             "first_id = first_id - 1",
             "last_id = last_id - 1",
             "row_count = row_count - 1",
-            "rows_digest = repeat('0', 64)",
+            "root = repeat('0', 64)",
             "algorithm = 'sha256'",
             "key_id = NULL",
             "previous_digest = NULL",
@@ -137,10 +137,10 @@ async def test_seals_that_were_changed_are_named(db: Engine) -> None:
             "seal_altered",
             2,
         ),
-        "UPDATE audit_seals SET pruned_at = now() WHERE id = 1": ("pruned_unrecorded", 1),
-        "UPDATE audit_seals SET pruned_at = now() WHERE id = 2": ("pruned_unrecorded", 2),
+        "UPDATE audit_seals SET pruned_at = now() WHERE id = 1": ("pruned_unsigned", 1),
+        "UPDATE audit_seals SET pruned_at = now() WHERE id = 2": ("pruned_unsigned", 2),
         "UPDATE audit_seals SET pruned_at = now(), leaves = NULL WHERE id = 1;"
-        "DELETE FROM audit_logs WHERE id <= 10": ("pruned_unrecorded", 1),
+        "DELETE FROM audit_logs WHERE id <= 10": ("pruned_unsigned", 1),
     }
     assert await problems_after(db, expected) == expected
 
@@ -197,11 +197,11 @@ async def forge(db: Engine, number: int, keys: SealKeys) -> None:
     assert row is not None
     rows = await db.fetch(select(ROW, ROWS), row.first_id, row.last_id - 1, 100)
     leaves = [Leaf.of(each) for each in rows]
-    new = {"row_count": len(leaves), "rows_digest": rows_digest(leaves), "key_id": keys.newest}
+    new = {"row_count": len(leaves), "root": root_of(leaves), "key_id": keys.newest}
     digest = Seal.of({**row.to_dict(), **new}).sign(keys)
     await tamper(db, f"DELETE FROM audit_logs WHERE id = {row.last_id}")
     sql = """
-        UPDATE audit_seals SET row_count = $2, rows_digest = $3, key_id = $4, digest = $5,
+        UPDATE audit_seals SET row_count = $2, root = $3, key_id = $4, digest = $5,
                                leaves = $6, algorithm = 'sha256'
         WHERE id = $1
     """

@@ -121,7 +121,7 @@ FORBIDDEN = [
     "TRUNCATE audit_logs",
     "UPDATE audit_seals SET digest = ''",
     "DELETE FROM audit_seals",
-    "SELECT set_config('groundwork.audit_prune', 'on', false); DELETE FROM audit_logs",
+    "SELECT set_config('groundwork.audit_removal', 'on', false); DELETE FROM audit_logs",
     "ALTER TABLE audit_logs DISABLE TRIGGER append_only",
     "ALTER TABLE users DISABLE TRIGGER USER",
     "DROP TRIGGER append_only ON audit_logs",
@@ -142,7 +142,7 @@ FORBIDDEN = [
     "ALTER SEQUENCE audit_logs_id_seq RESTART",
     "INSERT INTO audit_log (id, action) VALUES (7, 'x')",
     "UPDATE audit_log SET user_id = NULL",
-    "SELECT set_config('groundwork.audit_prune', 'on', false); DELETE FROM audit_log",
+    "SELECT set_config('groundwork.audit_removal', 'on', false); DELETE FROM audit_log",
     "INSERT INTO audit_seals DEFAULT VALUES",
     "INSERT INTO audit_seals (id, pruned_at) VALUES (100, now())",
     "UPDATE audit_seals SET pruned_at = now()",
@@ -161,7 +161,7 @@ async def test_it_may_do_no_more(urls: tuple[str, str]) -> None:
 
 
 FORGE = """
-    INSERT INTO audit_seals (id, first_id, last_id, row_count, rows_digest, key_id,
+    INSERT INTO audit_seals (id, first_id, last_id, row_count, root, key_id,
                              previous_digest, created_at, algorithm, digest)
     VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)
 """

@@ -254,7 +254,7 @@ async def rows(people: Cast, db: Engine) -> dict[str, Any]:
     secret = AuthenticatorSecret(user_id=other.id, secret="x", recovery_codes=[])
     run = SyncRun(source="crm")
     seal = AuditSeal(
-        first_id=1, last_id=1, row_count=1, rows_digest="0" * 64, leaves=b"", algorithm="sha256",
+        first_id=1, last_id=1, row_count=1, root="0" * 64, leaves=b"", algorithm="sha256",
         digest="0" * 64,
     )  # fmt: skip
     for row in (preference, secret, run, seal, DirectoryPerson(user_id=other.id)):
