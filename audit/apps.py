@@ -71,6 +71,7 @@ class App:
         panels: home.pages.panels.PanelSource, for the overview.
         jobs: audit.jobs.Job, which run beside the requests.
         notices: home.outbox.notices.Look, which find what people should hear of by mail or webhook.
+        erasers: audit.erase.Eraser, which know what is stored of a person, and erase it.
         lifespan: asynchronous context managers, entered before the first request and left after
             the last one.
     """
@@ -87,6 +88,7 @@ class App:
     panels: Lazy | None = None
     jobs: Lazy | None = None
     notices: Lazy | None = None
+    erasers: Lazy | None = None
     lifespan: Lazy | None = None
 
 

@@ -11,6 +11,7 @@ from typing import cast
 from audit.apps import Services
 from audit.cli import CommandError, WrongOption, command, moment, past
 from audit.digests import SealKeys
+from audit.erase_command import erase as erase
 from audit.errors import DatabaseUnavailable
 from audit.export import FORMATS, Export, Format, to_ndjson
 from audit.files import new_file

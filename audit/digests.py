@@ -170,6 +170,8 @@ class Seal:
     last_id: int
     row_count: int
     root: str
+    removal_count: int
+    removals_digest: str
     key_id: str | None
     previous_digest: str | None
     created_at: datetime

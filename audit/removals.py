@@ -13,11 +13,11 @@ from dataclasses import asdict, dataclass, field
 from datetime import datetime
 from hashlib import sha256
 from struct import Struct
-from typing import Literal, NamedTuple, get_args
+from typing import Any, Literal, NamedTuple, get_args
 
 from audit.context import current_actor, storable
 from audit.database import Connection, Queries, Record
-from audit.digests import WHAT, WHO, SealKeys
+from audit.digests import WHAT, WHO, Seal, SealKeys
 from audit.paging import pages
 
 Kind = Literal["erase", "archive", "prune"]
@@ -108,6 +108,10 @@ class Removals:
         default_factory=lambda: {kind: [] for kind in get_args(Kind)}
     )
     _erasures: list[tuple[bytes, str]] = field(default_factory=list)
+    _signed: list[tuple[int, str, bool]] = field(default_factory=list)  # id, digest, has a key
+    _passed: int = 0  # so many of them the last seal covers, and this is over their digests
+    _over: Any = field(default_factory=sha256)
+    _vouched_for: int | None = None  # by the first seal with a key
 
     @classmethod
     async def read(cls, connection: Connection, keys: SealKeys) -> Removals:
@@ -120,6 +124,7 @@ class Removals:
 
     def _add(self, row: Record, keys: SealKeys) -> None:
         removal, entries = Removal.of(row), row["rows"] or b""
+        self._signed.append((row["id"], row["digest"], removal.key_id is not None))
         if removal.key_id not in keys:
             self.other_key = self.other_key or (row["id"], str(removal.key_id))
             return
@@ -138,12 +143,32 @@ class Removals:
         """Return whether the rows of a seal were pruned or archived."""
         return any(first <= seal <= last for first, last, _ in self._ranges[kind])
 
-    def contradiction(self, seal: int, digest: str) -> str | None:
-        """Return what is wrong where a removal ended with another seal of this number."""
+    def contradiction(self, seal: Seal, digest: str) -> str | None:
+        """Return what is wrong if a seal and the removals do not fit together.
+
+        Args:
+            seal: each one in turn.
+        """
         for spans in self._ranges.values():
             for _, last, of_last in spans:
-                if last == seal and of_last != digest:
-                    return f"the rows of another seal {seal} were signed away"
+                if last == seal.id and of_last != digest:
+                    return f"the rows of another seal {seal.id} were signed away"
+        while self._passed < min(seal.removal_count, len(self._signed)):
+            self._over.update(self._signed[self._passed][1].encode())
+            self._passed += 1
+        if seal.removal_count < self._passed or self._over.hexdigest() != seal.removals_digest:
+            return f"a removal from before seal {seal.id} was altered, removed or inserted"
+        if seal.key_id is not None and self._vouched_for is None:
+            self._vouched_for = seal.removal_count
+        return None
+
+    def unsigned(self) -> str | None:
+        """Return which removal could be anybody's, although there is a key; after all seals."""
+        if self._vouched_for is None:
+            return None
+        for id_, _, has_key in self._signed[self._vouched_for :]:
+            if not has_key:
+                return f"removal {id_} was not signed with a key, as seals before it were"
         return None
 
     def erased(self, first: int, last: int) -> dict[int, Erased]:

@@ -25,11 +25,17 @@ ROWS = "id BETWEEN $1 AND $2 ORDER BY id LIMIT $3"
 HAD_KEY = "SELECT EXISTS (SELECT FROM audit_seals WHERE key_id IS NOT NULL)"
 LAST_SEAL = "SELECT * FROM audit_seals ORDER BY id DESC LIMIT 1"
 INSERT = """
-    INSERT INTO audit_seals (id, first_id, last_id, row_count, root, key_id,
-                             previous_digest, created_at, algorithm, digest, leaves)
-    VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)
+    INSERT INTO audit_seals (id, first_id, last_id, row_count, root, removal_count,
+                             removals_digest, key_id, previous_digest, created_at, algorithm,
+                             digest, leaves)
+    VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13)
 """
 # The highest id that was ever drawn. Rows beyond it were put there by hand.
+REMOVALS = """
+    SELECT count(*),
+           encode(sha256(coalesce(string_agg(digest, '' ORDER BY id), '')::bytea), 'hex')
+    FROM audit_removals
+"""
 DRAWN = """
     SELECT coalesce(max(last_value), 0) AS id FROM pg_sequences
     WHERE schemaname = current_schema() AND sequencename = 'audit_logs_id_seq'
@@ -152,6 +158,7 @@ async def _seal_next(connection: Connection, keys: SealKeys, bound: int) -> Seal
         leaves += await leaves_of(page)
     if not leaves:
         return None
+    count, over = await connection.fetchrow(REMOVALS) or (0, "")
     made = Seal(
         # Where the last seals were removed, their numbers stay missing.
         id=max(last["id"] if last else 0, await connection.fetchval(SEALS_EVER_MADE)) + 1,
@@ -159,6 +166,8 @@ async def _seal_next(connection: Connection, keys: SealKeys, bound: int) -> Seal
         last_id=leaves[-1].id if len(leaves) == ROWS_PER_SEAL else bound,
         row_count=len(leaves),
         root=root_of(leaves),
+        removal_count=count,
+        removals_digest=over,
         key_id=keys.newest,
         previous_digest=last["digest"] if last else None,
         created_at=await connection.fetchval("SELECT clock_timestamp()"),

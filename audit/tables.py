@@ -79,6 +79,8 @@ class AuditSeal(Table, tablename="audit_seals"):
         secret=True,  # long, and of no use to people
         help_text="Id and short digest of each row: names the row that was altered.",
     )
+    removal_count = BigInt(default=0, help_text="Removals that there were then.")
+    removals_digest = Varchar(length=64, help_text="Over their digests.")
     algorithm = Varchar(length=20, default=None, help_text="sha256, or hmac-sha256 with a key.")
     key_id = Varchar(length=16, null=True, default=None, help_text="Which AUDIT_SEAL_KEY.")
     previous_digest = Varchar(length=64, null=True, default=None, help_text="Of the seal before.")

@@ -31,7 +31,8 @@ HIGHEST_SEAL = 2**63 - 1
 EXPORTED = """
     SELECT row_to_json(seal) FROM (
         SELECT id, first_id, last_id, row_count, root, algorithm, key_id, previous_digest,
-               digest, created_at AT TIME ZONE 'UTC' AS created_at_utc
+               removal_count, removals_digest, digest,
+               created_at AT TIME ZONE 'UTC' AS created_at_utc
         FROM audit_seals ORDER BY id
     ) AS seal
 """
@@ -224,7 +225,8 @@ class _Check:
         if self.kept.pop(seal.id, row["digest"]) != row["digest"]:
             message = f"seal {seal.id} is not the one that was exported"
             raise Tampered("seal_altered", message, seal.id)
-        if problem := self.removals.contradiction(seal.id, row["digest"]):
+        problem = self.removals.contradiction(seal, row["digest"])
+        if problem is not None:
             raise Tampered("removal_altered", problem, seal.id)
 
     def _was(self, kind: RemovalKind, unsigned: ProblemKind, seal: Seal, marked: object) -> bool:
@@ -276,6 +278,8 @@ class _Check:
 
     def end(self, ever_made: int) -> None:
         """Raise Tampered where the last seals were removed."""
+        if problem := self.removals.unsigned():
+            raise Tampered("removal_altered", problem, self.last["id"] if self.last else 0)
         last = self.last["id"] if self.last else 0
         if max([ever_made, *self.kept]) > last:
             message = f"seal {last + 1} was removed, and all after it: the end was cut off"

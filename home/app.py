@@ -112,5 +112,6 @@ APP = App(
     panels="home.pages.overview:panels",
     notices="home.outbox.of_accounts:notices",
     groups=groups,
+    erasers="home.accounts.erasing:erasers",
     jobs=jobs,
 )

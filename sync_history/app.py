@@ -18,6 +18,7 @@ APP = App(
     panels="sync_history.panel:panels",
     jobs="sync_history.scheduler:jobs",
     notices="sync_history.notices:notices",
+    erasers="sync_history.erasing:erasers",
     lifespan="sync_history.runner:lifespan",
     words=WORDS,
 )

@@ -3,10 +3,15 @@
 -- database's.
 CREATE FUNCTION sync_history_rules_v1() RETURNS trigger LANGUAGE plpgsql AS $$
 DECLARE
-    -- The people may be deleted, and somebody may have looked into it.
+    -- The people may be deleted or erased, and somebody may have looked into it.
     free text[] := ARRAY['triggered_by', 'cancel_requested_by', 'needs_attention', 'attention_reason'];
 BEGIN
     IF OLD.status NOT IN ('pending', 'running') THEN
+        IF current_setting('groundwork.audit_removal', true) = 'on' AND pg_has_role(
+            (SELECT relowner FROM pg_class WHERE oid = TG_RELID), 'USAGE'
+        ) THEN
+            free := free || ARRAY['error_message', 'error_details'];
+        END IF;
         IF to_jsonb(NEW) - free <> to_jsonb(OLD) - free THEN
             RAISE EXCEPTION 'a run that is over does not change'
                 USING ERRCODE = 'check_violation', CONSTRAINT = 'sync_history_over';

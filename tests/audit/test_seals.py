@@ -64,12 +64,15 @@ def test_digests_are_as_they_always_were() -> None:
     neither = Leaf.of((*plain, *rest, "x", None, None, who, what))
     assert neither == (7, leaf.digest, WHO | WHAT, (*rest, "x", None), leaf.mark)
     at = datetime(2026, 1, 2, 3, 4, 5, 6, UTC)
-    text = '["seal-v2",2,1,9,8,"00",null,"ff",1767323045000006]'
-    assert Seal(2, 1, 9, 8, "00", None, "ff", at).sign(KEYS) == sha256(text.encode()).hexdigest()
+    signed = '["seal-v2",2,1,9,8,"00",3,"dd",null,"ff",1767323045000006]'
+    assert (
+        Seal(2, 1, 9, 8, "00", 3, "dd", None, "ff", at).sign(KEYS)
+        == sha256(signed.encode()).hexdigest()
+    )
     assert KEYS.newest == "d62a35407e4735ed"
-    text = text.replace("null", f'"{KEYS.newest}"')
-    digest = hmac.digest(KEY.encode(), text.encode(), "sha256").hex()
-    assert Seal(2, 1, 9, 8, "00", KEYS.newest, "ff", at).sign(KEYS) == digest
+    signed = signed.replace("null", f'"{KEYS.newest}"')
+    mac = hmac.digest(KEY.encode(), signed.encode(), "sha256").hex()
+    assert Seal(2, 1, 9, 8, "00", 3, "dd", KEYS.newest, "ff", at).sign(KEYS) == mac
 
 
 @pytest.mark.parametrize(

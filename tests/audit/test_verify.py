@@ -117,6 +117,8 @@ async def test_seals_that_were_changed_are_named(db: Engine) -> None:
             "last_id = last_id - 1",
             "row_count = row_count - 1",
             "root = repeat('0', 64)",
+            "removal_count = 1",
+            "removals_digest = repeat('0', 64)",
             "algorithm = 'sha256'",
             "key_id = NULL",
             "previous_digest = NULL",

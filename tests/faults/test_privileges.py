@@ -161,9 +161,10 @@ async def test_it_may_do_no_more(urls: tuple[str, str]) -> None:
 
 
 FORGE = """
-    INSERT INTO audit_seals (id, first_id, last_id, row_count, root, key_id,
-                             previous_digest, created_at, algorithm, digest)
-    VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)
+    INSERT INTO audit_seals (id, first_id, last_id, row_count, root, removal_count,
+                             removals_digest, key_id, previous_digest, created_at, algorithm,
+                             digest)
+    VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)
 """
 IN_2099 = datetime(2099, 1, 1, tzinfo=UTC)
 

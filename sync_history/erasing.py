@@ -1,0 +1,49 @@
+"""What runs say of a person, for whoever erases one: see audit.erase."""
+
+from __future__ import annotations
+
+import json
+
+from audit.database import Queries
+from audit.known_person import Known
+from home.services import Services
+
+NAMED = """
+    EXISTS (SELECT FROM unnest($1::text[]) n
+            WHERE strpos(concat_ws(' ', lower(error_message), lower(attention_reason),
+                                   lower(error_details::text)), n) > 0)
+"""
+COUNT = f"SELECT count(*) FROM sync_history WHERE {NAMED}"  # noqa: S608  constants only
+# A name is replaced wherever it stands, in small letters as addresses are.
+ERASE = f"""
+    UPDATE sync_history SET
+        error_message = regexp_replace(error_message, $2, $3, 'gi'),
+        attention_reason = regexp_replace(attention_reason, $2, $3, 'gi'),
+        error_details = regexp_replace(error_details::text, $2, $3, 'gi')::jsonb
+    WHERE {NAMED}
+"""  # noqa: S608  constants only
+
+
+class RunEraser:
+    """Puts a pseudonym where the errors of runs name somebody."""
+
+    async def known(self, db: Queries, person: int) -> Known:
+        """Return nothing of its own: it goes by the names that others know."""
+        return Known()
+
+    async def erase(self, db: Queries, person: int, known: Known, pseudonym: str) -> None:
+        """Replace addresses, and what a run is about to change."""
+        names = sorted(known.names)
+        expression = "|".join(
+            "".join(c if c.isalnum() else f"\\{c}" for c in json.dumps(name)[1:-1])
+            for name in names
+        )
+        await db.execute(ERASE, names, expression, pseudonym)
+        await db.execute(
+            "DELETE FROM directory_changes WHERE user_id = $1 OR email = any($2)", person, names
+        )
+
+
+def erasers(services: Services) -> list[RunEraser]:
+    """Return what erases people from runs."""
+    return [RunEraser()]
