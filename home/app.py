@@ -23,6 +23,7 @@ def pages(services: Services) -> list[Page]:
     from home.pages.overview import overview
     from home.pages.people import PeoplePages
     from home.pages.people_one import PersonPages
+    from home.pages.second_factor import SecondFactorPages
     from home.pages.sign_in import SignInPages
     from home.pages.trail import pages as trail_pages
     from home.web.pages import Page
@@ -34,6 +35,7 @@ def pages(services: Services) -> list[Page]:
     has_mail = settings.smtp_url is not None
     account = AccountPages(services.db, factor, settings.api_tokens, providers, has_mail)
     sign_in = SignInPages(services.db, factor, settings.registration, providers, has_mail)
+    second_factor = SecondFactorPages(services.db, factor, sign_in)
     person = PersonPages(services.db, settings.api_tokens)
     found = [
         Page("/", overview, Who.ANYBODY, "Overview", title_for=Who.ADMINISTRATORS),
@@ -41,6 +43,7 @@ def pages(services: Services) -> list[Page]:
         *person.pages(),
         *account.pages(),
         *sign_in.pages(),
+        *second_factor.pages(),
         *trail_pages(services),
     ]
     found += LinkPages(services, person).pages()
@@ -57,7 +60,8 @@ def pages(services: Services) -> list[Page]:
         from home.pages.sign_on import SignOnPages
 
         sign_on = SignOn(services.db, providers, settings.registration)
-        found += SignOnPages(services.db, sign_on, factor, account, sign_in.ask_for_code).pages()
+        steps = sign_in.ask_for_code, second_factor.set_up
+        found += SignOnPages(services.db, sign_on, factor, *steps).pages()
     return found
 
 

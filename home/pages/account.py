@@ -20,6 +20,7 @@ from home.accounts.passwords import MIN_LENGTH, MIN_LENGTH_ADMIN, PasswordRefuse
 from home.accounts.profile import Profile
 from home.accounts.second_factor import SecondFactor
 from home.accounts.sessions import SignedIn
+from home.accounts.sign_on import recent
 from home.accounts.throttle import Throttled
 from home.accounts.verified_account import SignInRefused
 from home.config.providers import Provider
@@ -99,6 +100,7 @@ class AccountPages:
         rows = await own_history.newest(self.db, person.id, person.email)
         account = await User.select(User.created_at).where(User.id == person.id).first()
         linked = await self._identities(person) if self.providers else []
+        passwordless = await recent.passwordless(self.db, person.sid) if self.providers else None
         return render(
             request,
             "account.html",
@@ -106,7 +108,7 @@ class AccountPages:
             refused=refused,
             message=message,
             typed=person._asdict() | typed,
-            has_password=await self.has_password(person) if self.providers else True,
+            passwordless=passwordless,
             identities=linked,
             providers=self.providers,
             has_mail=self.has_mail,
@@ -119,10 +121,6 @@ class AccountPages:
             has_second_factors=self.factor.is_available,
             has_second_factor=await self.factor.is_asked_of(person.id),
         )
-
-    async def has_password(self, person: SignedIn) -> bool:
-        """Return whether who asks can sign in by a password."""
-        return await User.exists().where((User.id == person.id) & (User.password_hash != ""))
 
     async def _identities(self, person: SignedIn) -> list[dict[str, Any]]:
         from home.accounts.sign_on import identities

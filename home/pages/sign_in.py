@@ -1,31 +1,31 @@
-"""Pages without scripts: signing in, asking for an account, and the second factor."""
+"""Pages without scripts: signing in, and asking for an account."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
-from urllib.parse import quote, urlencode
+from urllib.parse import urlencode
 
 import asyncpg
 from starlette.datastructures import FormData
 from starlette.requests import Request
-from starlette.responses import RedirectResponse, Response
+from starlette.responses import Response
 
 from audit.errors import GroundworkError
-from home.accounts import authentication, authenticator, registration, sessions
+from home.accounts import authentication, registration, sessions
 from home.accounts.authentication import CodeNeeded
 from home.accounts.credentials import AccountDisabled, AwaitingApproval, SignInFailed
 from home.accounts.hashing_queue import Busy
 from home.accounts.passwords import PasswordRefused
-from home.accounts.second_factor import SecondFactor, Setup, SetupFailed, WrongCode
+from home.accounts.second_factor import SecondFactor, SetupFailed
 from home.accounts.sessions import SecondFactorMissing, request_info
 from home.accounts.throttle import Throttled
 from home.accounts.verified_account import SignInRefused, VerifiedAccount
 from home.config.providers import Provider
 from home.database.engine import Engine
 from home.web.cookies import set_device_cookie, set_session_cookie
-from home.web.pages import Page, person_at
+from home.web.pages import Page
 from home.web.people import Who
 from home.web.redirects import OVERVIEW, local_path, redirect, start_of
 from home.web.rendering import render
@@ -73,12 +73,7 @@ class SignInPages:
 
     def pages(self) -> list[Page]:
         """Return the pages; all but signing out are for anybody."""
-        views = {
-            "/sign-in": self.sign_in,
-            "/register": self.register,
-            "/second-factor": self.second_factor,
-            "/admin/api/mfa-setup/{rest:path}": self.to_second_factor,
-        }
+        views = {"/sign-in": self.sign_in, "/register": self.register}
         methods = ("GET", "POST")
         return [
             *(Page(path, view, Who.ANYBODY, methods=methods) for path, view in views.items()),
@@ -87,15 +82,15 @@ class SignInPages:
 
     async def sign_in(self, request: Request) -> Response:
         """Sign in with e-mail address and password, and a code if there is a second factor."""
-        show = partial(self._page, request, "sign_in")
+        show = partial(self.page, request, "sign_in")
         if request.method != "POST":
             return show(signed_out_of=self.providers.get(request.query_params.get("out", "")))
         form = await request.form(max_files=0, max_fields=20)
         try:
-            account = await self._verified(form)
+            account = await self.verified(form)
             cookies = await authentication.begin_session(self.db, account)
         except REFUSALS as error:
-            return self._refused(show, error, form)
+            return self.refused(show, error, form)
         place = local_path(request.query_params.get("next", ""))
         if not place:
             person = await sessions.authenticate(self.db, cookies.session)
@@ -110,7 +105,7 @@ class SignInPages:
         """Return the page that asks for the code alone, of who came by an identity provider."""
         action = f"/sign-in?{urlencode({'next': place})}" if place else "/sign-in"
         shown: dict[str, Any] = {"email": email, "proof": proof, "action": action}
-        return self._page(request, "sign_in", message=CODE_NEEDED, **shown)
+        return self.page(request, "sign_in", message=CODE_NEEDED, **shown)
 
     async def sign_out(self, request: Request) -> Response:
         """End this session; one that began by a provider may end there, too."""
@@ -121,25 +116,25 @@ class SignInPages:
         set_session_cookie(response, "")
         return response
 
-    async def _verified(self, form: FormData) -> VerifiedAccount:
+    async def verified(self, form: FormData) -> VerifiedAccount:
         """Return whose password, and code if one is asked for, somebody has sent; in one step, or
         in two: then a proof stands for the password.
 
         Raises:
             As `authentication.check_credentials`; SetupFailed: the proof is too old.
         """
-        code = _text(form, "code")
-        if proof := _text(form, "proof"):
+        code = text_of(form, "code")
+        if proof := text_of(form, "proof"):
             return await authentication.check_code(self.factor, self.factor.proven(proof), code)
-        email, password = _text(form, "email"), _text(form, "password")
+        email, password = text_of(form, "email"), text_of(form, "password")
         return await authentication.check_credentials(self.db, self.factor, email, password, code)
 
-    def _refused(
+    def refused(
         self, show: Callable[..., Response], error: GroundworkError, form: FormData
     ) -> Response:
         """Return the page again, with what is wrong; whose password was right is asked for the code
         alone."""
-        message, proof, email = str(error), _text(form, "proof"), _text(form, "email")
+        message, proof, email = str(error), text_of(form, "proof"), text_of(form, "email")
         if isinstance(error, CodeNeeded):
             message, proof = CODE_NEEDED, self.factor.proof(error.account)
         elif isinstance(error, SignInFailed):
@@ -152,18 +147,18 @@ class SignInPages:
 
     async def register(self, request: Request) -> Response:
         """Ask for an account."""
-        show = partial(self._page, request, "register")
+        show = partial(self.page, request, "register")
         if not self.registration:
             return show(403, message="Ask an administrator for an account.")
         if request.method != "POST":
             return show()
         form = await request.form(max_files=0, max_fields=20)
-        typed = {name: _text(form, name)[:255] for name in ("email", "display_name")}
+        typed = {name: text_of(form, name)[:255] for name in ("email", "display_name")}
         try:
             await registration.register(
                 self.db,
                 typed["email"],
-                _text(form, "password"),
+                text_of(form, "password"),
                 display_name=typed["display_name"] or None,
             )
         except (PasswordRefused, Throttled, Busy) as error:
@@ -172,53 +167,14 @@ class SignInPages:
             return show(422, message="This is not a valid e-mail address.", **typed)
         return show(done=True)
 
-    async def second_factor(self, request: Request) -> Response:
-        """Begin with e-mail and password, confirm with a code; or turn it off."""
-        show = partial(self._page, request, "second_factor")
-        if not self.factor.is_available:
-            return show(404, message="Second factors are not set up here.")
-        if request.method != "POST":
-            await person_at(request)
-            return show()
-        form = await request.form(max_files=0, max_fields=20)
-        if token := _text(form, "setup"):
-            return await self._confirm(request, token, _text(form, "code"))
-        try:
-            account = await self._verified(form)
-        except REFUSALS as error:
-            return self._refused(show, error, form)
-        if form.get("action") == "off":
-            await authenticator.remove(self.db, account.user_id, account.version)
-            return show(message="Your second factor is off.", email=account.email)
-        return self._setup_page(request, self.factor.begin(account))
-
-    async def _confirm(self, request: Request, token: str, code: str) -> Response:
-        setup: Setup | None = None
-        try:
-            setup = self.factor.opened(token)
-            codes = await self.factor.confirm(setup, code)
-        except WrongCode as error:
-            assert setup is not None
-            return self._setup_page(request, setup, 422, message=str(error))
-        except SetupFailed as error:
-            email = setup.email if setup else ""
-            return self._page(request, "second_factor", 422, message=str(error), email=email)
-        return self._page(request, "second_factor", codes=codes)
-
-    def _setup_page(
-        self, request: Request, setup: Setup, status: int = 200, message: str = ""
-    ) -> Response:
-        picture = "data:image/svg+xml," + quote(self.factor.picture(setup.secret, setup.email))
-        shown = {"secret": setup.secret, "setup": self.factor.token(setup), "picture": picture}
-        return self._page(request, "second_factor", status, message, **shown)
-
-    async def to_second_factor(self, request: Request) -> Response:
-        """Go to our page: the back office's own takes effect before it works, and blocks long."""
-        return RedirectResponse("/second-factor", 303)
-
-    def _page(
+    def page(
         self, request: Request, name: str, status: int = 200, message: str = "", **more: Any
     ) -> Response:
+        """Return a page with what its template needs always.
+
+        Args:
+            name: of the template, without its ending.
+        """
         always = {
             "failed": status > 399,
             "registration": self.registration,
@@ -229,7 +185,8 @@ class SignInPages:
         return render(request, f"{name}.html", status, message=message, **always, **more)
 
 
-def _text(form: FormData, name: str) -> str:
+def text_of(form: FormData, name: str) -> str:
+    """Return a field of a form; "" where there is none, or a file."""
     value = form.get(name)
     return value if isinstance(value, str) else ""
 

@@ -18,15 +18,15 @@ from home.accounts.hashing_queue import Busy
 from home.accounts.people import ids_of
 from home.accounts.second_factor import SecondFactor
 from home.accounts.sessions import SecondFactorMissing, SignedIn, request_info
-from home.accounts.sign_on import attempts, identities
+from home.accounts.sign_on import attempts, identities, recent
 from home.accounts.sign_on.flow import SignOn
 from home.accounts.sign_on.id_tokens import WrongIdToken
 from home.accounts.sign_on.identities import Identity, NoAccount
+from home.accounts.sign_on.recent import SignOnTooOld
 from home.accounts.sign_on.remote import ProviderDown, ProviderRefused, Remote
 from home.accounts.throttle import Throttled
-from home.accounts.verified_account import SignInRefused
+from home.accounts.verified_account import SignInRefused, VerifiedAccount
 from home.database.engine import Engine
-from home.pages.account import AccountPages
 from home.web.cookies import set_session_cookie
 from home.web.curl import own_address
 from home.web.pages import Page, person_at
@@ -46,8 +46,10 @@ REFUSALS = (
     SecondFactorMissing,
     TooManyFailures,
 )
+MUST_SET_UP = "Administrators need a second factor here. Set yours up, then sign in again."
 LONGEST_PLACE = 500  # it travels in a cookie
 AskForCode = Callable[[Request, str, str, str], Response]
+SetUp = Callable[[Request, VerifiedAccount, str], Response]
 
 
 class SignOnPages:
@@ -55,6 +57,7 @@ class SignOnPages:
 
     Args:
         ask_for_code: answers with the page that asks for the code of a second factor alone.
+        set_up: answers with the page on which a second factor is set up, and says why.
     """
 
     def __init__(
@@ -62,14 +65,14 @@ class SignOnPages:
         db: Engine,
         sign_on: SignOn,
         factor: SecondFactor,
-        account: AccountPages,
         ask_for_code: AskForCode,
+        set_up: SetUp,
     ) -> None:
         self.db = db
         self.sign_on = sign_on
         self.factor = factor
-        self.account = account
         self.ask_for_code = ask_for_code
+        self.set_up = set_up
 
     def pages(self) -> list[Page]:
         """Return the pages."""
@@ -89,18 +92,16 @@ class SignOnPages:
         return await self._leave(request, self._remote(request), place)
 
     async def link(self, request: Request) -> Response:
-        """Send who is signed in to a provider, to link it; a password is asked for, if there is
-        one: whoever holds a session alone cannot open the account to themselves for good."""
+        """Send who is signed in to a provider, to link it, once they have shown that it is them:
+        whoever holds a session alone cannot open the account to themselves for good."""
         person: SignedIn = request.state.person
         form = await request.form()
         remote = self.sign_on.remotes.get(str(form.get("provider", "")))
         if remote is None:
             raise HTTPException(404, "There is no such identity provider.")
         try:
-            if await self.account.has_password(person):
-                password = str(form.get("password", ""))
-                await authentication.confirm_password(self.db, person, password)
-        except (CurrentPasswordWrong, SignInRefused, Throttled, Busy) as error:
+            await recent.confirm(self.db, person, str(form.get("password", "")))
+        except (CurrentPasswordWrong, SignInRefused, SignOnTooOld, Throttled, Busy) as error:
             return redirect(ACCOUNT, str(error), failed=True)
         return await self._leave(request, remote, ACCOUNT, session=person.sid)
 
@@ -182,7 +183,12 @@ class SignOnPages:
         if not account.has_factor and await self.factor.is_asked_of(account.user_id):
             proof = self.factor.proof(account)
             return self.ask_for_code(request, account.email, proof, place)
-        cookies = await authentication.begin_session(self.db, account)
+        try:
+            cookies = await authentication.begin_session(self.db, account)
+        except SecondFactorMissing:
+            if await recent.is_passwordless(self.db, account):
+                return self.set_up(request, account, MUST_SET_UP)
+            raise
         person = await sessions.authenticate(self.db, cookies.session)
         response = redirect(place or (start_of(person) if person else ACCOUNT))
         set_session_cookie(response, cookies.session)

@@ -17,6 +17,7 @@ from typing import Any, cast
 from urllib.parse import parse_qs, urlsplit
 
 import httpx
+import pyotp
 import pytest
 from joserfc import jwt
 from joserfc.jwk import RSAKey
@@ -24,6 +25,7 @@ from pydantic import SecretStr
 
 from audit.tables import AuditLog
 from home.accounts import sessions
+from home.accounts.authenticator import AuthenticatorSecret
 from home.accounts.sign_on import attempts, flow
 from home.accounts.sign_on.id_tokens import LOGOUT_EVENT
 from home.accounts.sign_on.remote import ProviderDown, ProviderRefused, Remote
@@ -724,3 +726,155 @@ async def test_without_a_setting_nothing_of_it_is_there(url: str) -> None:
     async with client_with() as client:
         assert (await client.get("/sign-in/with/acme")).status_code == 404
         assert "Sign in with" not in (await client.get("/sign-in")).text
+
+
+KEY: dict[str, Any] = {"mfa_key": SecretStr("k" * 32)}
+BEGIN = {"by_provider": "yes"}
+
+
+def shown_in(page: httpx.Response, name: str) -> str:
+    """A hidden field of a page."""
+    found = re.search(f'name="{name}" value="([^"]+)"', page.text)
+    assert found is not None, page.text
+    return found[1]
+
+
+def confirmation(page: httpx.Response) -> tuple[dict[str, str], pyotp.TOTP]:
+    """What confirms the second factor that a page shows, and the app that has it."""
+    key = re.search(r"<code>([A-Z2-7]{32})</code>", page.text)
+    assert key is not None, page.text
+    app = pyotp.TOTP(key[1])
+    return {"setup": shown_in(page, "setup"), "code": app.at(int(time.time()) - 30)}, app
+
+
+@pytest.fixture
+async def grace(acme: Liar, url: str) -> AsyncIterator[httpx.AsyncClient]:
+    """The browser of Grace, who has no password and has just signed in by Acme."""
+    async with client_with(identity_providers=(provider(approves=True),), **KEY) as client:
+        await round_trip(client, acme)
+        assert await is_in(client)
+        yield client
+
+
+async def refused_to_begin(client: httpx.AsyncClient) -> bool:
+    answer = await client.post("/second-factor", data=BEGIN)
+    assert not await AuthenticatorSecret.exists()
+    return answer.status_code == 403 and "identity provider again" in answer.text
+
+
+async def test_who_has_no_password_and_has_just_signed_in_sets_up_a_second_factor(
+    grace: httpx.AsyncClient, acme: Liar
+) -> None:
+    page = await grace.get("/second-factor")
+    assert ('type="password"' in page.text, shown_in(page, "by_provider")) == (False, "yes")
+    assert "your identity provider alone" in (await grace.get("/account")).text
+    form, app = confirmation(await grace.post("/second-factor", data=BEGIN))
+    done = await grace.post("/second-factor", data=form)
+    assert len(re.findall("<li><code>", done.text)) == 8
+    assert not await is_in(grace)
+    asked = await round_trip(grace, acme, "?next=/second-factor")
+    answer = {"proof": shown_in(asked, "proof"), "code": app.now()}
+    assert (await grace.post("/sign-in", data=answer)).status_code == 303
+    assert await is_in(grace)
+
+
+async def test_an_old_session_alone_changes_nothing_that_lasts(
+    grace: httpx.AsyncClient, acme: Liar, db: Engine
+) -> None:
+    await db.execute("UPDATE sessions SET created_at = now() - interval '11 minutes'")
+    assert await refused_to_begin(grace)
+    again = "/sign-in/with/acme?next="
+    assert f"{again}/second-factor" in (await grace.get("/second-factor")).text
+    assert f"{again}/account" in (await grace.get("/account")).text
+    answer = await post(grace, "/account/identities/link", provider="acme")
+    assert "identity provider again" in await told(grace, answer)
+    assert (await round_trip(grace, acme, "?next=/second-factor")).headers["location"] == (
+        "/second-factor"
+    )
+    confirmation(await grace.post("/second-factor", data=BEGIN))
+    answer = await post(grace, "/account/identities/link", provider="acme")
+    assert answer.status_code == 200
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        "UPDATE sessions SET sess = '{}'",
+        "UPDATE sessions SET sess = '[]'",
+        'UPDATE sessions SET sess = \'{"provider": "other"}\'',
+        "DELETE FROM identities",
+        "DELETE FROM sessions",
+        "UPDATE users SET is_service = true",
+        "UPDATE sessions SET expire = now()",
+    ],
+)
+async def test_it_takes_a_session_that_began_by_what_opens_the_account(
+    grace: httpx.AsyncClient, db: Engine, change: str
+) -> None:
+    await db.execute(change)
+    assert await refused_to_begin(grace)
+
+
+async def test_who_has_a_password_needs_it(
+    grace: httpx.AsyncClient, acme: Liar, member: User, db: Engine
+) -> None:
+    await db.execute("UPDATE identities SET user_id = $1", member.id)
+    await round_trip(grace, acme)
+    assert (await grace.get("/api/me")).json()["id"] == member.id
+    assert 'type="password"' in (await grace.get("/second-factor")).text
+    assert await refused_to_begin(grace)
+    by_password = {"email": member.email, "password": PASSWORD}
+    form, app = confirmation(await grace.post("/second-factor", data=by_password))
+    await grace.post("/second-factor", data=form)
+    proof = {"proof": shown_in(await round_trip(grace, acme), "proof"), "code": app.now()}
+    answer = await grace.post("/second-factor", data=proof | {"action": "off"})
+    assert (answer.status_code, "Begin with it" in answer.text) == (422, True)
+    assert await AuthenticatorSecret.exists()
+
+
+async def test_a_factor_that_is_there_is_asked_for_first(
+    grace: httpx.AsyncClient, acme: Liar
+) -> None:
+    form, app = confirmation(await grace.post("/second-factor", data=BEGIN))
+    await grace.post("/second-factor", data=form)
+    proof = {"proof": shown_in(await round_trip(grace, acme), "proof")}
+    await grace.post("/sign-in", data=proof | {"code": app.now()})
+    for action in ("set_up", "off"):
+        page = await grace.post("/second-factor", data=BEGIN | {"action": action})
+        assert (page.status_code, "<code>" in page.text) == (401, False)
+        proof = {"proof": shown_in(page, "proof"), "action": action}
+        wrong = await grace.post("/second-factor", data=proof | {"code": "000000"})
+        assert (wrong.status_code, "<code>" in wrong.text) == (401, False)
+    right = proof | {"code": app.at(int(time.time()) + 30)}
+    assert "is off" in (await grace.post("/second-factor", data=right)).text
+
+
+@pytest.mark.parametrize(
+    "change",
+    ["password_hash = 'x'", "is_disabled = true", "is_admin = true", "email = 'g@example.com'"],
+)
+async def test_what_was_begun_ends_with_the_account_as_it_was(
+    grace: httpx.AsyncClient, db: Engine, change: str
+) -> None:
+    form, _ = confirmation(await grace.post("/second-factor", data=BEGIN))
+    await db.execute(f"UPDATE users SET {change}")
+    assert (await grace.post("/second-factor", data=form)).status_code == 422
+    assert not await AuthenticatorSecret.exists()
+
+
+async def test_an_administrator_who_must_have_a_second_factor_is_led_to_set_it_up(
+    acme: Liar, url: str, db: Engine
+) -> None:
+    trusted = provider(approves=True, roles=ROLES)
+    acme.claims = {"groups": ["admins"]}
+    async with client_with(identity_providers=(trusted,), mfa_required=True, **KEY) as client:
+        page = await round_trip(client, acme)
+        assert "Administrators need a second factor" in page.text
+        assert not await Session.exists()
+        form, app = confirmation(page)
+        await client.post("/second-factor", data=form)
+        asked = await round_trip(client, acme)
+        assert "<code>" not in asked.text
+        proof = {"proof": shown_in(asked, "proof"), "code": app.now()}
+        assert (await client.post("/sign-in", data=proof)).headers["location"] == "/"
+        assert await is_in(client)
