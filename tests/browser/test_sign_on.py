@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import re
+import time
 from collections.abc import Iterator
+from datetime import timedelta
 from pathlib import Path
 
+import pyotp
 import pytest
 from playwright.async_api import Page, expect
 
 from home.accounts.tables import Identity
-from home.tables import User
+from home.tables import Session, User
 from tests.browser.test_account import sign_in
 from tests.browser.test_pages import look_at
 from tests.conftest import missing
@@ -109,6 +112,61 @@ async def test_signing_out_there_too(page: Page, live: Live, provider: IdentityP
     await page.wait_for_url(f"{live.address}/sign-in**")
     await page.goto(f"{live.address}/sign-in/with/real")
     await expect(page.locator("input[name=login]")).to_be_visible()  # it asks again
+
+
+async def confirm_setup(page: Page) -> pyotp.TOTP:
+    """Scan the key that the page shows, and type a code of the period before."""
+    app = pyotp.TOTP(await page.locator("code").inner_text())
+    await page.get_by_label("Code").fill(app.at(int(time.time()) - 30))
+    await page.get_by_role("button", name="Turn on").click()
+    await expect(page.get_by_role("status")).to_contain_text("Keep these recovery codes")
+    return app
+
+
+async def test_a_second_factor_without_a_password(
+    page: Page, provider: IdentityProvider, port: int, url: str
+) -> None:
+    settings = {**provider.settings, "OIDC_REAL_APPROVES": "true", "MFA_KEY": "k" * 32}
+    with running(url, LISTEN_PORT=str(port), **settings) as live:
+        await page.goto(f"{live.address}/second-factor")
+        await look_at(page)
+        await page.get_by_role("link", name="Sign in with Real").click()
+        await say_who(page, "grace")
+        await page.wait_for_url("**/second-factor")
+        await page.goto(f"{live.address}/account")
+        await look_at(page)
+        await Session.update({"created_at": Session.created_at - timedelta(minutes=11)}, force=True)
+        await page.get_by_role("link", name="Set up", exact=True).click()
+        await look_at(page)
+        await page.get_by_role("link", name="Sign in with Real").click()
+        await page.wait_for_url("**/second-factor")  # the provider knows who it is
+        await look_at(page)
+        await page.get_by_role("button", name="Set up").click()
+        app = await confirm_setup(page)
+        await page.get_by_role("link", name="Sign in", exact=True).last.click()
+        await page.get_by_role("link", name="Sign in with Real").click()
+        await page.get_by_label("Code").fill(app.now())
+        await page.get_by_role("button", name="Sign in").click()
+        await page.wait_for_url("**/account")
+        await expect(page.get_by_text("asks for a code of your authenticator app")).to_be_visible()
+
+
+async def test_an_administrator_who_must_have_a_second_factor(
+    page: Page, provider: IdentityProvider, port: int, url: str
+) -> None:
+    provider.know({"grace": {**GRACE, "groups": ["admins"]}})
+    roles = {"OIDC_REAL_APPROVES": "true", "OIDC_REAL_ROLES": "groups=admins:admin"}
+    required = {"MFA_KEY": "k" * 32, "MFA_REQUIRED": "true"}
+    with running(url, LISTEN_PORT=str(port), **provider.settings, **roles, **required) as live:
+        await page.goto(f"{live.address}/sign-in/with/real?next=/people")
+        await say_who(page, "grace")
+        await expect(page.get_by_text("Administrators need a second factor")).to_be_visible()
+        await look_at(page)
+        app = await confirm_setup(page)
+        await page.goto(f"{live.address}/sign-in/with/real?next=/people")
+        await page.get_by_label("Code").fill(app.now())
+        await page.get_by_role("button", name="Sign in").click()
+        await page.wait_for_url("**/people")
 
 
 async def test_a_second_provider_is_linked_and_roles_follow_its_claims(
