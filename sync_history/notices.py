@@ -7,6 +7,8 @@ from collections.abc import Sequence
 from audit.database import Database
 from home.outbox.notices import Look, Notice
 from home.services import Services
+from sync_history.overdue import overdue_of
+from sync_history.sources import sources
 
 ATTENTION = """
     SELECT id, source, attention_reason FROM sync_history
@@ -16,7 +18,7 @@ ATTENTION = """
 
 def notices(services: Services) -> list[Look]:
     """Return what is looked for."""
-    return [runs_to_look_at]
+    return [runs_to_look_at, overdue_sources]
 
 
 async def runs_to_look_at(db: Database) -> Sequence[Notice]:
@@ -30,4 +32,18 @@ async def runs_to_look_at(db: Database) -> Sequence[Notice]:
             f"/sync/runs/{row['id']}",
         )
         for row in await db.fetch(ATTENTION)
+    ]
+
+
+async def overdue_sources(db: Database) -> Sequence[Notice]:
+    """Tell of sources that are overdue; once, until one of their own runs is good again."""
+    return [
+        Notice(
+            "sync.overdue",
+            f"overdue:{name}:{last_id}",
+            f"Sync {name} is overdue",
+            f"No run has succeeded since {since:%Y-%m-%d %H:%M} UTC. Does anything start it?",
+            f"/sync/{name}",
+        )
+        for name, since, last_id in await overdue_of(db, sources().values())
     ]

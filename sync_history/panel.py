@@ -7,9 +7,11 @@ from datetime import UTC, date, datetime
 
 from audit.database import Database, Record
 from home.pages.charts import Series
-from home.pages.panels import Figure, Need, Panel, PanelSource, charted, last_days
+from home.pages.panels import Figure, Need, Panel, PanelSource, Urgency, charted, last_days
 from home.services import Services
+from sync_history.overdue import overdue_of
 from sync_history.run_lists import ACTIVE, TO_LOOK_AT, UNSETTLED, Filters
+from sync_history.sources import sources
 from sync_history.tables import ENDS
 
 DAILY = """
@@ -49,6 +51,10 @@ async def sync_panel(db: Database) -> Panel:
         *[_duration(row) for row in await db.fetch(DURATIONS, since)],
     ]
     needs = [Need(look, _runs(TO_LOOK_AT))] if number else []
+    needs += [
+        Need(f"Sync {each.name} is overdue.", f"/sync/{each.name}", Urgency.TODAY)
+        for each in await overdue_of(db, sources().values())
+    ]
     return replace(panel, figures=figures, needs=needs)
 
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from audit.database import Database, Record
+from sync_history.overdue import overdue_of
 from sync_history.sources import Source
 
 LAST = 30  # runs that are drawn
@@ -39,6 +40,7 @@ class SourceState:
         source: None where it has runs, but is not configured any more.
         runs: the last ones, the oldest first.
         due_at: when it begins by itself; None is by hand only.
+        overdue_since: when it was good last, if that is too long ago.
     """
 
     name: str
@@ -46,6 +48,7 @@ class SourceState:
     runs: Sequence[Record]
     last_success: datetime | None
     due_at: datetime | None
+    overdue_since: datetime | None = None
 
     @property
     def active(self) -> Record | None:
@@ -66,6 +69,8 @@ async def states_of(
     """
     runs = await db.fetch(LAST_RUNS, names)
     successes = {row["name"]: row["at"] for row in await db.fetch(LAST_SUCCESSES, names)}
+    known = [sources[name] for name in names if name in sources]
+    overdue = {each.name: each.since for each in await overdue_of(db, known)}
     return [
         SourceState(
             name,
@@ -73,6 +78,7 @@ async def states_of(
             [run for run in runs if run["source"] == name],
             successes[name],
             next_due(source) if starts and source is not None else None,
+            overdue.get(name),
         )
         for name in names
     ]
