@@ -12,7 +12,9 @@ import pytest
 
 from home.database.engine import Engine
 from sync_history import run_lists, runs, source_states
+from sync_history.overdue import overdue_of
 from sync_history.run_lists import ACTIVE, TO_LOOK_AT, Filters
+from sync_history.sources import Run, Source
 from tests.conftest import Place, copy_of, in_database, point_at
 
 pytestmark = pytest.mark.any_version
@@ -20,11 +22,11 @@ pytestmark = pytest.mark.any_version
 # Of one source nothing but successes, of another nothing for long: what is rare has to be found.
 FILL = """
     INSERT INTO sync_history
-        (source, status, started_at, completed_at, duration_ms, needs_attention, dry_run)
+        (source, status, started_at, completed_at, duration_ms, needs_attention, dry_run, due_at)
     SELECT CASE WHEN n < 100 THEN 'past' ELSE 'source' || n % 5 END,
            CASE WHEN n % 5 > 0 AND n % 97 = 0 THEN 'failed'
                 WHEN n % 5 > 0 AND n % 89 = 0 THEN 'partial' ELSE 'succeeded' END,
-           at, at, n % 1000, n % 5 > 0 AND n % 97 = 0, n % 5 > 0 AND n % 5003 = 0
+           at, at, n % 1000, n % 5 > 0 AND n % 97 = 0, n % 5 > 0 AND n % 5003 = 0, at
     FROM (SELECT n, now() - (100000 - n) * interval '5 minutes' AS at
           FROM generate_series(1, 100000) n) AS runs
 """
@@ -80,6 +82,10 @@ async def cost_of(db: Engine, asked: list[tuple[Any, ...]]) -> int:
     return max(costs)
 
 
+async def nothing(run: Run) -> None:
+    """A source with nothing to do."""
+
+
 TODAY = datetime.now(UTC).date()
 
 
@@ -126,6 +132,8 @@ async def test_the_sources_are_found_without_their_history(
     assert [len(state.runs) for state in states] == [30] * 6 + [0]
     assert states[0].last_success is not None
     await source_states.is_known(db, "nobody")
+    wanted = [Source(name, nothing, timedelta(hours=1)) for name in names]
+    assert [each.name for each in await overdue_of(db, wanted)] == ["past"]
     assert await cost_of(db, asked) < 300
     assert len(await runs.newest(names)) == 6
     newest = f"SELECT * FROM sync_history WHERE {runs.NEWEST}"

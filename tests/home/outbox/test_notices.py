@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import httpx
@@ -20,6 +20,8 @@ from home.outbox.tables import Message
 from home.services import Services
 from home.tables import User
 from home.web.people import csrf_token
+from sync_history import sources
+from sync_history.sources import Run
 from sync_history.tables import SyncRun
 from tests.conftest import PASSWORD, client_with, enter
 
@@ -85,6 +87,23 @@ async def test_a_run_that_needs_a_look(db: Engine, administrator: User) -> None:
         started_at=datetime.now(UTC), completed_at=datetime.now(UTC),
     ).save()  # fmt: skip
     assert [each[2] for each in await look(db)] == ["sync.attention"] * 2
+
+
+async def test_a_source_that_is_overdue_is_told_of_once(
+    db: Engine, administrator: User, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def nothing(run: Run) -> None:
+        pass
+
+    monkeypatch.setattr(sources, "_registry", {})
+    sources.source("crm", every=timedelta(minutes=1))(nothing)
+    await look(db)
+    before = datetime.now(UTC) - timedelta(minutes=13)
+    await SyncRun(
+        source="crm", status="succeeded", due_at=before, started_at=before, completed_at=before
+    ).save()
+    assert [each[2] for each in await look(db)] == ["sync.overdue"] * 2
+    assert await look(db) == []
 
 
 async def test_a_trail_that_is_not_as_it_was_sealed_or_not_sealed(
