@@ -19,6 +19,7 @@ def pages(services: Services) -> list[Page]:
     """Return the overview, people, the own account, and the pages of who is not signed in yet."""
     from home.accounts.second_factor import SecondFactor
     from home.pages.account import AccountPages
+    from home.pages.erasing import ErasePages
     from home.pages.links import LinkPages
     from home.pages.overview import overview
     from home.pages.people import PeoplePages
@@ -47,6 +48,7 @@ def pages(services: Services) -> list[Page]:
         *trail_pages(services),
     ]
     found += LinkPages(services, person).pages()
+    found += ErasePages(services, person).pages()
     if has_mail or settings.webhook_url:
         from home.pages.messages import MessagePages
 

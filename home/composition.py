@@ -74,6 +74,7 @@ def create_app(settings: Settings, db: Engine, registry: AppRegistry) -> Starlet
     app.state.words = registry.words()
     app.state.navigation = partial(navigation, [page for _, page in pages])
     app.state.panels = lambda: [panel for _, panel in registry.all("panels", services)]
+    app.state.erasers = lambda: [each for _, each in registry.all("erasers", services)]
     app.state.groups = cache(lambda: groups_with(g for _, g in registry.all("groups", services)))
     app.state.templates = cache(partial(templates_of, registry.brought))
     return app

@@ -57,6 +57,7 @@ OURS: dict[str, dict[str, int]] = {
     "/link/{token}": {"GET": ANYBODY, "POST": ANYBODY},
     "/people/{id:int}/second-factor/remove": {"POST": SUPERUSERS},
     "/people/{id:int}/rights": {"POST": SUPERUSERS},
+    "/people/{id:int}/erase": {"GET": SUPERUSERS, "POST": SUPERUSERS},
     "/trail": {"GET": AUDITORS},
     "/trail/export": {"GET": AUDITORS},
     "/trail/seals": {"GET": AUDITORS},
@@ -331,6 +332,7 @@ FORMS_SENT = {
     "/messages/again": {},
     "/people/{id:int}/second-factor/remove": {},
     "/people/{id:int}/rights": {},
+    "/people/{id:int}/erase": {},
     "/trail/seals/verify": {},
 }
 BODIES = {

@@ -484,3 +484,37 @@ async def test_the_overview_leads_to_those_it_counts(ada: httpx.AsyncClient, mem
         assert f'<a href="/people?group={group}" aria-label="{label}: {number}">' in page
         listed = await ada.get(f"/people?group={group}")
         assert len(re.findall(r'name="id" value="\d+"', listed.text)) == number
+
+
+async def test_a_superuser_erases_somebody_once_address_and_reason_are_typed(
+    ada: httpx.AsyncClient, member: User, db: Engine
+) -> None:
+    path = f"/people/{member.id}/erase"
+    assert f'href="{path}"' in (await ada.get(f"/people/{member.id}")).text
+    shown = text(await ada.get(path))
+    assert "The account of mel@example.com goes" in shown
+    wrong = await send(ada, path, email="mal@example.com", reason="asked")
+    assert (wrong.status_code, "not the address of this account" in wrong.text) == (422, True)
+    missing = await send(ada, path, email="mel@example.com", reason=" ")
+    assert (missing.status_code, "reason is missing" in missing.text) == (422, True)
+    assert await User.count().where(User.id == member.id) == 1
+    done = await send(ada, path, email="Mel@example.com", reason="asked for it")
+    assert "Erased. The trail calls them erased-" in text(done)
+    assert await User.count().where(User.id == member.id) == 0
+    assert await db.fetchval("SELECT count(*) FROM audit_logs l WHERE l::text LIKE '%mel@ex%'") == 0
+    [removal] = await db.fetch("SELECT actor, reason FROM audit_removals")
+    assert tuple(removal) == ("ada@example.com", "asked for it")
+
+
+async def test_nobody_erases_themselves_or_without_the_right(
+    ada: httpx.AsyncClient, administrator: User, member: User, db: Engine
+) -> None:
+    yourself = f"/people/{administrator.id}/erase"
+    assert "Nobody erases themselves" in text(await ada.get(yourself, follow_redirects=True))
+    fields = {"email": administrator.email, "reason": "x"}
+    assert "Nobody erases themselves" in text(await send(ada, yourself, **fields))
+    path = f"/people/{member.id}/erase"
+    await User.create_user("root@example.com", PASSWORD, is_superuser=True, is_approved=True)
+    await db.execute("UPDATE users SET is_superuser = false WHERE id = $1", administrator.id)
+    assert (await send(ada, path, email=member.email, reason="x")).status_code == 403
+    assert await User.count().where(User.id.is_in([member.id, administrator.id])) == 2
