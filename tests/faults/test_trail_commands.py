@@ -1,5 +1,5 @@
-"""`piccolo audit seal`, `prune` and `export` are killed at random points: all or nothing, and the
-next run goes on where they stood."""
+"""`piccolo audit seal`, `prune`, `erase` and `export` are killed at random points: all or
+nothing, and the next run goes on where they stood."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from pathlib import Path
 
 import pytest
 
+from audit.erase import pseudonym_of
 from audit.seals import seal
 from audit.tables import AuditLog, AuditSeal
 from audit.verify import Verification, verify
@@ -113,6 +114,43 @@ async def test_pruning(db: Engine, url: str, kills: int) -> None:
     records = await AuditLog.select(AuditLog.details).where(AuditLog.action == "audit.prune")
     assert sum(json.loads(row["details"])["rows"] for row in records) == (await intact(db)).pruned
     print(f"R23 prune: {kills} kills, {hits} of them at work")
+    assert hits, "no kill hit the middle"
+
+
+async def of_person(db: Engine, id_: int) -> tuple[int, int, int]:
+    """How many rows name person id_, are by their pseudonym, and how many accounts there are."""
+    row = await db.fetchrow(
+        "SELECT count(*) FILTER (WHERE actor = $1), count(*) FILTER (WHERE actor = $2),"
+        " (SELECT count(*) FROM users WHERE id = $3) FROM audit_logs",
+        f"person{id_}@example.com", pseudonym_of(id_), id_,
+    )  # fmt: skip
+    assert row is not None
+    return row[0], row[1], row[2]
+
+
+@pytest.mark.parametrize("kills", KILLS)
+async def test_erasing(db: Engine, url: str, kills: int) -> None:
+    """All of a person goes, or nothing."""
+    await db.fetch(
+        "INSERT INTO users (id, email, password_hash) SELECT n, 'person' || n || '@example.com', ''"
+        " FROM generate_series(1, $1::int) n", kills,
+    )  # fmt: skip
+    await db.fetch(
+        "INSERT INTO audit_logs (actor, user_id, action, resource, resource_id, ip_address)"
+        " SELECT 'person' || n % $1 + 1 || '@example.com', n % $1 + 1, 'things.made', 'things', n,"
+        " '10.0.0.1' FROM generate_series(1, $1 * 4000) n", kills,
+    )  # fmt: skip
+    await seal(db, KEYS)
+    hits = 0
+    for person in range(1, kills + 1):
+        arguments = ("erase", f"--person={person}", "--reason=asked", "--yes")
+        hits += await kill(db, start(url, *arguments), 0.3, "%UPDATE audit_logs SET%")
+        assert await of_person(db, person) in ((4000, 0, 1), (0, 4000, 0))
+        await intact(db)
+        start(url, *arguments).wait()
+        assert await of_person(db, person) == (0, 4000, 0)
+    await intact(db)
+    print(f"R23 erase: {kills} kills, {hits} of them at work")
     assert hits, "no kill hit the middle"
 
 

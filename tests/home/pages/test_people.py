@@ -506,15 +506,9 @@ async def test_a_superuser_erases_somebody_once_address_and_reason_are_typed(
     assert tuple(removal) == ("ada@example.com", "asked for it")
 
 
-async def test_nobody_erases_themselves_or_without_the_right(
-    ada: httpx.AsyncClient, administrator: User, member: User, db: Engine
-) -> None:
+async def test_nobody_erases_themselves(ada: httpx.AsyncClient, administrator: User) -> None:
     yourself = f"/people/{administrator.id}/erase"
     assert "Nobody erases themselves" in text(await ada.get(yourself, follow_redirects=True))
     fields = {"email": administrator.email, "reason": "x"}
     assert "Nobody erases themselves" in text(await send(ada, yourself, **fields))
-    path = f"/people/{member.id}/erase"
-    await User.create_user("root@example.com", PASSWORD, is_superuser=True, is_approved=True)
-    await db.execute("UPDATE users SET is_superuser = false WHERE id = $1", administrator.id)
-    assert (await send(ada, path, email=member.email, reason="x")).status_code == 403
-    assert await User.count().where(User.id.is_in([member.id, administrator.id])) == 2
+    assert await User.count().where(User.id == administrator.id) == 1
