@@ -54,7 +54,10 @@ PUBLIC = {
     ),
     "Pages": ("home.web.pages:Page", "home.web.rendering:render", "home.web.rendering:csrf_field",
         "home.web.redirects:redirect"),
-    "People": ("home.accounts.people:Group",),
+    "People": (
+        "home.accounts.people:Group", "audit.erase:Eraser", "audit.known_person:Known",
+        "home.outbox.notices:Notice",
+    ),
     "The overview": (
         "home.pages.panels:Panel", "home.pages.panels:Figure", "home.pages.panels:Need",
         "home.pages.charts:Series",

@@ -53,6 +53,10 @@ async def test_rows_that_were_changed_are_named(db: Engine) -> None:
             (23, "request_id = 'R23'"),
             (24, "is_admin_action = NOT is_admin_action"),
             (30, "created_at = created_at + interval '1 microsecond'"),
+            (6, "salt = (SELECT salt FROM audit_logs WHERE id = 7)"),
+            (7, "salt = NULL"),
+            (8, "who_digest = sha256('')"),
+            (9, "salt = sha256('what'::bytea || salt), who_digest = sha256('')"),
         )
     }
     expected[set_.format("actor = 'x'", "23 OR id = 14")] = ("altered", 14)
