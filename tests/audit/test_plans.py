@@ -94,7 +94,8 @@ def nodes(plan: dict[str, Any]) -> Iterator[dict[str, Any]]:
         (AuditLog.user_id == 7, "idx_audit_logs_user_id"),
         (AuditLog.action == "users.rare", "idx_audit_logs_action"),
         (AuditLog.action == "users.1", "idx_audit_logs_created_at"),
-        (AuditLog.is_admin_action.eq(True), "idx_audit_logs_"),
+        (AuditLog.is_admin_action.eq(True), "idx_audit_logs_is_admin_action"),
+        (AuditLog.is_admin_action.eq(False), "idx_audit_logs_created_at"),
     ],
 )
 async def test_a_page_of_the_list_uses_an_index(
@@ -110,6 +111,15 @@ async def test_a_page_of_the_list_uses_an_index(
     found = list(nodes(json.loads(plan)[0]["Plan"]))
     assert not [node for node in found if node["Node Type"] == "Seq Scan"]
     assert [node for node in found if node.get("Index Name", "").startswith(index)]
+
+
+async def test_deleting_a_person_finds_what_they_did_by_an_index(long_trail: Engine) -> None:
+    sql = "UPDATE ONLY audit_logs SET user_id = NULL WHERE $1 = user_id"  # as the foreign key does
+    async with long_trail.connection() as connection, connection.transaction():
+        await connection.execute("SET LOCAL plan_cache_mode = force_generic_plan")
+        plan = await connection.fetchval(f"EXPLAIN (FORMAT JSON) {sql}", 7)
+    found = [node.get("Index Name") for node in nodes(json.loads(plan)[0]["Plan"])]
+    assert "idx_audit_logs_user_id_created_at" in found
 
 
 MIDDLE = 60_000
