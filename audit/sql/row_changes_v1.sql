@@ -52,53 +52,61 @@ BEGIN
 END
 $$;
 
+-- A record that is more than the plain one of an update.
+CREATE FUNCTION audit_rare_v1(actor_ jsonb, table_ text, operation text, key_ varchar,
+                              was jsonb, became jsonb) RETURNS void
+LANGUAGE plpgsql AS $$
+DECLARE
+    person integer := actor_ ->> 'user_id';
+    details_ jsonb := CASE operation WHEN 'DELETE' THEN jsonb_build_object('before', was)
+                      ELSE jsonb_build_object('before', was, 'after', became) END;
+BEGIN
+    IF person IS NOT NULL AND (operation = 'DELETE' OR pg_trigger_depth() > 1) THEN
+        BEGIN  -- whoever acts may be the very person who is being deleted
+            PERFORM audit_write_v1(actor_, person, table_, operation, key_, details_);
+        EXCEPTION WHEN foreign_key_violation THEN
+            PERFORM audit_write_v1(actor_, NULL, table_, operation, key_, details_);
+        END;
+    ELSE
+        PERFORM audit_write_v1(actor_, person, table_, operation, key_, details_);
+    END IF;
+END
+$$;
+
 -- One record for each row that was updated (the columns that changed) or deleted (all of it).
--- It runs for every change: what is rarely needed is done only then.
+-- It runs for every change, mostly once in a transaction, where each expression has to be prepared
+-- anew: there are few of them on the way to the last statement, and what is rarely needed stands
+-- behind one condition.
 CREATE FUNCTION audit_row_v1() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER AS $$
 DECLARE
     was jsonb := to_jsonb(OLD);
-    became jsonb;
-    key text[] := TG_ARGV[0];
-    mask text[] := TG_ARGV[1];
-    ignore text[] := TG_ARGV[2];
-    table_ text := audit_name_v1(TG_TABLE_SCHEMA, TG_TABLE_NAME);
-    key_ text := was ->> key[1];
-    actor_ jsonb := nullif(current_setting('groundwork.actor', true), '')::jsonb;
-    person integer := actor_ ->> 'user_id';
-    details_ jsonb;
+    became jsonb := to_jsonb(NEW);
+    -- What the record leaves out: ignored columns, and those that are as before.
+    apart text[] := TG_ARGV[2]::text[] || ARRAY(
+        SELECT name FROM (SELECT jsonb_object_keys(was) AS name) AS columns
+        WHERE was -> name = became -> name);
+    key text[];
+    table_ text;
+    actor_ jsonb;
 BEGIN
-    IF cardinality(key) > 1 OR length(key_) > 255 THEN
-        key_ := audit_key_v1(was, key);
+    IF TG_OP = 'UPDATE' AND was - apart = '{}' THEN
+        RETURN NULL;
     END IF;
-    was := was - ignore;
-    IF TG_OP = 'UPDATE' THEN
-        became := to_jsonb(NEW) - ignore;
-        IF was = became THEN
-            RETURN NULL;
-        END IF;
-        SELECT jsonb_object_agg(old_.key, old_.value), jsonb_object_agg(old_.key, became -> old_.key)
-        INTO was, became
-        FROM jsonb_each(was) AS old_
-        WHERE old_.value IS DISTINCT FROM became -> old_.key;
-    END IF;
-    IF cardinality(mask) > 0 THEN
-        was := audit_masked_v1(was, mask);
-        became := audit_masked_v1(became, mask);
-    END IF;
-    details_ := CASE TG_OP WHEN 'DELETE' THEN jsonb_build_object('before', was)
-                ELSE jsonb_build_object('before', was, 'after', became) END;
-    IF person IS NOT NULL AND (TG_OP = 'DELETE' OR pg_trigger_depth() > 1) THEN
-        BEGIN  -- whoever acts may be the very person who is being deleted
-            PERFORM audit_write_v1(actor_, person, table_, TG_OP, key_, details_);
-        EXCEPTION WHEN foreign_key_violation THEN
-            PERFORM audit_write_v1(actor_, NULL, table_, TG_OP, key_, details_);
-        END;
+    key := TG_ARGV[0];
+    table_ := audit_name_v1(TG_TABLE_SCHEMA, TG_TABLE_NAME);
+    actor_ := nullif(current_setting('groundwork.actor', true), '')::jsonb;
+    IF TG_OP = 'DELETE' OR pg_trigger_depth() > 1 OR was - apart ?| TG_ARGV[1]::text[]
+       OR cardinality(key) > 1 OR length(was ->> key[1]) > 255 THEN
+        PERFORM audit_rare_v1(actor_, table_, TG_OP, audit_key_v1(was, key),
+                              audit_masked_v1(was - apart, TG_ARGV[1]::text[]),
+                              audit_masked_v1(became - apart, TG_ARGV[1]::text[]));
         RETURN NULL;
     END IF;
     INSERT INTO audit_logs (user_id, actor, action, resource, resource_id, details,
                             ip_address, request_id, is_admin_action)
-    VALUES (person, coalesce(actor_ ->> 'actor', 'db:' || session_user),
-            table_ || '.' || lower(TG_OP), table_, key_, details_,
+    VALUES ((actor_ ->> 'user_id')::integer, coalesce(actor_ ->> 'actor', 'db:' || session_user),
+            table_ || '.update', table_, was ->> key[1],
+            jsonb_build_object('before', was - apart, 'after', became - apart),
             actor_ ->> 'ip_address', actor_ ->> 'request_id',
             coalesce((actor_ ->> 'is_admin_action')::boolean, false));
     RETURN NULL;

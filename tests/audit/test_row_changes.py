@@ -135,6 +135,60 @@ async def test_no_two_rows_have_the_same_name(db: Engine) -> None:
     assert (len(set(found)), found[4], len(found[0])) == (3, "short", 255)
 
 
+async def test_an_update_calls_a_row_as_its_insert_did(db: Engine) -> None:
+    await db.run_ddl("create table pairs (a text, b int, n int, primary key (a, b))")
+    await db.run_ddl("create table names (name text primary key, n int)")
+    await attach("pairs")()
+    await attach("names")()
+    for name in ("x" * 255, "x" * 300, "short"):
+        await db.fetch("insert into pairs values ($1, 7, 1)", name)
+        await db.fetch("insert into names values ($1, 1)", name)
+        await db.fetch("update pairs set n = 2 where a = $1", name)
+        await db.fetch("update names set n = 2 where name = $1", name)
+    for table in ("pairs", "names"):
+        found = [row["resource_id"] for row in await trail(table)]
+        assert found[::2] == found[1::2]
+        assert len(set(found)) == 3
+
+
+async def test_columns_that_came_or_changed_later_are_recorded(db: Engine) -> None:
+    await things(db, mask=["secret"], ignore=["seen"])
+    await db.run_ddl("insert into things values (1, 'one', 'hush', 5)")
+    await db.run_ddl("update things set name = 'two'")  # whatever is kept of a plan
+    for change in (
+        "alter table things add size int default 3",
+        "alter table things rename name to title",
+        "alter table things alter title type varchar(9)",
+    ):
+        await db.run_ddl(change)
+    await db.run_ddl("update things set size = 4, title = 'three', secret = null")
+    assert (await trail("things"))[-1]["details"] == (
+        '{"after": {"size": 4, "title": "three", "secret": null},'
+        ' "before": {"size": 3, "title": "two", "secret": "***"}}'
+    )
+    await db.run_ddl("alter table things drop title")
+    await db.run_ddl("update things set size = 5")
+    assert (await trail("things"))[-1]["details"] == '{"after": {"size": 5}, "before": {"size": 4}}'
+
+
+async def test_what_a_trigger_changes_for_a_deleted_person_is_recorded(
+    db: Engine, member: User
+) -> None:
+    await things(db, mask=["secret"])
+    await db.run_ddl("insert into things values (1, 'one', 'hush')")
+    await db.execute("""
+        create function follow() returns trigger language plpgsql as
+            $$ begin update things set name = 'gone'; return null; end $$;
+        create trigger follow after delete on users for each row execute function follow()
+    """)
+    with acting_as(Actor(member.email, member.id)):
+        await User.delete().where(User.id == member.id)
+    last = (await trail("things"))[-1]
+    assert (last["action"], last["actor"]) == ("things.update", member.email)
+    assert last["user_id"] is None
+    assert last["details"] == '{"after": {"name": "gone"}, "before": {"name": "one"}}'
+
+
 async def test_a_table_of_another_schema_is_called_by_it(db: Engine) -> None:
     await db.execute("create schema archive; create table archive.things (id int primary key)")
     await things(db)
