@@ -121,6 +121,11 @@ FORBIDDEN = [
     "TRUNCATE audit_logs",
     "UPDATE audit_seals SET digest = ''",
     "DELETE FROM audit_seals",
+    "INSERT INTO audit_removals (kind, first_id, last_id, row_count, rows_digest, actor, digest)"
+    " VALUES ('prune', 1, 1, 1, '', '', '')",
+    "INSERT INTO audit_archives (name, bytes, first_seal, last_seal, first_id, last_id, row_count,"
+    " oldest_at, newest_at) VALUES ('x', 1, 1, 1, 1, 1, 1, now(), now())",
+    "SELECT set_config('groundwork.audit_removal', 'on', false); UPDATE audit_logs SET salt = NULL",
     "SELECT set_config('groundwork.audit_removal', 'on', false); DELETE FROM audit_logs",
     "ALTER TABLE audit_logs DISABLE TRIGGER append_only",
     "ALTER TABLE users DISABLE TRIGGER USER",
@@ -246,7 +251,7 @@ async def test_a_seal_whose_id_does_not_come_next_moves_no_sequence(urls: tuple[
     db = piccolo_conf.DB
     await record(db, "x")
     await seal(db, SealKeys(None))
-    values = (100, 1, 1, 1, "", None, "", datetime.now(UTC), "sha256", "")
+    values = (100, 1, 1, 1, "", 0, "", None, "", datetime.now(UTC), "sha256", "")
     await db.execute(FORGE, *values)
     assert await db.fetchval("SELECT audit_note_seals_v1()") == 1
     point_at(urls[0])
