@@ -100,8 +100,9 @@ class SyncRun(Table, tablename="sync_history"):
     needs_attention = Boolean(default=False, help_text="A person should look at it.")
     attention_reason = Text(null=True, default=None, help_text="Why a person should look at it.")
 
+    # As text: of a varchar, pg_dump writes the list in another way than PostgreSQL keeps it.
     sync_history_status_check = Check(
-        "status IN ('pending', 'running', 'succeeded', 'partial', 'failed', 'cancelled')"
+        "status::text IN ('pending', 'running', 'succeeded', 'partial', 'failed', 'cancelled')"
     )
-    sync_history_trigger_type_check = Check("trigger_type IN ('automatic', 'manual')")
+    sync_history_trigger_type_check = Check("trigger_type::text IN ('automatic', 'manual')")
     sync_history_source_due_at_unique = Unique([source, due_at])

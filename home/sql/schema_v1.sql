@@ -22,7 +22,7 @@ CREATE INDEX idx_sessions_expire ON sessions (expire);
 CREATE INDEX idx_sessions_user_id ON sessions (user_id);
 -- For throttling by address: `network` is an IPv4 address or the first half of an IPv6 one.
 CREATE INDEX idx_audit_logs_network ON audit_logs ((details ->> 'network'), created_at)
-    WHERE action IN ('sign_in.failed', 'sign_in.throttled', 'register.requested', 'password.requested');
+    WHERE action::text IN ('sign_in.failed', 'sign_in.throttled', 'register.requested', 'password.requested');
 
 -- For programs that expect a role; follows is_admin by itself.
 ALTER TABLE users ADD COLUMN role varchar(50)

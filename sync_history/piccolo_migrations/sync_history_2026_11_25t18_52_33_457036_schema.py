@@ -927,7 +927,7 @@ async def forwards():
         constraint_name="sync_history_status_check",
         constraint_class=Check,
         params={
-            "condition": "status IN ('pending', 'running', 'succeeded', 'partial', 'failed', 'cancelled')"
+            "condition": "status::text IN ('pending', 'running', 'succeeded', 'partial', 'failed', 'cancelled')"
         },
         schema=None,
     )
@@ -937,7 +937,7 @@ async def forwards():
         tablename="sync_history",
         constraint_name="sync_history_trigger_type_check",
         constraint_class=Check,
-        params={"condition": "trigger_type IN ('automatic', 'manual')"},
+        params={"condition": "trigger_type::text IN ('automatic', 'manual')"},
         schema=None,
     )
 

@@ -31,7 +31,7 @@ BEGIN
 END
 $$;
 CREATE TRIGGER rules BEFORE UPDATE ON sync_history FOR EACH ROW
-    WHEN (OLD.status <> NEW.status OR OLD.status NOT IN ('pending', 'running'))
+    WHEN (OLD.status <> NEW.status OR OLD.status::text NOT IN ('pending', 'running'))
     EXECUTE FUNCTION sync_history_rules_v1();
 
 -- Once anybody enables an account again, disabling it was no longer the directory's doing: should a

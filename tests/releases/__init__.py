@@ -1,0 +1,1 @@
+"""Databases as releases left them: `python -m tests.releases VERSION` keeps today's."""
