@@ -8,6 +8,7 @@ from __future__ import annotations
 import ssl
 from collections import defaultdict
 from collections.abc import Awaitable, Callable, Sequence
+from contextlib import suppress
 from functools import lru_cache
 from typing import Any, TypeAlias
 
@@ -55,7 +56,15 @@ class Connections:
             "POST", url, headers=[*ours, length, *headers], content=body,
             extensions={"trace": self._look},
         )  # fmt: skip
-        connection = await self._take(address) or self._new(url.origin)
+        if kept := await self._take(address):
+            # The receiver may close it at any time; who was told all the same is told twice.
+            with suppress(httpcore.NetworkError, httpcore.RemoteProtocolError):
+                return await self._ask(kept, request, address)
+        return await self._ask(self._new(url.origin), request, address)
+
+    async def _ask(
+        self, connection: httpcore.AsyncHTTPConnection, request: httpcore.Request, address: str
+    ) -> int:
         try:
             response = await connection.handle_async_request(request)
             await _finish(response)
