@@ -57,7 +57,7 @@ class Connections:
             extensions={"trace": self._look},
         )  # fmt: skip
         if kept := await self._take(address):
-            # The receiver may close it at any time; who was told all the same is told twice.
+            # A receiver may close it at any time; what it took all the same arrives twice.
             with suppress(httpcore.NetworkError, httpcore.RemoteProtocolError):
                 return await self._ask(kept, request, address)
         return await self._ask(self._new(url.origin), request, address)

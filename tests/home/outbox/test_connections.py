@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import asyncio
 import re
+import ssl
 from collections.abc import AsyncIterator
-from contextlib import suppress
+from contextlib import nullcontext, suppress
+from pathlib import Path
 
 import pytest
 from pydantic import SecretStr
 
 from home.database.engine import Engine
-from home.outbox import store
+from home.outbox import store, webhooks
+from home.outbox.delivery import NotDelivered
 from home.outbox.store import Outgoing
 from home.outbox.webhooks import Webhooks
+from tests.home.config.test_tls import Authority
 from tests.home.outbox.receivers import Receiver, receiver
 from tests.home.outbox.test_delivery import SECRET, by_hook, deliver, put, row, services
 
@@ -67,6 +71,37 @@ async def test_a_receiver_that_closes_without_saying_so(db: Engine, pause: float
             for number in range(5):
                 await send(Outgoing(number, "id", to, "kind", {}, 1))
                 await asyncio.sleep(pause)
+
+
+@pytest.mark.parametrize("known", [True, False])
+async def test_https(
+    db: Engine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, known: bool
+) -> None:
+    authority = Authority(tmp_path / "ours")
+    seen = Authority(tmp_path / "another") if not known else authority
+    monkeypatch.setattr(webhooks, "trusted", lambda: ssl.create_default_context(cafile=seen.root))
+    connections = 0
+
+    async def take(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        nonlocal connections
+        connections += 1
+        with suppress(asyncio.IncompleteReadError):
+            while head := await reader.readuntil(b"\r\n\r\n"):
+                [length] = re.findall(rb"content-length: (\d+)", head)
+                await reader.readexactly(int(length))
+                writer.write(b"HTTP/1.1 204 No Content\r\n\r\n")
+        writer.close()
+
+    ours = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    ours.load_cert_chain(*authority.issue("localhost"))
+    async with await asyncio.start_server(take, "127.0.0.1", 0, ssl=ours) as server:
+        to = f"https://localhost:{server.sockets[0].getsockname()[1]}/hook"
+        settings = services(db, webhook_private=True, webhook_secret=SecretStr(SECRET)).settings
+        async with Webhooks(settings).sending() as send:
+            for number in range(3):
+                with nullcontext() if known else pytest.raises(NotDelivered, match="ConnectError"):
+                    await send(Outgoing(number, "id", to, "kind", {}, 1))
+    assert connections == known
 
 
 async def test_who_answers_without_an_end_is_not_listened_to(db: Engine) -> None:
