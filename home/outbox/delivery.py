@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import AbstractAsyncContextManager
 
 import asyncpg
@@ -67,11 +67,20 @@ def _job(db: Database, channel: str, sending: Sending) -> Job:
             return
         async with sending() as send:
             while messages:
-                each = (_deliver(db, send, message) for message in messages)
-                await store.sent(db, [id_ for id_ in await asyncio.gather(*each) if id_])
+                await _deliver_all(db, send, messages)
                 messages = await store.claim(db, channel)
 
     return Job(f"deliver {channel}", run, LOOK_SECONDS, at_once=True)
+
+
+async def _deliver_all(db: Database, send: Send, messages: Sequence[Outgoing]) -> None:
+    """Deliver messages at the same time; when this ends, none is under way."""
+    each = (_deliver(db, send, message) for message in messages)
+    done = await asyncio.gather(*each, return_exceptions=True)
+    await store.sent(db, [id_ for id_ in done if isinstance(id_, int)])
+    for error in done:
+        if isinstance(error, BaseException):
+            raise error
 
 
 async def _deliver(db: Database, send: Send, message: Outgoing) -> int | None:

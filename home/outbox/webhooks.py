@@ -18,12 +18,11 @@ from functools import partial
 from ipaddress import ip_address, ip_network
 from typing import Any
 
-import httpx
-
 from home.config.outgoing import trusted
 from home.config.settings import Settings
+from home.outbox.connections import ERRORS, Connections, Headers
 from home.outbox.delivery import NotDelivered, Send
-from home.outbox.store import AT_ONCE, Outgoing
+from home.outbox.store import Outgoing
 
 SECONDS = 10.0
 # Behind these may be any IPv4 address: NAT64, 6to4, and what was to be compatible.
@@ -42,13 +41,13 @@ class Webhooks:
     @asynccontextmanager
     async def sending(self) -> AsyncIterator[Send]:
         """Have what delivers one message; connections are used again within the block."""
-        limits = httpx.Limits(max_connections=AT_ONCE)
-        async with httpx.AsyncClient(
-            verify=trusted(), timeout=SECONDS, trust_env=False, limits=limits
-        ) as client:
-            yield partial(self.send, client)
+        connections = Connections(trusted(), self._look)
+        try:
+            yield partial(self.send, connections)
+        finally:
+            await connections.close()
 
-    async def send(self, client: httpx.AsyncClient, message: Outgoing) -> None:
+    async def send(self, connections: Connections, message: Outgoing) -> None:
         """Deliver a message.
 
         Raises:
@@ -58,35 +57,28 @@ class Webhooks:
         base, path = self.settings.public_url or "", message.content.get("path")
         data = {**content, "url": f"{base}{path}" if path else None}
         now = datetime.now(UTC)
-        body = json.dumps({"type": message.kind, "timestamp": now.isoformat(), "data": data})
-        headers = self.headers(message.uuid, body)
+        text = {"type": message.kind, "timestamp": now.isoformat(), "data": data}
+        body = json.dumps(text).encode()
         try:
             async with asyncio.timeout(SECONDS):
-                request = client.build_request(
-                    "POST", message.recipient, content=body, headers=headers
-                )
-                request.extensions["trace"] = self._look
-                response = await client.send(request, stream=True)
-                await response.aclose()  # what it says interests nobody
-        except NotDelivered:
-            raise
-        except (httpx.HTTPError, httpx.InvalidURL, OSError, UnicodeError) as error:
+                headers = self.headers(message.uuid, body)
+                status = await connections.post(message.recipient, headers, body)
+        except ERRORS as error:
             raise NotDelivered(type(error).__name__) from None
-        if not response.is_success:  # no redirect is followed
-            gone = response.status_code == 410
-            raise NotDelivered(f"The receiver answered {response.status_code}.", for_good=gone)
+        if not 200 <= status < 300:  # no redirect is followed
+            raise NotDelivered(f"The receiver answered {status}.", for_good=status == 410)
 
-    def headers(self, uuid: str, body: str) -> dict[str, str]:
+    def headers(self, uuid: str, body: bytes) -> Headers:
         """Return the headers of a request, its signature among them."""
-        moment = str(int(time.time()))
-        signed = hmac.digest(self.key, f"{uuid}.{moment}.{body}".encode(), hashlib.sha256)
-        return {
-            "content-type": "application/json",
-            "user-agent": "groundwork",
-            "webhook-id": uuid,
-            "webhook-timestamp": moment,
-            "webhook-signature": f"v1,{base64.b64encode(signed).decode()}",
-        }
+        id_, moment = uuid.encode(), str(int(time.time())).encode()
+        signed = hmac.digest(self.key, b".".join((id_, moment, body)), hashlib.sha256)
+        return [
+            (b"content-type", b"application/json"),
+            (b"user-agent", b"groundwork"),
+            (b"webhook-id", id_),
+            (b"webhook-timestamp", moment),
+            (b"webhook-signature", b"v1," + base64.b64encode(signed)),
+        ]
 
     async def _look(self, event: str, info: dict[str, Any]) -> None:
         """Send nothing to where only this machine's neighbours can be reached: judged by the

@@ -13,6 +13,7 @@ import httpx
 import uvicorn
 from aiosmtpd.smtp import SMTP, Envelope
 from starlette.applications import Starlette
+from starlette.datastructures import Address
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
@@ -81,8 +82,10 @@ class Receiver:
     def __init__(self) -> None:
         self.port = free_port()
         self.requests: list[tuple[httpx.Headers, bytes]] = []
+        self.connections: set[Address] = set()
         self.status = 204
         self.headers: dict[str, str] = {}
+        self.content = b""
         self.pause = 0.0
 
     @property
@@ -91,10 +94,12 @@ class Receiver:
 
     async def take(self, request: Request) -> Response:
         body = await request.body()
+        assert request.client is not None
+        self.connections.add(request.client)
         await asyncio.sleep(self.pause)
-        if self.status == 204:
+        if self.status in (200, 204):
             self.requests.append((httpx.Headers(dict(request.headers)), body))
-        return Response(status_code=self.status, headers=self.headers)
+        return Response(self.content, self.status, self.headers)
 
 
 @asynccontextmanager

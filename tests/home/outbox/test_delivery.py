@@ -15,6 +15,7 @@ from standardwebhooks import Webhook
 
 import piccolo_conf_test as piccolo_conf
 from audit.context import Actor, acting_as
+from audit.errors import DatabaseUnavailable
 from audit.jobs import Job
 from home.accounts import links
 from home.accounts.links import Kind
@@ -211,6 +212,22 @@ async def test_a_receiver_that_hangs_holds_up_nobody_else(
     assert len(mails.mails) == 1
     errors = await db.fetch("SELECT DISTINCT error FROM outbox WHERE channel = 'webhook'")
     assert [each["error"] for each in errors] == ["TimeoutError"]
+
+
+async def test_what_was_taken_is_noted_though_the_database_goes_away_for_another(
+    db: Engine, hooks: Receiver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def failed(*args: Any, **named: Any) -> None:
+        raise DatabaseUnavailable("gone")
+
+    monkeypatch.setattr(store, "failed", failed)
+    hooks.pause = 0.1
+    await put(db, "webhook", hooks.url)
+    await put(db, "webhook", "no address")
+    with pytest.raises(DatabaseUnavailable):
+        await deliver(by_hook(db, hooks))
+    assert len(hooks.requests) == 1
+    assert await db.fetchval("SELECT count(*) FROM outbox WHERE sent_at IS NOT NULL") == 1
 
 
 @pytest.mark.parametrize(
