@@ -72,6 +72,7 @@ OWN = Words(
         "audit.export": "exported the trail",
         "audit.verify": "verified the trail",
         "audit.prune": "removed old rows of the trail",
+        "audit.erase": "erased {}",
         "audit.seals_exported": "took the seals away",
     }
 )
