@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
-from audit.database import Queries
+from audit.database import Queries, Record
 from audit.digests import WHAT, WHO
 
 LEAST_CHARACTERS = 5  # of a name to look for: shorter ones are words of others, too
@@ -66,6 +68,33 @@ async def rows_of(db: Queries, person: int, known: Known) -> list[tuple[int, int
     names, tables = sorted(known.names), sorted(known.tables)
     rows = await db.fetch(FIND, person, names, tables, patterns, expression)
     return [(row["id"], row["parts"]) for row in rows]
+
+
+def parts_of(row: Record | Mapping[str, Any], person: int, known: Known) -> int:
+    """Return which of WHO and WHAT of a row is about a person: as FIND, of rows that were archived.
+
+    Args:
+        row: of `audit.digests.ROW`, and `user_id`.
+    """
+    actor, details = row["actor"] or "anonymous", row["details"] or ""
+    by_them = row["user_id"] == person or actor.split(" ")[0] in known.names
+    about_them = (
+        (row["resource"], row["resource_id"]) == ("users", str(person))
+        or row["resource_id"] in known.names
+        or (row["resource"] in known.tables and _is_of(details, person))
+        or re.search(sought(known)[1], details.lower()) is not None
+    )
+    who = by_them or (about_them and actor == "anonymous")
+    return (WHO if who and row["who_digest"] is None else 0) | (
+        WHAT if about_them and row["what_digest"] is None else 0
+    )
+
+
+def _is_of(details: str, person: int) -> bool:
+    """Return whether a row of a table, before or after, has this `user_id`."""
+    found = json.loads(details) if details else None
+    sides = [found.get(side) for side in ("before", "after")] if isinstance(found, dict) else []
+    return any(isinstance(side, dict) and str(side.get("user_id")) == str(person) for side in sides)
 
 
 def sought(known: Known) -> tuple[list[str], str]:

@@ -12,7 +12,7 @@ import pytest
 from audit.context import Actor, acting_as
 from audit.digests import WHAT, WHO, SealKeys
 from audit.erase import Eraser, NobodyToErase, erase, pseudonym_of, would_erase
-from audit.known_person import Known, rows_of
+from audit.known_person import Known, parts_of, rows_of
 from audit.record import record
 from audit.removals import ALLOW, NOW, Removal, packed, store
 from audit.seals import OtherKey, seal
@@ -308,3 +308,19 @@ async def test_addresses_are_found_wherever_they_stand_and_names_as_values(
     known = Known({"a_da+1@x.io"}, {'Ada "L" [1]\\ Lövelace', "Al"})
     found = await rows_of(db, 1, known)
     assert found == ([(1, WHAT)] if is_found else [])
+
+
+async def test_rows_are_found_in_the_archive_as_they_are_in_the_table(db: Engine) -> None:
+    ada, other = await life_of_ada(db)
+    known = await AccountEraser().known(db, ada)
+    users: tuple[Any, ...] = ({"user_id": ada}, {"user_id": f"{ada}"}, {"user_id": other}, [], {})
+    for details in ([ada], {"before": {"user_id": ada}}, *({"after": each} for each in users)):
+        await record(db, "x.y", "user_preferences", 1, details)  # type: ignore[arg-type]
+        await record(db, "x.y", "other_things", 1, details)  # type: ignore[arg-type]
+    rows = await db.fetch(
+        "SELECT id, user_id, actor, resource, resource_id, details::text AS details, who_digest,"
+        " what_digest FROM audit_logs ORDER BY id"
+    )
+    found = [(row["id"], parts_of(row, ada, known)) for row in rows]
+    assert [pair for pair in found if pair[1]] == await rows_of(db, ada, known)
+    assert {parts for _, parts in found} == {0, WHO, WHAT, WHO | WHAT}
