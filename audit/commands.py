@@ -9,6 +9,8 @@ from pathlib import Path
 from typing import cast
 
 from audit.apps import Services
+from audit.archive_command import archive as archive
+from audit.archived import archive_of
 from audit.cli import CommandError, WrongOption, command, moment, past
 from audit.digests import SealKeys
 from audit.erase_command import erase as erase
@@ -64,7 +66,13 @@ async def verify(services: Services, seals: str = "", json: bool = False) -> Non
     kept = read_seals(Path(seals)) if seals else {}
     rows = await services.db.fetchval(SEALED)
     with progress("verifying", rows) as advance:
-        report = await verify_all(services.db, _keys(services), kept=kept, progress=advance)
+        report = await verify_all(
+            services.db,
+            _keys(services),
+            kept=kept,
+            progress=advance,
+            archive=archive_of(services),
+        )
     intact = report.problem is None
     print(dumps({"intact": intact, **asdict(report)}) if json else _in_words(report), flush=True)
     try:
@@ -145,7 +153,9 @@ async def export(
     with new_file(output) as out:
         ids = await services.db.fetchval(IDS)
         with progress("exporting", ids) as advance:
-            running = Export(services.db, filters, cast(Format, format), advance)
+            running = Export(
+                services.db, filters, cast(Format, format), advance, archive_of(services)
+            )
             try:
                 async with services.db.reading() as connection:
                     async for chunk in running.chunks(connection):

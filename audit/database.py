@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from contextlib import AbstractAsyncContextManager
+from pathlib import Path
 from typing import Any, Literal, Protocol, TypeAlias
 
 from asyncpg import Record as Record
@@ -44,6 +45,18 @@ class Connection(Queries, Protocol):
         self, table_name: str, *, records: Iterable[Sequence[Any]], columns: Sequence[str]
     ) -> str:
         """Insert many rows at once, by COPY."""
+
+    async def copy_from_query(
+        self,
+        query: str,
+        *,
+        output: Path,
+        format: str,
+        force_quote: bool,
+        encoding: str,
+        timeout: float,
+    ) -> str:
+        """Write the rows of a query into a file, by COPY."""
 
 
 class Database(Queries, Protocol):

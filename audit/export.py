@@ -5,16 +5,23 @@ from __future__ import annotations
 import csv
 import io
 import json
-from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from datetime import datetime
-from typing import Any, Literal, get_args
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
-from audit.database import Database, Queries, Record
+from audit.database import Database, Queries
 from audit.filters import Filters
+from audit.ids import HIGHEST
 from audit.paging import PAGE, select, whole
 from audit.reading import Along, fewest
 from audit.record import record
 from audit.rows import COLUMNS, SELECTED
+from audit.seals import LOWEST_ID
+from audit.sentences import Row
+from audit.verify import NoArchive
+
+if TYPE_CHECKING:
+    from audit.archived import OldRows
 
 Format = Literal["ndjson", "csv"]
 FORMATS: tuple[str, ...] = get_args(Format)
@@ -29,6 +36,8 @@ STEP = """
     ) AS part
 """
 
+HAS_ARCHIVE = "SELECT EXISTS (SELECT FROM audit_archives)"
+
 encode = json.JSONEncoder(ensure_ascii=False).encode
 
 
@@ -37,6 +46,7 @@ class Export:
 
     Args:
         progress: called with the number of ids that each step has passed.
+        archive: where older rows may be.
     """
 
     def __init__(
@@ -45,12 +55,14 @@ class Export:
         filters: Filters,
         format_: Format = "ndjson",
         progress: Callable[[int], None] = lambda ids: None,
+        archive: OldRows | None = None,
     ) -> None:
         self.db = db
         self.filters = filters
         self.format: Format = format_
         self.rows = 0
         self._progress = progress
+        self._archive = archive
 
     async def chunks(self, connection: Queries | None = None) -> AsyncIterator[bytes]:
         """Yield the file in UTF-8, in pieces of up to 500 rows or 8 MB, or one row.
@@ -61,26 +73,52 @@ class Export:
 
         Args:
             connection: to use instead of one from the pool for each page.
+
+        Raises:
+            NoArchive: rows were archived, and nobody says where.
         """
         queries = connection or self.db
+        if self._archive is None and await queries.fetchval(HAS_ARCHIVE):
+            raise NoArchive
         bounds = await queries.fetchrow("SELECT min(id), max(id) FROM audit_logs")
         await self._record("audit.export_started")
         if self.format == "csv":
             yield to_csv([COLUMNS])
-        first, end = (bounds["min"] or 0, bounds["max"] or 0) if bounds else (0, 0)
-        last = first - 1
+        first, end = HIGHEST, HIGHEST - 1
+        if bounds and bounds["max"] is not None:
+            first, end = bounds
+        async for part in self._parts(queries, first - 1, end):
+            self.rows += len(part)
+            yield to_csv(row.values() for row in part) if self.format == "csv" else to_ndjson(part)
+
+    async def _parts(self, queries: Queries, last: int, end: int) -> AsyncIterator[Sequence[Row]]:
+        """Yield the rows, and what was archived before them or meanwhile, in the order of ids."""
+        async for older, _ in self._archived(LOWEST_ID, last):
+            yield older
         async for condition, values, passed in self._steps(queries, last, end):
             sql = select(SELECTED, f"{condition} ORDER BY id LIMIT {PAGE}")
-            while page := await queries.fetch(sql, last, *values):
-                async for part in whole(queries, SELECTED, page):
-                    self.rows += len(part)
-                    yield to_csv(part) if self.format == "csv" else to_ndjson(part)
-                self._progress(page[-1]["id"] - last)
-                last = page[-1]["id"]
-                if len(page) < PAGE:
-                    break
-            self._progress(passed - last)
-            last = passed
+            while last < passed:
+                page = await queries.fetch(sql, last, *values)
+                up_to = page[-1]["id"] if len(page) == PAGE else passed
+                reached = last
+                async for older, passed_id in self._archived(last, up_to):
+                    yield older
+                    reached = passed_id
+                if reached == last:
+                    async for part in whole(queries, SELECTED, page):
+                        yield part
+                    reached = up_to
+                self._progress(reached - last)
+                last = reached
+        async for older, _ in self._archived(last, end):
+            yield older
+
+    async def _archived(self, after: int, up_to: int) -> AsyncIterator[tuple[list[Row], int]]:
+        """Yield rows of the archive, and the last id passed. It is looked at once rows of the table
+        were read: who archives takes rows from there and names the file at the same time."""
+        if self._archive is not None:
+            async for part in self._archive.stream(self.filters, after, up_to):
+                yield part
 
     async def _steps(
         self, queries: Queries, last: int, end: int
@@ -125,12 +163,12 @@ class Export:
         await record(self.db, action, "audit_logs", details=details)
 
 
-def to_ndjson(rows: Sequence[Record | Mapping[str, Any]]) -> bytes:
+def to_ndjson(rows: Sequence[Row]) -> bytes:
     """Return one JSON object a line."""
     return "".join(f"{_json(row)}\n" for row in rows).encode()
 
 
-def _json(row: Record | Mapping[str, Any]) -> str:
+def _json(row: Row) -> str:
     # `details` is JSON already, as PostgreSQL wrote it: not a digit of a number is lost.
     fields = dict(row)
     details = fields.pop("details") or "null"

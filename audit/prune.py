@@ -19,7 +19,8 @@ SEALS_AT_ONCE = 10  # up to 100,000 rows: seconds, and the sealer can do its wor
 
 # Seals whose rows are all older than $1: those before the one that holds the first that is not.
 DUE = """
-    SELECT id, first_id, last_id, row_count, digest FROM audit_seals
+    SELECT id, first_id, last_id, row_count, root, key_id, previous_digest, created_at, digest
+    FROM audit_seals
     WHERE pruned_at IS NULL AND archived_at IS NULL AND last_id < coalesce(
         (SELECT min(id) FROM audit_logs WHERE created_at >= $1), 9223372036854775807)
     ORDER BY id

@@ -9,14 +9,19 @@ has looked through, and where the next one goes on.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Literal, NamedTuple, TypeAlias
+from datetime import datetime
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeAlias
 
 from audit.context import storable
-from audit.database import Queries, Record
+from audit.database import Queries
 from audit.errors import Refused
 from audit.filters import Filters
 from audit.paging import INLINE_BYTES
 from audit.rows import SELECTED
+from audit.sentences import Row
+
+if TYPE_CHECKING:
+    from audit.archived import OldRows
 
 Group: TypeAlias = tuple[str, ...]  # names of filters that share an index
 
@@ -77,23 +82,47 @@ class Page(NamedTuple):
         next: the id after which the next page begins; None where there is no more.
         looked: where fewer rows than a page holds were found, the number of those looked through
             so far; None where the page is full, or the last.
+        unreached: why rows of the archive may be missing.
     """
 
-    rows: list[Record]
+    rows: Sequence[Row]
     next: int | None
     looked: int | None
+    unreached: str = ""
 
 
-async def page(db: Queries, filters: Filters, before: int | None = None, size: int = SIZE) -> Page:
+async def page(
+    db: Queries,
+    filters: Filters,
+    before: int | None = None,
+    size: int = SIZE,
+    archive: OldRows | None = None,
+) -> Page:
     """Return the newest rows of a choice, or those that come after the row `before`.
+
+    Args:
+        archive: where older rows may be.
 
     Raises:
         Gone: there is no row `before`.
     """
+    if archive is not None:
+        return await archive.page(filters, before, size, db)
+    return await page_of_table(db, filters, before, size)
+
+
+async def page_of_table(
+    db: Queries, filters: Filters, before: int | None, size: int, at: datetime | None = None
+) -> Page:
+    """Return a page without the archive.
+
+    Args:
+        at: when the row `before` was written, which is not in the table.
+    """
     along = await fewest(db, filters)
-    sql, values = statement(filters, along, before, size)
+    sql, values = statement(filters, along, before, size, at)
     found = await db.fetch(sql, *values)
-    if not found and before is not None and not await db.fetchval(EXISTS, before):
+    if not found and before is not None and at is None and not await db.fetchval(EXISTS, before):
         raise Gone
     rows = [row for row in found if row["fits"]]
     if len(rows) > size:
@@ -138,11 +167,11 @@ def counting(filters: Filters, groups: Sequence[Group]) -> tuple[str, list[Any]]
 
 
 def statement(
-    filters: Filters, group: Group, before: int | None, size: int
+    filters: Filters, group: Group, before: int | None, size: int, at: datetime | None = None
 ) -> tuple[str, list[Any]]:
     """Return the statement of a page that looks along the index of a group of filters."""
     values = list[Any]()
-    along = Along(filters, group, before, values)
+    along = Along(filters, group, before, values, at)
     given = filters.given()
     done = {*group, "since", *(("until",) if before is None else ())}
     others = {name: given[name] for name in given if name not in done}
@@ -167,7 +196,12 @@ class Along:
     """
 
     def __init__(
-        self, filters: Filters, group: Group, before: int | None, values: list[Any]
+        self,
+        filters: Filters,
+        group: Group,
+        before: int | None,
+        values: list[Any],
+        at: datetime | None = None,
     ) -> None:
         given = filters.given()
         self._values = values
@@ -181,6 +215,8 @@ class Along:
         if before is not None:  # and before `until`, since the page before was
             place = f"{self._parameter(before)}::bigint"
             row = f"(SELECT created_at FROM audit_logs WHERE id = {place})"  # noqa: S608
+            if at is not None:
+                row = f"{self._parameter(at)}::timestamptz"
             found.append(_compare("<", *last, ("created_at", row), ("id", place)))
         elif "until" in given:
             until = ("created_at", self._parameter(given["until"]))

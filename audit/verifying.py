@@ -16,6 +16,7 @@ from typing import Any, NamedTuple
 import asyncpg
 
 from audit.apps import Services
+from audit.archived import archive_of
 from audit.database import Database, Queries, Record
 from audit.digests import SealKeys
 from audit.errors import GroundworkError
@@ -23,7 +24,7 @@ from audit.ids import HIGHEST
 from audit.log import Logger
 from audit.sentences import details_of
 from audit.settings import AuditSettings
-from audit.verify import AlreadyVerifying, record_result, verify
+from audit.verify import AlreadyVerifying, ArchivedRows, record_result, verify
 
 LOCK = 0x56455249  # «VERI» in ASCII
 LONGEST_SECONDS = 3_600.0
@@ -44,7 +45,7 @@ LAST = """
     FROM audit_logs WHERE action = 'audit.verify' ORDER BY created_at DESC, id DESC LIMIT 1
 """
 SEALS = """
-    SELECT id, first_id, last_id, row_count, key_id, created_at, pruned_at
+    SELECT id, first_id, last_id, row_count, key_id, created_at, archived_at, pruned_at
     FROM audit_seals WHERE id < $1 ORDER BY id DESC LIMIT $2
 """
 STANDING = """
@@ -55,7 +56,7 @@ STANDING = """
 
 log = Logger("groundwork.audit")
 # By database and key; each keeps its database, so that no other has its id.
-_verifiers: dict[tuple[int, str | None], Verifier] = {}
+_verifiers: dict[tuple[int, str | None, str | None], Verifier] = {}
 
 
 @dataclass
@@ -97,9 +98,10 @@ class LastVerification(NamedTuple):
 class Verifier:
     """Starts verifications, and knows how far the one of this process is."""
 
-    def __init__(self, db: Database, keys: SealKeys) -> None:
+    def __init__(self, db: Database, keys: SealKeys, archive: ArchivedRows | None = None) -> None:
         self.db = db
         self.keys = keys
+        self.archive = archive
         self.progress: Progress | None = None  # of the last one; None before the first
         self._task: asyncio.Task[None] | None = None
 
@@ -132,7 +134,9 @@ class Verifier:
         try:
             async with asyncio.timeout(LONGEST_SECONDS):
                 progress.total = await self.db.fetchval(ROWS)
-                report = await verify(self.db, self.keys, progress=advance, lock=LOCK)
+                report = await verify(
+                    self.db, self.keys, progress=advance, lock=LOCK, archive=self.archive
+                )
                 await record_result(self.db, report)
         except TimeoutError:
             progress.failed = "It took more than an hour. Use piccolo audit verify."
@@ -146,10 +150,11 @@ class Verifier:
 
 def verifier_of(services: Services) -> Verifier:
     """Return the one of an application."""
-    key = services.settings_of(AuditSettings).audit_seal_key
-    known = (id(services.db), key.get_secret_value() if key else None)
+    settings = services.settings_of(AuditSettings)
+    key = settings.audit_seal_key
+    known = (id(services.db), key.get_secret_value() if key else None, settings.audit_archive)
     if known not in _verifiers:
-        _verifiers[known] = Verifier(services.db, SealKeys(known[1]))
+        _verifiers[known] = Verifier(services.db, SealKeys(known[1]), archive_of(services))
     return _verifiers[known]
 
 

@@ -153,6 +153,9 @@ class ObservedConnection(asyncpg.Connection):
     async def copy_records_to_table(self, table_name: str, **options: Any) -> Any:
         return await self._copy(super().copy_records_to_table, table_name, **options)
 
+    async def copy_from_query(self, query: str, *args: Any, **options: Any) -> Any:
+        return await self._observe(super().copy_from_query, query, *args, **options)
+
     async def copy_to_table(self, table_name: str, **options: Any) -> Any:
         return await self._copy(super().copy_to_table, table_name, **options)
 

@@ -1,0 +1,96 @@
+"""A file of the archive: the rows of whole seals as Parquet, each seal a row group of its own.
+
+Rows come as CSV, in parts that are bounded by bytes, since DuckDB works on 2,048 rows at once
+however large they are.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from audit.archive.columns import COPIED, ROW, STORED
+from audit.archive.duck import Cursor
+from audit.database import Connection, Record
+from audit.digests import Leaf, Seal
+
+PART_BYTES = 4 * 2**20  # of a part, and one row more
+LEAST_LINE = 2**20  # that DuckDB is told to expect
+COPY_SECONDS = 600.0
+IN_A_BATCH = 500
+# Where a seal is cut: the last id of each part.
+PARTS = f"""
+    SELECT max(id) AS last_id FROM (
+        SELECT id, sum(coalesce(octet_length(details::text), 0) + coalesce(octet_length(actor), 0))
+                   OVER (ORDER BY id) / {PART_BYTES} AS part
+        FROM audit_logs WHERE id BETWEEN $1 AND $2
+    ) AS rows GROUP BY part ORDER BY 1
+"""  # noqa: S608  constants only
+COPY = f"""
+    SELECT {", ".join(COPIED.values())} FROM audit_logs
+    WHERE id BETWEEN {{first:d}} AND {{last:d}} ORDER BY id
+"""  # noqa: S608  numbers only: COPY takes no parameters
+TYPES = ", ".join(f"'{name}': '{type_}'" for name, (type_, _) in STORED.items())
+# Quoted is what is text, and what is not quoted is NULL. It is read in one piece: what a row holds
+# must not pass for the beginning of another one.
+WRITE = f"""
+    COPY (
+        SELECT {", ".join(made for _, made in STORED.values())}
+        FROM read_csv(?, auto_detect = false, header = false, delim = ',', quote = '"',
+                      escape = '"', nullstr = '', allow_quoted_nulls = false, new_line = '\\n',
+                      parallel = false, max_line_size = {{line}}, buffer_size = {{line}},
+                      columns = {{{{{TYPES}}}}})
+    ) TO '{{target}}' (
+        FORMAT parquet, COMPRESSION zstd, ROW_GROUP_SIZE 10000, ROW_GROUP_SIZE_BYTES '16MB',
+        KV_METADATA {{{{groundwork: '{{metadata}}'}}}}
+    )
+"""  # noqa: S608  constants, a path and digits
+READ = f"SELECT {ROW} FROM read_parquet(?) WHERE id BETWEEN ? AND ?"  # noqa: S608  constants only
+
+
+async def copy_out(connection: Connection, seal: Seal, folder: Path) -> list[Path]:
+    """Write the rows of a seal into files; return them, in the order of ids."""
+    files = list[Path]()
+    first = seal.first_id
+    for row in await connection.fetch(PARTS, seal.first_id, seal.last_id):
+        file = folder / f"{seal.id:012d}-{len(files):06d}.csv"
+        await _copy(connection, first, row["last_id"], file)
+        first = row["last_id"] + 1
+        files.append(file)
+    return files
+
+
+async def _copy(connection: Connection, first: int, last: int, file: Path) -> None:
+    await connection.copy_from_query(
+        COPY.format(first=first, last=last), output=file, format="csv", force_quote=True,
+        encoding="utf8", timeout=COPY_SECONDS,
+    )  # fmt: skip
+
+
+def write(cursor: Cursor, parts: Sequence[Path], metadata: str, target: Path) -> None:
+    """Make a file of parts.
+
+    Args:
+        metadata: hexadecimal digits, spaces and the like: no quotes.
+        target: in a folder of ours.
+    """
+    line = max(LEAST_LINE, *(part.stat().st_size + 2 for part in parts))
+    sql = WRITE.format(line=line, target=target, metadata=metadata)
+    cursor.execute(sql, [[str(part) for part in parts]])
+
+
+def leaves(cursor: Cursor, path: str, first: int, last: int) -> Iterator[Leaf]:
+    """Yield rows of a file, in the order of ids."""
+    cursor.execute(READ, [path, first, last])
+    while rows := cursor.fetchmany(IN_A_BATCH):
+        for row in rows:
+            sent = row[4].to_bytes(8, "big", signed=True)
+            yield Leaf.of((*row[:4], sent, *row[5:]))
+
+
+def describe(seals: Sequence[Record]) -> str:
+    """Return what a file says of itself: format, seals, their root digests' last, and the key."""
+    first, last = seals[0], seals[-1]
+    return (
+        f"seals {first['id']}-{last['id']} digest {last['digest']} key {last['key_id'] or 'none'}"
+    )

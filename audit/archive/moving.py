@@ -1,0 +1,146 @@
+"""Moving old rows from the table to a file: never is a row in neither.
+
+A step is one transaction, which holds a lock of its own from the beginning. The file is written,
+and read again from where it is kept; where it holds what was sealed, the rows leave the table.
+Whatever ends before that leaves a file that no catalog names, which the next step removes.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from datetime import datetime
+from pathlib import Path
+
+from audit.archive import catalog
+from audit.archive.files import copy_out
+from audit.archive.placing import ARCHIVE_LOCK, Checked, place_file, sweep
+from audit.archive.reading import Archive
+from audit.database import Record
+from audit.digests import Seal, SealKeys
+from audit.errors import Refused
+from audit.prune import DUE, NotAsSealed
+from audit.record import record
+from audit.removals import ALLOW, NOW, Removal, Removals, store, whoever_acts
+from audit.seals import SEALING_LOCK
+from audit.summary import count_sealed
+
+SEALS_IN_A_FILE = 100
+BYTES_IN_A_FILE = 2**30  # of CSV, after which no further seal is begun
+SEALS_AT_ONCE = 10  # deleted by one statement: each has a time limit
+WAIT = "SELECT set_config('idle_in_transaction_session_timeout', '0', true)"
+DELETE = "DELETE FROM audit_logs WHERE id BETWEEN $1 AND $2"
+MARK = """
+    UPDATE audit_seals SET archived_at = clock_timestamp(), leaves = NULL
+    WHERE id BETWEEN $1 AND $2 AND archived_at IS NULL AND pruned_at IS NULL
+"""
+LAST_REMOVAL = "SELECT coalesce(max(id), 0) FROM audit_removals"
+
+
+class AlreadyArchiving(Refused):
+    """Another process is at work on the archive already."""
+
+    status, code = 409, "conflict"
+
+
+@dataclass(frozen=True)
+class Moved:
+    """What a step moved, or would move first, into one file."""
+
+    first_seal: int
+    last_seal: int
+    first_id: int
+    last_id: int
+    rows: int
+
+    @classmethod
+    def of(cls, seals: Sequence[Record]) -> Moved:
+        """Make it from rows of DUE, at least one."""
+        first, last = seals[0], seals[-1]
+        rows = sum(seal["row_count"] for seal in seals)
+        return cls(first["id"], last["id"], first["first_id"], last["last_id"], rows)
+
+
+async def archive_step(
+    archive: Archive,
+    keys: SealKeys,
+    before: datetime,
+    progress: Callable[[int], None] = lambda rows: None,
+) -> Moved | None:
+    """Move the oldest rows, under at most 100 seals, into one file; None is nothing to move.
+
+    Args:
+        before: a seal is moved where all of its rows are older.
+        progress: called with numbers of rows, twice for each: once written, once verified.
+
+    Raises:
+        AlreadyArchiving: another process does.
+        NotAsSealed: the rows, or those in the file, are not what was sealed; nothing was moved.
+        OtherKey: the seals cannot be verified with these keys.
+        ArchiveUnavailable: the archive cannot be reached.
+        asyncpg.InsufficientPrivilegeError: the role does not own the trail.
+    """
+    db = archive.db
+    await count_sealed(db)
+    async with db.transaction():
+        await db.fetchval(WAIT)
+        if not await db.fetchval("SELECT pg_try_advisory_xact_lock($1)", ARCHIVE_LOCK):
+            raise AlreadyArchiving
+        await db.fetchval(ALLOW)
+        await sweep(archive)
+        if not (due := await db.fetch(f"{DUE} LIMIT {SEALS_IN_A_FILE}", before)):
+            return None
+        signed = await db.fetchval(LAST_REMOVAL)
+        with tempfile.TemporaryDirectory(prefix="groundwork-archive-") as folder:
+            seals, parts = await _written(archive, due, Path(folder), progress)
+            async with db.connection() as connection:
+                removals = await Removals.read(connection, keys)
+            checked = Checked(archive, keys, seals, removals, progress)
+            name, size = await place_file(checked, parts, Path(folder))
+        await db.fetchval("SELECT pg_advisory_xact_lock($1)", SEALING_LOCK)
+        if await db.fetchval(LAST_REMOVAL) != signed:
+            raise NotAsSealed("rows were erased meanwhile: try again")
+        return await _take_away(archive, keys, seals, name, size)
+
+
+async def _written(
+    archive: Archive, due: Sequence[Record], folder: Path, progress: Callable[[int], None]
+) -> tuple[list[Record], list[Path]]:
+    """Write rows of the table into files; return the seals above them, and these."""
+    seals, parts, size = list[Record](), list[Path](), 0
+    for row in due:
+        async with archive.db.connection() as connection:
+            written = await copy_out(connection, Seal.of(row), folder)
+        seals.append(row)
+        parts += written
+        progress(row["row_count"])
+        size += sum(part.stat().st_size for part in written)
+        if size > BYTES_IN_A_FILE:
+            break
+    return seals, parts
+
+
+async def _take_away(
+    archive: Archive, keys: SealKeys, seals: Sequence[Record], name: str, size: int
+) -> Moved:
+    """Delete the rows, and say where they are."""
+    db, moved = archive.db, Moved.of(seals)
+    values = (moved.first_seal, moved.last_seal, moved.first_id, moved.last_id, moved.rows)
+    await db.execute(catalog.INSERT, name, size, *values)  # it looks at the rows
+    for start in range(0, len(seals), SEALS_AT_ONCE):
+        part = Moved.of(seals[start : start + SEALS_AT_ONCE])
+        removed = await db.execute(DELETE, part.first_id, part.last_id)
+        marked = await db.execute(MARK, part.first_seal, part.last_seal)
+        numbers = part.last_seal - part.first_seal + 1
+        if (removed, marked) != (f"DELETE {part.rows}", f"UPDATE {numbers}"):
+            raise NotAsSealed("rows were removed meanwhile: try again")
+    await record(db, "audit.archive", "audit_logs", details={**asdict(moved), "file": name})
+    removal = Removal(
+        kind="archive", first_id=moved.first_id, last_id=moved.last_id, row_count=moved.rows,
+        first_seal=moved.first_seal, last_seal=moved.last_seal, rows_digest=seals[-1]["digest"],
+        pseudonym=None, actor=whoever_acts(), reason=f"to {name}",
+        created_at=await db.fetchval(NOW), key_id=keys.newest,
+    )  # fmt: skip
+    await store(db, keys, removal)
+    return moved
