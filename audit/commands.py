@@ -203,7 +203,7 @@ async def history(services: Services, resource: str, resource_id: str, json: boo
     """
     found = False
     table = None if json or not sys.stdout.isatty() else HistoryTable()
-    async for page in history_of(services.db, resource, resource_id):
+    async for page in history_of(services.db, resource, resource_id, archive_of(services)):
         found = True
         if json:
             sys.stdout.buffer.write(to_ndjson(page))

@@ -51,7 +51,7 @@ class Connection(Queries, Protocol):
         query: str,
         *,
         output: Path,
-        format: str,
+        format: Literal["csv"],
         force_quote: bool,
         encoding: str,
         timeout: float,

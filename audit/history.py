@@ -3,25 +3,45 @@
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncIterator, Iterator, Mapping
-from typing import Any
+from collections.abc import AsyncIterator, Iterator, Sequence
+from typing import TYPE_CHECKING
 
-from audit.database import Database, Record
+from audit.database import Database
+from audit.filters import Filters
+from audit.ids import HIGHEST
 from audit.paging import trail_pages, transaction
 from audit.printable import printable
 from audit.rows import SELECTED
+from audit.seals import LOWEST_ID
+from audit.sentences import Row
+
+if TYPE_CHECKING:
+    from audit.archived import OldRows
 
 HISTORY = "resource = $1 AND resource_id = $2 ORDER BY id"
+LOWEST = "SELECT coalesce(min(id), $1) FROM audit_logs"
 
 
-async def history_of(db: Database, resource: str, resource_id: str) -> AsyncIterator[list[Record]]:
-    """Yield the records of a row, oldest first, in pages."""
-    async with transaction(db, "read_committed", readonly=True) as connection:
+async def history_of(
+    db: Database, resource: str, resource_id: str, archive: OldRows | None = None
+) -> AsyncIterator[Sequence[Row]]:
+    """Yield the records of a row, oldest first, in pages.
+
+    Args:
+        archive: where older ones may be.
+    """
+    # One moment for all of it: a row is in the table then, or before it in the archive.
+    async with transaction(db, "repeatable_read", readonly=True) as connection:
+        lowest = await connection.fetchval(LOWEST, HIGHEST)
+        if archive is not None:
+            filters = Filters(resource=resource, resource_id=resource_id)
+            async for older, _ in archive.stream(filters, LOWEST_ID, lowest - 1):
+                yield older
         async for page in trail_pages(connection, SELECTED, HISTORY, resource, resource_id):
             yield page
 
 
-def changes(row: Record | Mapping[str, Any]) -> Iterator[str]:
+def changes(row: Row) -> Iterator[str]:
     """Yield the details of a record in words: «email: a@example.com → b@example.com»."""
     try:
         details = json.loads(row["details"] or "{}")
@@ -38,7 +58,7 @@ def changes(row: Record | Mapping[str, Any]) -> Iterator[str]:
         yield f"{printable(name)}: {values}"
 
 
-def print_plainly(row: Record | Mapping[str, Any]) -> None:
+def print_plainly(row: Row) -> None:
     """Print a record, and a line for each change below it."""
     where = f" from {row['ip_address']}" if row["ip_address"] else ""
     print(f"{row['created_at']} {printable(row['actor'])} {printable(row['action'])}{where}")
@@ -54,7 +74,7 @@ class HistoryTable:
 
         self.rows = Table("When and who", "What", show_lines=True)
 
-    def add(self, row: Record | Mapping[str, Any]) -> None:
+    def add(self, row: Row) -> None:
         from rich.text import Text
 
         who = [row["created_at"][:19].replace("T", " "), printable(row["actor"])]

@@ -8,15 +8,19 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Mapping
 from difflib import SequenceMatcher
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from audit.database import Queries, Record
 from audit.ids import HIGHEST
 from audit.printable import printable
 from audit.rows import SELECTED
-from audit.sentences import MASK, sides
+from audit.sentences import MASK, Row, sides
+
+if TYPE_CHECKING:
+    from audit.archived import OldRows
 
 MOST_BYTES = 200_000  # of details as text, to be read as a whole
+MOST_SENT = 2**24  # of archived details, which are sent to the database to be cut
 MOST_COLUMNS = 200
 MOST_CHARACTERS = 4_000  # of a value
 MOST_LINES = 200
@@ -28,16 +32,18 @@ ROW = f"""
     FROM audit_logs, LATERAL (SELECT details::text AS written OFFSET 0) AS text
     WHERE id = $1
 """  # noqa: S608  constants only
-LARGE = f"""
+PIECES = f"""
     SELECT side.key AS side, each.key AS name,
            left(each.value::text, {MOST_CHARACTERS + 1}) AS value
-    FROM audit_logs,
+    FROM {{source}},
          LATERAL jsonb_each(CASE jsonb_typeof(details) WHEN 'object' THEN details
                             ELSE jsonb_build_object('details', details) END) AS side,
          LATERAL jsonb_each(CASE jsonb_typeof(side.value) WHEN 'object' THEN side.value
                             ELSE jsonb_build_object('', side.value) END) AS each
-    WHERE audit_logs.id = $1 LIMIT {2 * MOST_COLUMNS}
+    LIMIT {2 * MOST_COLUMNS}
 """  # noqa: S608  constants only
+LARGE = PIECES.format(source="(SELECT details FROM audit_logs WHERE id = $1) AS row")
+LARGE_ARCHIVED = PIECES.format(source="(SELECT $1::jsonb AS details) AS row")
 SEAL = """
     SELECT id, created_at FROM audit_seals
     WHERE last_id >= $1 ORDER BY last_id LIMIT 1
@@ -76,7 +82,7 @@ class Change(NamedTuple):
         seal: that covers it, with `id` and `created_at`; None: not sealed yet.
     """
 
-    row: Record
+    row: Row
     columns: list[Column]
     bytes: int
     is_event: bool
@@ -84,9 +90,16 @@ class Change(NamedTuple):
     seal: Record | None
 
 
-async def change(db: Queries, id_: int) -> Change | None:
-    """Return a row of the trail, if there is one with this id."""
-    row = await db.fetchrow(ROW, id_) if id_ <= HIGHEST else None
+async def change(db: Queries, id_: int, archive: OldRows | None = None) -> Change | None:
+    """Return a row of the trail, if there is one with this id.
+
+    Args:
+        archive: where it is, perhaps.
+    """
+    row: Row | None = await db.fetchrow(ROW, id_) if id_ <= HIGHEST else None
+    if row is None and archive is not None and id_ <= HIGHEST:
+        row = await archive.row(id_)
+        row = row and {**row, "bytes": len((row["details"] or "").encode()), "is_archived": True}
     if row is None:
         return None
     before, after = await _sides(db, row)
@@ -105,15 +118,19 @@ class Cut(str):
 
 
 async def _sides(
-    db: Queries, row: Record
+    db: Queries, row: Row
 ) -> tuple[Mapping[str, Any] | None, Mapping[str, Any] | None]:
-    if row["details"] is not None or not row["bytes"]:
+    if row["bytes"] is None or row["bytes"] <= MOST_BYTES:
         try:
             return sides(json.loads(row["details"] or "null"))
         except (ValueError, RecursionError):  # longer or deeper than Python reads
             return None, {"details": Cut(row["details"])}
+    if row["bytes"] > MOST_SENT and row["details"] is not None:
+        return None, {"details": Cut(row["details"])}
     found: dict[str, dict[str, Any]] = {}
-    for each in await db.fetch(LARGE, row["id"]):
+    is_archived = row["details"] is not None
+    pieces = (LARGE_ARCHIVED, row["details"]) if is_archived else (LARGE, row["id"])
+    for each in await db.fetch(*pieces):
         found.setdefault(each["side"], {})[each["name"]] = Cut(each["value"])
     if found.keys() <= {"before", "after"}:
         return found.get("before"), found.get("after")

@@ -10,13 +10,16 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
 
-from audit.database import Database, Record
+from audit.archived import archive_of
+from audit.database import Database
+from audit.errors import GroundworkError
 from audit.export import to_ndjson
 from audit.filters import PARAMETERS, Filters, WrongFilter
 from audit.ids import HIGHEST, cursor_of
 from audit.lines import Line, lines
 from audit.reading import Page, page
 from audit.rows import COLUMNS, SELECTED
+from audit.sentences import Row
 from home.accounts.in_the_trail import filters_of
 from home.services import Services
 from home.web.bodies import NO_STORE
@@ -25,6 +28,12 @@ from home.web.people import Who, person_of, services_of
 
 BEFORE = {"before": "The id after which the page begins: `next` of the page before."}
 ONE = f"SELECT {', '.join(SELECTED)} FROM audit_logs WHERE id = $1"  # noqa: S608  constants only
+
+
+class ArchiveNotRead(GroundworkError):
+    """Older rows are in the archive, which cannot be read now."""
+
+    status, code = 503, "archive_unavailable"
 
 
 class TrailRow(BaseModel):
@@ -87,16 +96,21 @@ def operations(services: Services) -> list[Operation]:
 
 async def list_trail(request: Request) -> Response:
     await person_of(request, Who.READERS)
-    db = services_of(request).db
+    db, archive = services_of(request).db, archive_of(services_of(request))
     filters = await filters_of(db, request.query_params)
-    return await _answer(request, db, await page(db, filters, _before(request)))
+    found = await page(db, filters, _before(request), archive=archive)
+    return await _answer(request, db, found)
 
 
 async def get_trail_row(request: Request) -> Response:
     await person_of(request, Who.READERS)
     text = request.path_params["id"]
     is_id = text.isascii() and text.isdigit() and len(text) < 20 and int(text) <= HIGHEST
-    row = await services_of(request).db.fetchrow(ONE, int(text)) if is_id else None
+    row: Row | None = None
+    if is_id:
+        row = await services_of(request).db.fetchrow(ONE, int(text))
+        if row is None and (archive := archive_of(services_of(request))) is not None:
+            row = await archive.row(int(text))
     if row is None:
         raise HTTPException(404, "The trail has no such row.")
     return Response(to_ndjson([row]), headers=NO_STORE, media_type="application/json")
@@ -104,9 +118,10 @@ async def get_trail_row(request: Request) -> Response:
 
 async def get_record_life(request: Request) -> Response:
     await person_of(request, Who.READERS)
-    db = services_of(request).db
+    db, archive = services_of(request).db, archive_of(services_of(request))
     table, key = request.path_params["table"], request.path_params["key"]
-    found = await page(db, Filters(resource=table, resource_id=key), _before(request))
+    filters = Filters(resource=table, resource_id=key)
+    found = await page(db, filters, _before(request), archive=archive)
     return await _answer(request, db, found)
 
 
@@ -127,12 +142,14 @@ async def _answer(request: Request, db: Database, found: Page) -> Response:
         to_ndjson([row])[:-2] + b", " + to_json(_more(line))[1:]
         for row, line in zip(map(_plain, found.rows), told, strict=True)
     ]
+    if found.unreached:
+        raise ArchiveNotRead(found.unreached)
     end = to_json({"next": found.next, "looked_through": found.looked})
     content = b'{"rows": [' + b", ".join(rows) + b"], " + end[1:]
     return Response(content, headers=NO_STORE, media_type="application/json")
 
 
-def _plain(row: Record) -> dict[str, Any]:
+def _plain(row: Row) -> dict[str, Any]:
     return {name: row[name] for name in COLUMNS}
 
 

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from datetime import datetime
+
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
 
-from audit.filters import Filters
+from audit.archived import archive_of
+from audit.filters import A_DAY, Filters
 from audit.lines import line, lines
 from audit.one_change import change
 from audit.reading import page
@@ -20,15 +23,16 @@ NEIGHBOURS = 20
 
 async def one_change(request: Request) -> Response:
     """Show one row of the trail."""
-    db = services_of(request).db
-    found = await change(db, request.path_params["id"])
+    db, archive = services_of(request).db, archive_of(services_of(request))
+    found = await change(db, request.path_params["id"], archive)
     if found is None:
         raise HTTPException(404, "The trail has no such row. Perhaps it was pruned.")
     [told] = await lines(db, [found.row], request.app.state.words)
     row = found.row
     neighbours = None
     if row["request_id"] is not None:
-        neighbours = await page(db, Filters(request_id=row["request_id"]), size=NEIGHBOURS)
+        filters = of_request(row["request_id"], row["created_at"])
+        neighbours = await page(db, filters, size=NEIGHBOURS, archive=archive)
     verified = await last_verification(db)
     covers = verified is not None and found.seal is not None and found.seal["id"] <= verified.seals
     return render(
@@ -40,17 +44,27 @@ async def one_change(request: Request) -> Response:
         at=at_in_words(row["created_at"]),
         life=life_of(row["resource"], row["resource_id"]),
         days=await days_of(request, neighbours) if neighbours else [],
+        is_archived="is_archived" in row,
         has_more=neighbours is not None and neighbours.next is not None,
         verified=verified if covers else None,
     )
 
 
+def of_request(request: str, at: str) -> Filters:
+    """Return a choice of what a request did: it is over in a day, and other files are not read."""
+    try:
+        moment = datetime.fromisoformat(at)
+        return Filters(since=moment - A_DAY, until=moment + A_DAY, request_id=request)
+    except (ValueError, OverflowError):
+        return Filters(request_id=request)
+
+
 async def record_life(request: Request) -> Response:
     """Show what happened to one record, the newest first."""
-    db = services_of(request).db
+    db, archive = services_of(request).db, archive_of(services_of(request))
     table, key = request.path_params["table"], request.path_params["key"]
     before = before_of(request)
-    found = await page(db, Filters(resource=table, resource_id=key), before)
+    found = await page(db, Filters(resource=table, resource_id=key), before, archive=archive)
     if not found.rows and before is None:
         raise HTTPException(404, f"The trail holds nothing about {table[:100]} {key[:255]}.")
     words = request.app.state.words

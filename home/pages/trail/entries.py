@@ -12,12 +12,14 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
 
+from audit.archived import archive_of
 from audit.database import Database
 from audit.export import FORMATS, Export, Format
 from audit.filters import PARAMETERS, WrongFilter
 from audit.ids import cursor_of
 from audit.lines import Line, lines
-from audit.reading import MOST_OF_A_REQUEST, Page, known, of_requests, page
+from audit.reading import Page, page
+from audit.values import MOST_OF_A_REQUEST, known, of_requests
 from home.accounts.in_the_trail import filters_of
 from home.web.people import services_of
 from home.web.redirects import TRAIL
@@ -36,6 +38,7 @@ class Entry(NamedTuple):
     Args:
         time: such as "14:31", and `at` all of it.
         in_request: how many changes its request made, in words; "" where it is said above already.
+        is_archived: whether it has left the table.
         is_same_request: whether the line above is of the same request.
     """
 
@@ -45,6 +48,7 @@ class Entry(NamedTuple):
     at: str
     in_request: str
     is_same_request: bool
+    is_archived: bool
 
 
 class Day(NamedTuple):
@@ -56,12 +60,12 @@ class Day(NamedTuple):
 
 async def entries(request: Request) -> Response:
     """Show a page of the trail."""
-    db = services_of(request).db
+    db, archive = services_of(request).db, archive_of(services_of(request))
     typed = typed_of(request)
     found, days, refused, status = Page([], None, None), list[Day](), "", 200
     try:
         filters = await filters_of(db, typed)
-        found = await page(db, filters, before_of(request))
+        found = await page(db, filters, before_of(request), archive=archive)
         days = await days_of(request, found)
     except WrongFilter as error:
         refused, status = str(error), error.status
@@ -92,7 +96,8 @@ async def export(request: Request) -> Response:
     format_ = request.query_params.get("format", "csv")
     if format_ not in FORMATS:
         raise WrongFilter(f"An export is {' or '.join(FORMATS)}.")
-    running = Export(db, filters, cast(Format, format_))
+    archive = archive_of(services_of(request))
+    running = Export(db, filters, cast(Format, format_), archive=archive)
     name = {"content-disposition": f'attachment; filename="trail.{format_}"'}
     return StreamingResponse(_recorded(running), media_type=TYPES[format_], headers=NO_STORE | name)
 
@@ -154,7 +159,8 @@ def _entries(told: Sequence[Line], counts: dict[str, int]) -> Iterable[Entry]:
         many = f"more than {MOST_OF_A_REQUEST} changes" if count > MOST_OF_A_REQUEST else None
         words = f"{many or plural(count, 'change')} in this request" if count > 1 else ""
         at = at_in_words(row["created_at"])
-        yield Entry(line, row["id"], at[11:16], at, "" if same else words, same)
+        is_archived = "is_archived" in row
+        yield Entry(line, row["id"], at[11:16], at, "" if same else words, same, is_archived)
 
 
 def at_in_words(text: str) -> str:

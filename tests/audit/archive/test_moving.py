@@ -12,7 +12,6 @@ from audit.archive.reading import Archive
 from audit.export import Export
 from audit.filters import Filters
 from audit.reading import page
-from audit.seals import seal
 from audit.tables import AuditLog
 from audit.verify import verify
 from home.database.engine import Engine
@@ -31,6 +30,12 @@ async def test_rows_move_and_are_verified_and_read(db: Engine, archive: Archive)
     assert (report.problem, report.archived, report.verified) == (None, 28, 28)
     found = await page(db, Filters(resource="users"), archive=archive)
     assert [row["id"] for row in found.rows] == [row["id"] for row in whole.rows]
-    exported = [json.loads(line) async for chunk in Export(db, Filters(), archive=archive).chunks() for line in chunk.splitlines()]
-    assert [row["id"] for row in exported][:28] == [*range(1, 11), *range(12, 21), *range(22, 31)][:28]
+    exported = [
+        json.loads(line)
+        async for chunk in Export(db, Filters(), archive=archive).chunks()
+        for line in chunk.splitlines()
+    ]
+    assert [row["id"] for row in exported][:28] == [*range(1, 11), *range(12, 21), *range(22, 31)][
+        :28
+    ]
     assert await archive_step(archive, KEYS, TOMORROW) is None
