@@ -25,13 +25,18 @@ from audit.prune import prune as remove
 from audit.seals import seal as seal_all
 from audit.settings import AuditSettings
 from audit.summary import count_sealed
-from audit.verify import Verification, exported_seals, record_result
+from audit.verify import HIGHEST_SEAL, Verification, exported_seals, record_result
 from audit.verify import verify as verify_all
 
 UNSEALED = """
     SELECT count(*) FROM audit_logs WHERE id > (SELECT coalesce(max(last_id), 0) FROM audit_seals)
 """
 IDS = "SELECT least(max(id)::numeric - min(id) + 1, 1e15)::bigint FROM audit_logs"
+SEALS_OF_A_TIME = """
+    SELECT min(id) AS first, max(id) AS last FROM audit_seals
+    WHERE ($1::timestamptz IS NULL OR created_at >= $1)
+      AND ($2::timestamptz IS NULL OR created_at < $2)
+"""
 SEALED = "SELECT coalesce(sum(row_count), 0)::bigint FROM audit_seals WHERE pruned_at IS NULL"
 
 
@@ -54,16 +59,21 @@ async def seal(services: Services, patience: int = 60) -> None:
 
 
 @command
-async def verify(services: Services, seals: str = "", json: bool = False) -> None:
+async def verify(
+    services: Services, seals: str = "", json: bool = False, since: str = "", until: str = ""
+) -> None:
     """Is the trail what was sealed? Names the first row or seal that was altered, removed, inserted
     or moved, and exits 1; or exits 0. Puts what it found on the trail, where the server takes
     changes.
 
     :param seals: a file from `piccolo audit seals`, kept elsewhere: each seal in it must be there
     :param json: print the result as JSON
+    :param since: only seals made from this date or time on; the one before them is believed
+    :param until: only seals made before this date or time
 
     """
     kept = read_seals(Path(seals)) if seals else {}
+    first, last = await _part(services, since, until)
     rows = await services.db.fetchval(SEALED)
     with progress("verifying", rows) as advance:
         report = await verify_all(
@@ -72,6 +82,8 @@ async def verify(services: Services, seals: str = "", json: bool = False) -> Non
             kept=kept,
             progress=advance,
             archive=archive_of(services),
+            first=first,
+            last=last,
         )
     intact = report.problem is None
     print(dumps({"intact": intact, **asdict(report)}) if json else _in_words(report), flush=True)
@@ -81,6 +93,18 @@ async def verify(services: Services, seals: str = "", json: bool = False) -> Non
         print(f"This verification is not on the trail: {error}", file=sys.stderr)
     if not intact:
         sys.exit(1)
+
+
+async def _part(services: Services, since: str, until: str) -> tuple[int, int]:
+    """Return the first and the last seal of a time."""
+    if not since and not until:
+        return 1, HIGHEST_SEAL
+    first = moment("since", since) if since else None
+    last = moment("until", until) if until else None
+    row = await services.db.fetchrow(SEALS_OF_A_TIME, first, last)
+    if row is None or row["first"] is None:
+        raise CommandError("no seal was made in this time")
+    return row["first"], row["last"] if until else HIGHEST_SEAL
 
 
 def _in_words(report: Verification) -> str:
@@ -177,7 +201,8 @@ async def prune(services: Services, before: str, yes: bool = False) -> None:
 
     """
     when = await past("before", before, services.db)
-    if (going := await due(services.db, when)) is None:
+    archive = archive_of(services)
+    if (going := await due(services.db, when, archive)) is None:
         print("nothing to remove: no seal covers only rows as old as that")
         return
     what = f"{counted(going.rows, 'row')} (up to id {going.last_id})"
@@ -187,7 +212,7 @@ async def prune(services: Services, before: str, yes: bool = False) -> None:
         return
     rows = await services.db.fetchval(SEALED)
     with progress("verifying, removing", rows + going.rows) as advance:
-        gone = await remove(services.db, when, _keys(services), advance)
+        gone = await remove(services.db, when, _keys(services), advance, archive)
     print(f"removed {counted(gone.rows if gone else 0, 'row')}; their seals stay")
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from datetime import datetime
+from typing import TYPE_CHECKING
 
 from audit.database import Database, Record
 from audit.digests import SealKeys
@@ -14,6 +15,9 @@ from audit.removals import ALLOW, NOW, Removal, store, whoever_acts
 from audit.seals import SEALING_LOCK
 from audit.summary import count_sealed
 from audit.verify import verify
+
+if TYPE_CHECKING:
+    from audit.archive.reading import Archive
 
 SEALS_AT_ONCE = 10  # up to 100,000 rows: seconds, and the sealer can do its work in between
 
@@ -54,10 +58,21 @@ class Pruned:
         return cls(first["id"], last["id"], first["first_id"], last["last_id"], rows)
 
 
-async def due(db: Database, before: datetime) -> Pruned | None:
+async def due(db: Database, before: datetime, archive: Archive | None = None) -> Pruned | None:
     """Return what is older than a moment, as far as it is sealed; None is nothing."""
     seals = await db.fetch(DUE, before)
-    return Pruned.of(seals) if seals else None
+    archived = await archive.prunable(before) if archive else None
+    return _both(archived, Pruned.of(seals) if seals else None)
+
+
+def _both(archived: Pruned | None, rows: Pruned | None) -> Pruned | None:
+    """Return what leaves the archive, and what leaves the table after it, as one."""
+    if archived is None or rows is None:
+        return archived or rows
+    return Pruned(
+        archived.first_seal, rows.last_seal, archived.first_id, rows.last_id,
+        archived.rows + rows.rows,
+    )  # fmt: skip
 
 
 async def prune(
@@ -65,6 +80,7 @@ async def prune(
     before: datetime,
     keys: SealKeys,
     progress: Callable[[int], None] = lambda rows: None,
+    archive: Archive | None = None,
 ) -> Pruned | None:
     """Remove what is older than a moment. First all is verified: pruning must hide nothing.
 
@@ -73,23 +89,26 @@ async def prune(
 
     Args:
         progress: called with the number of rows that each step verified or removed.
+        archive: where older rows may be; files go, of which all rows are as old.
 
     Raises:
         NotAsSealed: verification failed.
         OtherKey: the seals cannot be verified with these keys.
     """
-    if (problem := (await verify(db, keys, progress=progress)).problem) is not None:
+    verified = await verify(db, keys, progress=progress, archive=archive)
+    if (problem := verified.problem) is not None:
         raise NotAsSealed(
             f"the trail is not as it was sealed, nothing was removed: {problem.message}"
         )
     await count_sealed(db)
+    archived = await archive.prune(keys, before, progress) if archive else None
     seals = await db.fetch(DUE, before)
     for start in range(0, len(seals), SEALS_AT_ONCE):
         part = seals[start : start + SEALS_AT_ONCE]
         step = Pruned.of(part)
         await _remove(db, keys, step, before, part[-1]["digest"])
         progress(step.rows)
-    return Pruned.of(seals) if seals else None
+    return _both(archived, Pruned.of(seals) if seals else None)
 
 
 async def _remove(
@@ -105,10 +124,15 @@ async def _remove(
             raise NotAsSealed("rows were removed meanwhile, maybe by another prune: try again")
         details = {**asdict(step), "before": before.isoformat()}
         await record(db, "audit.prune", "audit_logs", details=details)
-        removal = Removal(
-            kind="prune", first_id=step.first_id, last_id=step.last_id, row_count=step.rows,
-            first_seal=step.first_seal, last_seal=step.last_seal, rows_digest=digest,
-            pseudonym=None, actor=whoever_acts(), reason=f"before {before.isoformat()}",
-            created_at=await db.fetchval(NOW), key_id=keys.newest,
-        )  # fmt: skip
-        await store(db, keys, removal)
+        await sign(db, keys, step, before, digest)
+
+
+async def sign(db: Database, keys: SealKeys, step: Pruned, before: datetime, digest: str) -> None:
+    """Sign that rows were removed; `digest` is that of the last seal above them."""
+    removal = Removal(
+        kind="prune", first_id=step.first_id, last_id=step.last_id, row_count=step.rows,
+        first_seal=step.first_seal, last_seal=step.last_seal, rows_digest=digest,
+        pseudonym=None, actor=whoever_acts(), reason=f"before {before.isoformat()}",
+        created_at=await db.fetchval(NOW), key_id=keys.newest,
+    )  # fmt: skip
+    await store(db, keys, removal)

@@ -98,6 +98,7 @@ async def sweep(archive: Archive) -> None:
 
     A file of another trail in the same place is not of one of our seals, and stays.
     """
+    await asyncio.to_thread(archive.store.make)
     found = [match for name in await asyncio.to_thread(archive.store.names)
              if (match := NAME.fullmatch(name))]  # fmt: skip
     names, lasts, digests = (

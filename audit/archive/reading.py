@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from array import array
 from collections.abc import AsyncIterator, Callable, Sequence
+from datetime import datetime
 from typing import Any, NamedTuple
 
 import duckdb
@@ -15,9 +16,10 @@ from audit.archive.columns import MOMENT, SELECTED, where
 from audit.archive.duck import Cursor, Duck, Result
 from audit.archive.store import Store
 from audit.database import Database, Queries
-from audit.digests import Leaf, Seal
+from audit.digests import Leaf, Seal, SealKeys
 from audit.filters import Filters
 from audit.paging import INLINE_BYTES
+from audit.prune import Pruned
 from audit.reading import Page
 from audit.sentences import Row
 from audit.verify import ArchiveMissing, ArchiveUnreadable
@@ -92,6 +94,21 @@ class Archive:
         from audit.archive.pages import page
 
         return await page(self, db, filters, before, size)
+
+    async def prunable(self, before: datetime) -> Pruned | None:
+        """Return what is in files that hold only what is older than a moment."""
+        from audit.archive.pruning import due_files, pruned
+
+        files = await due_files(self.db, before)
+        return pruned(files) if files else None
+
+    async def prune(
+        self, keys: SealKeys, before: datetime, progress: Callable[[int], None]
+    ) -> Pruned | None:
+        """Remove these files."""
+        from audit.archive.pruning import prune_files
+
+        return await prune_files(self, keys, before, progress)
 
     async def stream(
         self, filters: Filters, after: int, up_to: int

@@ -44,7 +44,13 @@ class Store:
 
     @property
     def store(self) -> LocalStore | S3Store:
-        """The store, which a folder becomes when it is first used."""
+        """The store. A folder has to be there, but for who writes: it may not be mounted.
+
+        Raises:
+            ArchiveUnavailable: it is not.
+        """
+        if not self.is_s3 and not Path(self.root).is_dir():
+            raise ArchiveUnavailable(f"the archive {self.root} is no folder")
         if self._store is None:
             self._store = self._open()
         return self._store
@@ -54,11 +60,13 @@ class Store:
             is_plain = os.environ.get("AWS_ENDPOINT_URL", "").startswith("http://")
             options = {"timeout": TIME_OUT, "allow_http": is_plain}
             return S3Store.from_url(self.root, client_options=options)  # type: ignore[arg-type]
-        try:
-            Path(self.root).mkdir(mode=0o700, parents=True, exist_ok=True)
-            return LocalStore(self.root)
-        except OSError as error:
-            raise ArchiveUnavailable(f"{self.root} cannot be used: {error.strerror}") from None
+        return LocalStore(self.root)
+
+    def make(self) -> None:
+        """Make the folder where there is none, which only its owner may read."""
+        with self._translated():
+            if not self.is_s3:
+                Path(self.root).mkdir(mode=0o700, parents=True, exist_ok=True)
 
     def path(self, name: str) -> str:
         """Return where DuckDB finds a file."""
@@ -118,6 +126,8 @@ class _Translated:
     def __exit__(self, kind: object, error: BaseException | None, traceback: object) -> None:
         if isinstance(error, obstore.exceptions.NotFoundError):
             raise FileNotFoundError(str(error)) from None
+        if isinstance(error, FileNotFoundError):
+            return
         if isinstance(error, obstore.exceptions.BaseError | OSError):
             first = str(error).partition("\n")[0][:300]
             raise ArchiveUnavailable(f"the archive {self.root} cannot be used: {first}") from error

@@ -43,8 +43,8 @@ async def nasty(db: Engine) -> None:
             short, short, number % 2 == 0, None, at,
         )  # fmt: skip
     for moment in ("-infinity", "0044-03-15 12:00:00.5 BC", "0001-01-01", "1970-01-01"):
-        sql = f"INSERT INTO audit_logs (action, details, created_at) VALUES ('x.update', $1, '{moment}')"
-        await db.execute(sql, '{"after": {"t": 1}}')
+        values = f"""('x.update', '{{"after": {{"t": 1}}}}', '{moment}')"""
+        await db.execute(f"INSERT INTO audit_logs (action, details, created_at) VALUES {values}")
     big = json.dumps({"before": {"text": "ä" * 200_000}, "after": {"text": "b\"'\n" * 9_000}})
     for size in (
         big,
