@@ -8,6 +8,6 @@ APP = App(
     sentences={"audit_logs_details_size": "This is too large to be recorded on the audit trail."},
     tables="audit.admin:tables",
     forms="audit.forms:forms",
-    jobs="audit.sealing:jobs",
+    jobs="audit.keeping:jobs",
     lifespan="audit.verifying:lifespan",
 )

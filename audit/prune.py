@@ -11,7 +11,7 @@ from audit.database import Database, Record
 from audit.digests import SealKeys
 from audit.errors import GroundworkError
 from audit.record import record
-from audit.removals import ALLOW, NOW, Removal, store, whoever_acts
+from audit.removals import ALLOW, NOW, Removal, check_owner, store, whoever_acts
 from audit.seals import SEALING_LOCK
 from audit.summary import count_sealed
 from audit.verify import verify
@@ -22,13 +22,14 @@ if TYPE_CHECKING:
 SEALS_AT_ONCE = 10  # up to 100,000 rows: seconds, and the sealer can do its work in between
 
 # Seals whose rows are all older than $1: those before the one that holds the first that is not.
-DUE = """
-    SELECT id, first_id, last_id, row_count, root, key_id, previous_digest, created_at, digest
-    FROM audit_seals
-    WHERE pruned_at IS NULL AND archived_at IS NULL AND last_id < coalesce(
+IS_DUE = """
+    pruned_at IS NULL AND archived_at IS NULL AND last_id < coalesce(
         (SELECT min(id) FROM audit_logs WHERE created_at >= $1), 9223372036854775807)
-    ORDER BY id
 """
+DUE = f"""
+    SELECT id, first_id, last_id, row_count, root, key_id, previous_digest, created_at, digest
+    FROM audit_seals WHERE {IS_DUE} ORDER BY id
+"""  # noqa: S608  constants only
 DELETE = "DELETE FROM audit_logs WHERE id BETWEEN $1 AND $2"
 MARK = """
     UPDATE audit_seals SET pruned_at = clock_timestamp(), leaves = NULL
@@ -63,6 +64,26 @@ async def due(db: Database, before: datetime, archive: Archive | None = None) ->
     seals = await db.fetch(DUE, before)
     archived = await archive.prunable(before) if archive else None
     return _both(archived, Pruned.of(seals) if seals else None)
+
+
+async def prune_step(db: Database, keys: SealKeys, before: datetime) -> Pruned | None:
+    """Remove the oldest rows under at most ten seals, once these are verified; None is nothing.
+
+    Raises:
+        NotAsSealed: verification failed.
+        OtherKey: the seals cannot be verified with these keys.
+        NotTheOwner: the role may not take rows away.
+    """
+    if not (seals := await db.fetch(f"{DUE} LIMIT {SEALS_AT_ONCE}", before)):
+        return None
+    await check_owner(db, "piccolo audit prune --before=... --yes")
+    step = Pruned.of(seals)
+    found = await verify(db, keys, first=step.first_seal, last=step.last_seal)
+    if found.problem is not None:
+        raise NotAsSealed(f"the trail is not as it was sealed: {found.problem.message}")
+    await count_sealed(db)
+    await _remove(db, keys, step, before, seals[-1]["digest"])
+    return step
 
 
 def _both(archived: Pruned | None, rows: Pruned | None) -> Pruned | None:

@@ -18,6 +18,7 @@ from typing import Any, Literal, NamedTuple, get_args
 from audit.context import current_actor, storable
 from audit.database import Connection, Queries, Record
 from audit.digests import WHAT, WHO, Seal, SealKeys
+from audit.errors import Refused
 from audit.paging import pages
 
 Kind = Literal["erase", "archive", "prune"]
@@ -26,6 +27,9 @@ ENTRY = Struct(">qB")  # id of a row, and WHO, WHAT or both
 NOW = "SELECT clock_timestamp()"
 ALL = "SELECT * FROM audit_removals ORDER BY id"
 IN_A_PAGE = 20
+IS_OWNER = """
+    SELECT pg_has_role((SELECT relowner FROM pg_class WHERE oid = 'audit_logs'::regclass), 'USAGE')
+"""
 INSERT = """
     INSERT INTO audit_removals (kind, first_id, last_id, row_count, first_seal, last_seal,
                                 rows_digest, pseudonym, actor, reason, created_at, key_id,
@@ -73,6 +77,25 @@ async def store(
     """Store a removal, signed; return its id."""
     values = (*vars(removal).values(), removal.sign(keys), entries)
     return int(await connection.fetchval(INSERT, *values))
+
+
+class NotTheOwner(Refused):
+    """Only the owner of the trail may take rows away."""
+
+    status, code = 403, "forbidden"
+
+
+async def check_owner(queries: Queries, command: str) -> None:
+    """Raise NotTheOwner unless this role may take rows away.
+
+    Args:
+        command: which the owner would use.
+    """
+    if not await queries.fetchval(IS_OWNER):
+        raise NotTheOwner(
+            "this role does not own the trail, and cannot take rows away: "
+            f"run `{command}` with the DATABASE_URL of the owner's role, by cron"
+        )
 
 
 def whoever_acts() -> str:

@@ -7,9 +7,8 @@ from collections.abc import Callable
 from typing import Any, TypeAlias, TypeVar
 
 import duckdb
-from obstore.fsspec import FsspecStore
 
-from audit.archive.store import ArchiveUnavailable, Store
+from audit.archive.store import ArchiveUnavailable, Store, for_duckdb
 
 Result = TypeVar("Result")
 Cursor: TypeAlias = duckdb.DuckDBPyConnection
@@ -65,5 +64,5 @@ class Duck:
         if self._connection is None:
             self._connection = duckdb.connect(config=OPTIONS)
             if self._store.is_s3:
-                self._connection.register_filesystem(FsspecStore("s3"))
+                self._connection.register_filesystem(for_duckdb())
         return self._connection.cursor()

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any, NamedTuple
 
 from audit.archive.columns import COPIED, ROW, STORED
 from audit.archive.duck import Cursor
@@ -33,18 +34,19 @@ COPY = f"""
 TYPES = ", ".join(f"'{name}': '{type_}'" for name, (type_, _) in STORED.items())
 # Quoted is what is text, and what is not quoted is NULL. It is read in one piece: what a row holds
 # must not pass for the beginning of another one.
-WRITE = f"""
-    COPY (
-        SELECT {", ".join(made for _, made in STORED.values())}
-        FROM read_csv(?, auto_detect = false, header = false, delim = ',', quote = '"',
-                      escape = '"', nullstr = '', allow_quoted_nulls = false, new_line = '\\n',
-                      parallel = false, max_line_size = {{line}}, buffer_size = {{line}},
-                      columns = {{{{{TYPES}}}}})
-    ) TO '{{target}}' (
+CSV = f"""
+    SELECT {", ".join(made for _, made in STORED.values())}
+    FROM read_csv(?, auto_detect = false, header = false, delim = ',', quote = '"',
+                  escape = '"', nullstr = '', allow_quoted_nulls = false, new_line = '\\n',
+                  parallel = false, max_line_size = {{line}}, buffer_size = {{line}},
+                  columns = {{{{{TYPES}}}}})
+"""  # noqa: S608  constants and a number
+WRITE = """
+    COPY ({rows}) TO '{target}' (
         FORMAT parquet, COMPRESSION zstd, ROW_GROUP_SIZE 10000, ROW_GROUP_SIZE_BYTES '16MB',
-        KV_METADATA {{{{groundwork: '{{metadata}}'}}}}
+        KV_METADATA {{groundwork: '{metadata}'}}
     )
-"""  # noqa: S608  constants, a path and digits
+"""
 READ = f"SELECT {ROW} FROM read_parquet(?) WHERE id BETWEEN ? AND ?"  # noqa: S608  constants only
 
 
@@ -67,16 +69,28 @@ async def _copy(connection: Connection, first: int, last: int, file: Path) -> No
     )  # fmt: skip
 
 
-def write(cursor: Cursor, parts: Sequence[Path], metadata: str, target: Path) -> None:
-    """Make a file of parts.
+class Rows(NamedTuple):
+    """Rows to be written: a query for DuckDB, in the order of ids, and its parameters."""
+
+    sql: str
+    values: list[Any]
+
+
+def from_csv(parts: Sequence[Path]) -> Rows:
+    """Return the rows in files of `copy_out`."""
+    line = max(LEAST_LINE, *(part.stat().st_size + 2 for part in parts))
+    return Rows(CSV.format(line=line), [[str(part) for part in parts]])
+
+
+def write(cursor: Cursor, rows: Rows, metadata: str, target: Path) -> None:
+    """Make a file.
 
     Args:
         metadata: hexadecimal digits, spaces and the like: no quotes.
         target: in a folder of ours.
     """
-    line = max(LEAST_LINE, *(part.stat().st_size + 2 for part in parts))
-    sql = WRITE.format(line=line, target=target, metadata=metadata)
-    cursor.execute(sql, [[str(part) for part in parts]])
+    sql = WRITE.format(rows=rows.sql, target=target, metadata=metadata)
+    cursor.execute(sql, rows.values)
 
 
 def leaves(cursor: Cursor, path: str, first: int, last: int) -> Iterator[Leaf]:

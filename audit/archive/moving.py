@@ -8,13 +8,13 @@ Whatever ends before that leaves a file that no catalog names, which the next st
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from datetime import datetime
 from pathlib import Path
 
 from audit.archive import catalog
-from audit.archive.files import copy_out
+from audit.archive.files import copy_out, from_csv
 from audit.archive.placing import ARCHIVE_LOCK, Checked, place_file, sweep
 from audit.archive.reading import Archive
 from audit.database import Record
@@ -22,13 +22,14 @@ from audit.digests import Seal, SealKeys
 from audit.errors import Refused
 from audit.prune import DUE, NotAsSealed
 from audit.record import record
-from audit.removals import ALLOW, NOW, Removal, Removals, store, whoever_acts
+from audit.removals import ALLOW, NOW, Removal, Removals, check_owner, store, whoever_acts
 from audit.seals import SEALING_LOCK
 from audit.summary import count_sealed
 
-SEALS_IN_A_FILE = 100
+SEALS_IN_A_FILE = 1_000
+ROWS_IN_A_FILE = 1_000_000
 BYTES_IN_A_FILE = 2**30  # of CSV, after which no further seal is begun
-SEALS_AT_ONCE = 10  # deleted by one statement: each has a time limit
+ROWS_AT_ONCE = 50_000  # deleted by one statement, but for the last seal: each has a time limit
 WAIT = "SELECT set_config('idle_in_transaction_session_timeout', '0', true)"
 DELETE = "DELETE FROM audit_logs WHERE id BETWEEN $1 AND $2"
 MARK = """
@@ -68,7 +69,7 @@ async def archive_step(
     before: datetime,
     progress: Callable[[int], None] = lambda rows: None,
 ) -> Moved | None:
-    """Move the oldest rows, under at most 100 seals, into one file; None is nothing to move.
+    """Move the oldest rows, up to a million, into one file; None is nothing to move.
 
     Args:
         before: a seal is moved where all of its rows are older.
@@ -79,7 +80,7 @@ async def archive_step(
         NotAsSealed: the rows, or those in the file, are not what was sealed; nothing was moved.
         OtherKey: the seals cannot be verified with these keys.
         ArchiveUnavailable: the archive cannot be reached.
-        asyncpg.InsufficientPrivilegeError: the role does not own the trail.
+        NotTheOwner: the role may not take rows away.
     """
     db = archive.db
     await count_sealed(db)
@@ -89,6 +90,7 @@ async def archive_step(
             raise AlreadyArchiving
         await db.fetchval(ALLOW)
         await sweep(archive)
+        await check_owner(db, "piccolo audit archive --yes")
         if not (due := await db.fetch(f"{DUE} LIMIT {SEALS_IN_A_FILE}", before)):
             return None
         signed = await db.fetchval(LAST_REMOVAL)
@@ -97,7 +99,7 @@ async def archive_step(
             async with db.connection() as connection:
                 removals = await Removals.read(connection, keys)
             checked = Checked(archive, keys, seals, removals, progress)
-            name, size = await place_file(checked, parts, Path(folder))
+            name, size = await place_file(checked, from_csv(parts), Path(folder))
         await db.fetchval("SELECT pg_advisory_xact_lock($1)", SEALING_LOCK)
         if await db.fetchval(LAST_REMOVAL) != signed:
             raise NotAsSealed("rows were erased meanwhile: try again")
@@ -108,17 +110,31 @@ async def _written(
     archive: Archive, due: Sequence[Record], folder: Path, progress: Callable[[int], None]
 ) -> tuple[list[Record], list[Path]]:
     """Write rows of the table into files; return the seals above them, and these."""
-    seals, parts, size = list[Record](), list[Path](), 0
+    seals, parts, rows, size = list[Record](), list[Path](), 0, 0
     for row in due:
         async with archive.db.connection() as connection:
             written = await copy_out(connection, Seal.of(row), folder)
         seals.append(row)
         parts += written
         progress(row["row_count"])
+        rows += row["row_count"]
         size += sum(part.stat().st_size for part in written)
-        if size > BYTES_IN_A_FILE:
+        if rows >= ROWS_IN_A_FILE or size >= BYTES_IN_A_FILE:
             break
     return seals, parts
+
+
+def _in_parts(seals: Sequence[Record]) -> Iterator[Moved]:
+    """Yield seals in parts, which are deleted one by one."""
+    part, rows = list[Record](), 0
+    for seal in seals:
+        part.append(seal)
+        rows += seal["row_count"]
+        if rows >= ROWS_AT_ONCE:
+            yield Moved.of(part)
+            part, rows = [], 0
+    if part:
+        yield Moved.of(part)
 
 
 async def _take_away(
@@ -128,8 +144,7 @@ async def _take_away(
     db, moved = archive.db, Moved.of(seals)
     values = (moved.first_seal, moved.last_seal, moved.first_id, moved.last_id, moved.rows)
     await db.execute(catalog.INSERT, name, size, *values)  # it looks at the rows
-    for start in range(0, len(seals), SEALS_AT_ONCE):
-        part = Moved.of(seals[start : start + SEALS_AT_ONCE])
+    for part in _in_parts(seals):
         removed = await db.execute(DELETE, part.first_id, part.last_id)
         marked = await db.execute(MARK, part.first_seal, part.last_seal)
         numbers = part.last_seal - part.first_seal + 1

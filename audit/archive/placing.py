@@ -13,10 +13,11 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from audit.archive.files import describe, write
+from audit.archive.files import Rows, describe, write
 from audit.archive.reading import Archive
 from audit.database import Record
 from audit.digests import Seal, SealKeys, root_of
+from audit.errors import GroundworkError
 from audit.prune import NotAsSealed
 from audit.removals import Removals
 from audit.seals import OtherKey
@@ -72,22 +73,20 @@ class Checked:
             self.progress(seal.row_count)
 
 
-async def place_file(checked: Checked, parts: Sequence[Path], folder: Path) -> tuple[str, int]:
-    """Make a file of parts, which are deleted, store it and verify it; return its name and size."""
+async def place_file(checked: Checked, rows: Rows, folder: Path) -> tuple[str, int]:
+    """Make a file, by way of a folder, store it and verify it; return its name and size."""
     archive, last = checked.archive, checked.seals[-1]
     name = (
         f"seals-{checked.seals[0]['id']:08d}-{last['id']:08d}-"
         f"{last['digest'][:16]}-{secrets.token_hex(4)}.parquet"
     )
     target = folder / name
-    await archive.write(lambda cursor: write(cursor, parts, describe(checked.seals), target))
-    for part in parts:
-        part.unlink()
+    await archive.write(lambda cursor: write(cursor, rows, describe(checked.seals), target))
     await asyncio.to_thread(archive.store.put, name, target)
     size = target.stat().st_size
     try:
         await checked.verify(name)
-    except NotAsSealed:
+    except GroundworkError:
         await asyncio.to_thread(archive.store.delete, name)
         raise
     return name, size

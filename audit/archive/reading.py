@@ -197,6 +197,6 @@ class Archive:
                     await asyncio.to_thread(self.store.size, name)
                 except FileNotFoundError:
                     raise ArchiveMissing(f"the archive has no file {name}") from None
-            first = str(error).partition("\n")[0][:300]
+            first = next(iter(str(error).strip().splitlines()), "")[:300]
             listed = ", ".join(names[:3])
             raise ArchiveUnreadable(f"{listed} in the archive cannot be read: {first}") from error

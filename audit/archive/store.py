@@ -5,9 +5,12 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Iterator
+from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 import obstore
+from obstore.fsspec import FsspecStore
 from obstore.store import LocalStore, S3Store
 
 from audit.errors import GroundworkError
@@ -57,9 +60,7 @@ class Store:
 
     def _open(self) -> LocalStore | S3Store:
         if self.is_s3:
-            is_plain = os.environ.get("AWS_ENDPOINT_URL", "").startswith("http://")
-            options = {"timeout": TIME_OUT, "allow_http": is_plain}
-            return S3Store.from_url(self.root, client_options=options)  # type: ignore[arg-type]
+            return S3Store.from_url(self.root, **_options())
         return LocalStore(self.root)
 
     def make(self) -> None:
@@ -112,6 +113,20 @@ class Store:
 
     def _translated(self) -> _Translated:
         return _Translated(self.root)
+
+
+def _options() -> dict[str, Any]:
+    """Return how a bucket is asked; where it is, and as whom, is in AWS_... variables."""
+    is_plain = os.environ.get("AWS_ENDPOINT_URL", "").startswith("http://")
+    return {
+        "client_options": {"timeout": TIME_OUT, "connect_timeout": "5s", "allow_http": is_plain},
+        "retry_config": {"max_retries": 2, "retry_timeout": timedelta(seconds=30)},
+    }
+
+
+def for_duckdb() -> FsspecStore:
+    """Return what DuckDB reads buckets by: only the parts of a file that it needs."""
+    return FsspecStore("s3", skip_instance_cache=True, **_options())
 
 
 class _Translated:
