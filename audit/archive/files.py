@@ -6,19 +6,18 @@ however large they are.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from audit.archive.columns import COPIED, ROW, STORED
+from audit.archive.columns import COPIED, STORED
 from audit.archive.duck import Cursor
 from audit.database import Connection, Record
-from audit.digests import Leaf, Seal
+from audit.digests import Seal
 
 PART_BYTES = 4 * 2**20  # of a part, and one row more
 LEAST_LINE = 2**20  # that DuckDB is told to expect
 COPY_SECONDS = 600.0
-IN_A_BATCH = 500
 # Where a seal is cut: the last id of each part.
 PARTS = f"""
     SELECT max(id) AS last_id FROM (
@@ -47,7 +46,6 @@ WRITE = """
         KV_METADATA {{groundwork: '{metadata}'}}
     )
 """
-READ = f"SELECT {ROW} FROM read_parquet(?) WHERE id BETWEEN ? AND ?"  # noqa: S608  constants only
 
 
 async def copy_out(connection: Connection, seal: Seal, folder: Path) -> list[Path]:
@@ -91,15 +89,6 @@ def write(cursor: Cursor, rows: Rows, metadata: str, target: Path) -> None:
     """
     sql = WRITE.format(rows=rows.sql, target=target, metadata=metadata)
     cursor.execute(sql, rows.values)
-
-
-def leaves(cursor: Cursor, path: str, first: int, last: int) -> Iterator[Leaf]:
-    """Yield rows of a file, in the order of ids."""
-    cursor.execute(READ, [path, first, last])
-    while rows := cursor.fetchmany(IN_A_BATCH):
-        for row in rows:
-            sent = row[4].to_bytes(8, "big", signed=True)
-            yield Leaf.of((*row[:4], sent, *row[5:]))
 
 
 def describe(seals: Sequence[Record]) -> str:

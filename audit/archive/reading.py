@@ -10,10 +10,11 @@ from typing import Any, NamedTuple
 
 import duckdb
 
-from audit.archive import catalog, files
+from audit.archive import catalog
 from audit.archive.catalog import File
 from audit.archive.columns import MOMENT, SELECTED, where
 from audit.archive.duck import Cursor, Duck, Result
+from audit.archive.leaves import leaves
 from audit.archive.store import Store
 from audit.database import Database, Queries
 from audit.digests import Leaf, Seal, SealKeys
@@ -71,7 +72,7 @@ class Archive:
         path = self.store.path(name)
 
         def read(cursor: Cursor) -> list[Leaf]:
-            return list(files.leaves(cursor, path, seal.first_id, seal.last_id))
+            return leaves(cursor, path, seal.first_id, seal.last_id)
 
         return await self.run([name], read)
 

@@ -126,7 +126,8 @@ def _options() -> dict[str, Any]:
 
 def for_duckdb() -> FsspecStore:
     """Return what DuckDB reads buckets by: only the parts of a file that it needs."""
-    return FsspecStore("s3", skip_instance_cache=True, **_options())
+    options = _options() | {"skip_instance_cache": True}
+    return FsspecStore("s3", **options)
 
 
 class _Translated:
