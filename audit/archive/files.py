@@ -92,8 +92,7 @@ def write(cursor: Cursor, rows: Rows, metadata: str, target: Path) -> None:
 
 
 def describe(seals: Sequence[Record]) -> str:
-    """Return what a file says of itself: format, seals, their root digests' last, and the key."""
-    first, last = seals[0], seals[-1]
-    return (
-        f"seals {first['id']}-{last['id']} digest {last['digest']} key {last['key_id'] or 'none'}"
-    )
+    """Return what a file says of itself: format, seals, the last one's digest, and its key."""
+    first, last = seals[0]["id"], seals[-1]
+    key = last["key_id"] or "none"
+    return f"format 2 seals {first}-{last['id']} digest {last['digest']} key {key}"
