@@ -49,7 +49,7 @@ class OldRows(ArchivedRows, Protocol):
         with each the last id that was passed."""
 
 
-_archives: dict[tuple[int, str], Archive] = {}
+_archives: dict[tuple[int, str, str | None], Archive] = {}
 
 
 def archive_of(services: Services) -> Archive | None:
@@ -58,15 +58,16 @@ def archive_of(services: Services) -> Archive | None:
     Raises:
         NoArchiveExtra: packages are missing.
     """
-    place = services.settings_of(AuditSettings).audit_archive
+    settings = services.settings_of(AuditSettings)
+    place, lock = settings.audit_archive, settings.audit_archive_lock
     if not place:
         return None
-    known = (id(services.db), place)
+    known = (id(services.db), place, lock)
     if known not in _archives:
         try:
             from audit.archive.reading import Archive
         except ModuleNotFoundError as error:
             message = f"AUDIT_ARCHIVE needs {error.name}, which is not installed: {INSTALL}"
             raise NoArchiveExtra(message) from None
-        _archives[known] = Archive(services.db, place)
+        _archives[known] = Archive(services.db, place, lock)
     return _archives[known]

@@ -8,7 +8,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING
 
 from audit.database import Database, Record
-from audit.digests import SealKeys
+from audit.digests import Seal, SealKeys
 from audit.errors import GroundworkError
 from audit.record import record
 from audit.removals import ALLOW, NOW, Removal, check_owner, store, whoever_acts
@@ -27,8 +27,8 @@ IS_DUE = """
         (SELECT min(id) FROM audit_logs WHERE created_at >= $1), 9223372036854775807)
 """
 DUE = f"""
-    SELECT id, first_id, last_id, row_count, root, key_id, previous_digest, created_at, digest
-    FROM audit_seals WHERE {IS_DUE} ORDER BY id
+    SELECT {", ".join(Seal.__dataclass_fields__)}, digest FROM audit_seals
+    WHERE {IS_DUE} ORDER BY id
 """  # noqa: S608  constants only
 DELETE = "DELETE FROM audit_logs WHERE id BETWEEN $1 AND $2"
 MARK = """

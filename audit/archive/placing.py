@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from audit.archive.files import Rows, describe, write
+from audit.archive.locking import lock
 from audit.archive.reading import Archive
 from audit.database import Record
 from audit.digests import Seal, SealKeys, root_of
@@ -27,6 +28,7 @@ ARCHIVE_LOCK = 0x4152434849  # «ARCHI» in ASCII; held by who writes or removes
 A_DAY = 86_400
 # Which seals, the beginning of the last one's digest, and some digits that no other file has.
 NAME = re.compile(r"seals-(\d+)-(\d+)-([0-9a-f]{16})-[0-9a-f]{8}\.parquet", re.ASCII)
+LOCKED_UNTIL = "SELECT clock_timestamp() + $1::text::interval"
 ORPHANS = """
     SELECT given.name
     FROM unnest($1::text[], $2::bigint[], $3::text[]) AS given (name, seal, digest)
@@ -89,6 +91,9 @@ async def place_file(checked: Checked, rows: Rows, folder: Path) -> tuple[str, i
     except GroundworkError:
         await asyncio.to_thread(archive.store.delete, name)
         raise
+    if archive.lock:
+        until = await archive.db.fetchval(LOCKED_UNTIL, archive.lock)
+        await asyncio.to_thread(lock, archive.store.path(name), until)
     return name, size
 
 

@@ -52,10 +52,12 @@ class Archive:
     Args:
         db: of its catalog, which is read on the primary: a replica may know of fewer files.
         place: as AUDIT_ARCHIVE has it.
+        lock: as AUDIT_ARCHIVE_LOCK has it: for how long files cannot be deleted.
     """
 
-    def __init__(self, db: Database, place: str) -> None:
+    def __init__(self, db: Database, place: str, lock: str | None = None) -> None:
         self.db = db
+        self.lock = lock
         self.store = Store(place)
         self._duck = Duck(self.store)
         self._writer = Duck(self.store)  # nobody who reads waits for who writes

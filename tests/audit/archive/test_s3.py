@@ -2,8 +2,16 @@
 
 from __future__ import annotations
 
-import pytest
+from datetime import UTC, datetime
 
+import boto3
+import pytest
+from botocore.auth import S3SigV4Auth
+from botocore.awsrequest import AWSRequest
+from botocore.credentials import Credentials
+from botocore.exceptions import ClientError
+
+from audit.archive.locking import _signed
 from audit.archive.moving import archive_step
 from audit.archive.reading import Archive
 from audit.archive.store import ArchiveUnavailable
@@ -52,3 +60,45 @@ async def test_a_server_that_does_not_answer(
     with pytest.raises(ArchiveUnavailable):
         await verify(db, KEYS, archive=away)
     assert (await page(db, Filters(), size=1, archive=away)).rows
+
+
+async def test_files_are_locked(db: Engine, bucket: str, s3_server: str) -> None:
+    await seal_three_times(db)
+    archive = Archive(db, bucket, "10 years")
+    assert await archive_step(archive, KEYS, TOMORROW)
+    [name] = archive.store.names()
+    client = boto3.client("s3", endpoint_url=s3_server, region_name="eu-central-1")
+    where = {"Bucket": bucket.split("/")[2], "Key": f"old/{name}"}
+    found = client.head_object(**where)
+    assert found["ObjectLockMode"] == "COMPLIANCE"
+    assert 3_650 < (found["ObjectLockRetainUntilDate"] - datetime.now(UTC)).days < 3_655
+    version = found["VersionId"]
+    with pytest.raises(ClientError, match="AccessDenied"):
+        client.delete_object(**where, VersionId=version)
+
+
+async def test_a_file_that_cannot_be_locked_is_not_used(
+    db: Engine, bucket: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await seal_three_times(db)
+    monkeypatch.setattr("audit.archive.locking.SECONDS", 1e-9)
+    with pytest.raises(ArchiveUnavailable, match="could not be locked"):
+        await archive_step(Archive(db, bucket, "10 years"), KEYS, TOMORROW)
+    assert (await verify(db, KEYS)).verified == 28
+
+
+def test_the_signature_is_that_of_the_other_implementation(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "id")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "secret")
+    headers = _signed("s3.example.com", "/trail/old/a%3Db", b"<x/>", "eu-central-1")
+    given = headers.pop("authorization")
+    request = AWSRequest(
+        "PUT", "https://s3.example.com/trail/old/a%3Db?retention=", headers, b"<x/>"
+    )
+    request.context["timestamp"] = headers["x-amz-date"]
+    auth = S3SigV4Auth(Credentials("id", "secret"), "s3", "eu-central-1")
+    request.context["signing"] = {"disableDoubleEncoding": True}
+    text = auth.string_to_sign(request, auth.canonical_request(request))
+    assert given.endswith(f"Signature={auth.signature(text, request)}")
