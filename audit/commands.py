@@ -74,6 +74,7 @@ async def verify(
     """
     kept = read_seals(Path(seals)) if seals else {}
     first, last = await _part(services, since, until)
+    archive = archive_of(services)
     rows = await services.db.fetchval(SEALED)
     with progress("verifying", rows) as advance:
         report = await verify_all(
@@ -81,7 +82,7 @@ async def verify(
             _keys(services),
             kept=kept,
             progress=advance,
-            archive=archive_of(services),
+            archive=archive.following() if archive else None,
             first=first,
             last=last,
         )

@@ -116,7 +116,8 @@ async def prune(
         NotAsSealed: verification failed.
         OtherKey: the seals cannot be verified with these keys.
     """
-    verified = await verify(db, keys, progress=progress, archive=archive)
+    rows = archive.following() if archive else None
+    verified = await verify(db, keys, progress=progress, archive=rows)
     if (problem := verified.problem) is not None:
         raise NotAsSealed(
             f"the trail is not as it was sealed, nothing was removed: {problem.message}"

@@ -11,7 +11,7 @@ from collections.abc import AsyncIterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import asyncpg
 
@@ -24,7 +24,10 @@ from audit.ids import HIGHEST
 from audit.log import Logger
 from audit.sentences import details_of
 from audit.settings import AuditSettings
-from audit.verify import AlreadyVerifying, ArchivedRows, record_result, verify
+from audit.verify import AlreadyVerifying, record_result, verify
+
+if TYPE_CHECKING:
+    from audit.archive.reading import Archive
 
 LOCK = 0x56455249  # «VERI» in ASCII
 LONGEST_SECONDS = 3_600.0
@@ -98,7 +101,7 @@ class LastVerification(NamedTuple):
 class Verifier:
     """Starts verifications, and knows how far the one of this process is."""
 
-    def __init__(self, db: Database, keys: SealKeys, archive: ArchivedRows | None = None) -> None:
+    def __init__(self, db: Database, keys: SealKeys, archive: Archive | None = None) -> None:
         self.db = db
         self.keys = keys
         self.archive = archive
@@ -134,8 +137,9 @@ class Verifier:
         try:
             async with asyncio.timeout(LONGEST_SECONDS):
                 progress.total = await self.db.fetchval(ROWS)
+                archive = self.archive.following() if self.archive else None
                 report = await verify(
-                    self.db, self.keys, progress=advance, lock=LOCK, archive=self.archive
+                    self.db, self.keys, progress=advance, lock=LOCK, archive=archive
                 )
                 await record_result(self.db, report)
         except TimeoutError:

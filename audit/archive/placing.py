@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from audit.archive.files import Rows, describe, write
+from audit.archive.following import Following
 from audit.archive.locking import lock
 from audit.archive.reading import Archive
 from audit.database import Record
@@ -58,13 +59,14 @@ class Checked:
             NotAsSealed: it holds something else.
             OtherKey: these keys cannot say.
         """
+        following = Following(self.archive, (name, self.seals[-1]["last_id"]))
         for row in self.seals:
             seal = Seal.of(row)
             if seal.key_id not in self.keys:
                 raise OtherKey(seal.id, str(seal.key_id))
             if seal.sign(self.keys) != row["digest"]:
                 raise NotAsSealed(f"seal {seal.id} was altered; see piccolo audit verify")
-            found = await self.archive.leaves_in(name, seal)
+            found = await following.leaves(seal)
             if await asyncio.to_thread(root_of, found) != seal.root:
                 message = f"the rows under seal {seal.id} are not what was sealed"
                 raise NotAsSealed(f"{message}; see piccolo audit verify")

@@ -13,7 +13,7 @@ import duckdb
 from audit.archive import catalog
 from audit.archive.catalog import File
 from audit.archive.columns import MOMENT, SELECTED, where
-from audit.archive.duck import Cursor, Duck, Result
+from audit.archive.duck import SECONDS, Cursor, Duck, Result
 from audit.archive.leaves import leaves
 from audit.archive.store import Store
 from audit.database import Database, Queries
@@ -23,8 +23,9 @@ from audit.paging import INLINE_BYTES
 from audit.prune import Pruned
 from audit.reading import Page
 from audit.sentences import Row
-from audit.verify import ArchiveMissing, ArchiveUnreadable
+from audit.verify import ArchivedRows, ArchiveMissing, ArchiveUnreadable
 
+LONG_SECONDS = 3_600.0  # of writing a file, or reading many rows that are large
 IN_A_PAGE = 1_000  # rows of a stream, each of up to INLINE_BYTES; larger ones come alone
 COLUMNS = ", ".join(SELECTED)
 IS_LARGE = f"strlen(details) > {INLINE_BYTES} OR strlen(actor) > {INLINE_BYTES}"
@@ -67,16 +68,22 @@ class Archive:
         file = await self.find(catalog.OF_SEAL, seal.id)
         if file is None:
             raise ArchiveMissing(f"no file of the archive has the rows of seal {seal.id}")
-        return await self.leaves_in(file.name, seal)
+        return await self.leaves_in(file.name, seal.first_id, seal.last_id)
 
-    async def leaves_in(self, name: str, seal: Seal) -> list[Leaf]:
-        """Return those in a file."""
+    def following(self) -> ArchivedRows:
+        """Return the same for one verification, which is faster for one seal after the other."""
+        from audit.archive.following import Following
+
+        return Following(self)
+
+    async def leaves_in(self, name: str, first: int, last: int) -> list[Leaf]:
+        """Return those of a file between two ids."""
         path = self.store.path(name)
 
         def read(cursor: Cursor) -> list[Leaf]:
-            return leaves(cursor, path, seal.first_id, seal.last_id)
+            return leaves(cursor, path, first, last)
 
-        return await self.run([name], read)
+        return await self.run([name], read, LONG_SECONDS)
 
     async def row(self, id_: int) -> Row | None:
         """Return a row, whole, if there is one with this id."""
@@ -166,7 +173,7 @@ class Archive:
 
     async def write(self, work: Callable[[Cursor], None]) -> None:
         """Do something with files that are not stored yet, however long it takes."""
-        await self._writer.run(work, seconds=3_600)
+        await self._writer.run(work, LONG_SECONDS)
 
     async def find(self, sql: str, *args: int) -> File | None:
         """Return the file that a statement of the catalog finds."""
@@ -184,7 +191,9 @@ class Archive:
 
         return await self.run(names, read)
 
-    async def run(self, names: Sequence[str], work: Callable[[Cursor], Result]) -> Result:
+    async def run(
+        self, names: Sequence[str], work: Callable[[Cursor], Result], seconds: float = SECONDS
+    ) -> Result:
         """Do something with files.
 
         Raises:
@@ -193,7 +202,7 @@ class Archive:
             ArchiveUnavailable: the store does not answer, or it takes too long.
         """
         try:
-            return await self._duck.run(work)
+            return await self._duck.run(work, seconds)
         except (duckdb.Error, OSError, UnicodeError, OverflowError) as error:
             for name in names:
                 try:
