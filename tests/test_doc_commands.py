@@ -56,6 +56,7 @@ def newcomer(url: str, tmp_path: Path) -> Newcomer:
     (tmp_path / ".venv").symlink_to(Path(sys.prefix))
     (tmp_path / "people.csv").write_text("email\nnew@example.com\n", encoding="utf-8")
     newcomer.env |= {"TERM": "dumb", "DIRECTORY_URL": str(tmp_path / "people.csv")}
+    newcomer.env |= {"AUDIT_KEEP": "13 months", "AUDIT_ARCHIVE": str(tmp_path / "archive")}
     for language, text in list(blocks(ROOT / "docs" / "syncing.md"))[:2]:
         newcomer.follow(language, text)
     eve = "piccolo home create_user --email=eve@example.com --password-stdin"
