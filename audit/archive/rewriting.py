@@ -21,6 +21,7 @@ from audit.archive.placing import ARCHIVE_LOCK, Checked, place_file
 from audit.archive.reading import Archive
 from audit.database import Connection
 from audit.digests import SealKeys
+from audit.export import encode
 from audit.removals import ALLOW, Removals
 
 CHANGEABLE = (
@@ -41,11 +42,13 @@ class Sought:
         user_id: who did it.
         names: that stand in the actor, the record's key or the details, whatever their case.
         records: tables and keys.
+        tables: whose rows may be about `user_id`: those whose details have this number somewhere.
     """
 
     user_id: int | None = None
     names: Sequence[str] = ()
     records: Sequence[tuple[str, str]] = ()
+    tables: Sequence[str] = ()
 
     def where(self) -> tuple[str, list[Any]]:
         """Return a condition for DuckDB, and its parameters."""
@@ -53,7 +56,10 @@ class Sought:
         for name in self.names:
             for column in ("actor", "resource_id", "details"):
                 tests.append(f"contains(lower({column}), lower(?))")
-                values.append(name)
+                values.append(encode(name)[1:-1] if column == "details" else name)
+        for table in self.tables:
+            tests.append("resource = ? AND contains(details, ?)")
+            values += [table, str(self.user_id)]
         for record in self.records:
             tests.append("resource = ? AND resource_id = ?")
             values += record

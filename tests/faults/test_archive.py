@@ -34,7 +34,7 @@ async def test_archiving(
         sealed = await db.fetchval("SELECT sum(row_count)::bigint FROM audit_seals")
         now = (await db.fetchval("SELECT now()")).isoformat()
         command = ("archive", f"--before={now}", "--yes")
-        hits += await kill(db, start(url, *command), 1.5, random.choice(STATEMENTS))
+        hits += await kill(db, start(url, *command), 0.6, random.choice(STATEMENTS))
         found = await verify(db, KEYS, archive=archive)
         assert found.problem is None, found.problem
         assert found.verified == sealed, "a row is in neither"

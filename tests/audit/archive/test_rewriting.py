@@ -12,7 +12,9 @@ from audit.archive.reading import Archive
 from audit.archive.rewriting import Sought, find_rows, replace_rows, rows_of
 from audit.digests import WHAT, WHO, key_of, who_digest
 from audit.prune import NotAsSealed
+from audit.record import record
 from audit.removals import NOW, Removal, packed, store
+from audit.seals import seal
 from audit.verify import verify
 from home.database.engine import Engine
 from tests.audit.archive.trails import TOMORROW, nasty
@@ -58,6 +60,36 @@ async def test_a_person_is_found_and_erased(db: Engine, archive: Archive) -> Non
     await archive_step(archive, KEYS, TOMORROW)
     assert before not in archive.store.names()
     assert len(archive.store.names()) == 1
+
+
+@pytest.mark.parametrize(
+    ("sought", "ids"),
+    [
+        (Sought(names=['SAY "HI"']), [31, 33]),
+        (Sought(names=["ÄDA"]), [32]),
+        (Sought(user_id=77, tables=["things"]), [33]),
+        (Sought(user_id=77, tables=["others"]), []),
+        (Sought(records=[("things", "k-1")]), [31, 32, 33]),
+        (Sought(), []),
+    ],
+)
+async def test_rows_are_found_by_any_of_what_is_sought(
+    db: Engine, archive: Archive, sought: Sought, ids: list[int]
+) -> None:
+    await seal_three_times(db)
+    details: list[dict[str, Any]] = [
+        {"after": {"t": 'they say "hi" there'}},
+        {"a": "x äda"},
+        {"b": ['Say "Hi"', 77]},
+    ]
+    for each in details:
+        await record(db, "things.update", "things", "k-1", each)
+    await seal(db, KEYS)
+    await archive_step(archive, KEYS, TOMORROW)
+    async with db.connection() as connection:
+        found = await find_rows(archive, connection, sought)
+    first = await db.fetchval("SELECT min(last_id) FROM audit_archives") - 2
+    assert [id_ - first + 31 for rows in found.values() for id_ in rows] == ids
 
 
 async def test_what_nobody_signed_or_differs_is_refused(db: Engine, archive: Archive) -> None:
