@@ -71,7 +71,7 @@ class App:
         panels: home.pages.panels.PanelSource, for the overview.
         jobs: audit.jobs.Job, which run beside the requests.
         notices: home.outbox.notices.Look, which find what people should hear of by mail or webhook.
-        erasers: audit.erase.Eraser, which know what is stored of a person, and erase it.
+        erasers: audit.known_person.Eraser, which know what is stored of a person, and erase it.
         lifespan: asynchronous context managers, entered before the first request and left after
             the last one.
     """

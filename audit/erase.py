@@ -9,17 +9,23 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
-from typing import Protocol
+from typing import TYPE_CHECKING, Any
 
-from audit.database import Database, Queries, Record
+from audit.database import Connection, Database, Queries, Record
 from audit.digests import ROW, WHAT, WHO, SealKeys, key_of, what_digest, who_digest
 from audit.errors import Refused
-from audit.known_person import Known, rows_of
+from audit.known_person import Eraser, Known, Side, rows_of
 from audit.paging import PAGE, select, whole
 from audit.record import record
 from audit.removals import ALLOW, NOW, Removal, packed, store, whoever_acts
 from audit.seals import SEALING_LOCK, last_seal
+from audit.verify import NoArchive
 
+if TYPE_CHECKING:
+    from audit.archive.erasing import Found
+    from audit.archive.reading import Archive
+
+HAS_ARCHIVE = "SELECT EXISTS (SELECT FROM audit_archives)"
 ERASE = """
     UPDATE audit_logs SET
         salt = new.salt,
@@ -42,22 +48,14 @@ class NobodyToErase(Refused):
     status, code = 404, "not_found"
 
 
-class Eraser(Protocol):
-    """What an app brings so that people can be erased from its tables: `App(erasers=...)`."""
-
-    async def known(self, db: Queries, person: int) -> Known:
-        """Return what it knows of a person; of the trail, too, once the account is gone."""
-
-    async def erase(self, db: Queries, person: int, known: Known, pseudonym: str) -> None:
-        """Remove it, or put the pseudonym in its place; within the transaction that is open."""
-
-
 @dataclass(frozen=True)
 class Erasure:
     """What was erased, or would be.
 
     Args:
-        rows: of the trail, how many lose who did it, and how many what was done.
+        who: rows of the trail that lose who did it.
+        what: rows that lose what was done.
+        archived: of `rows`, how many are in the archive.
         tables: how many rows of other tables.
     """
 
@@ -67,6 +65,7 @@ class Erasure:
     who: int
     what: int
     rows: int
+    archived: int
     tables: Mapping[str, int]
 
 
@@ -75,14 +74,20 @@ def pseudonym_of(person: int) -> str:
     return f"erased-{sha256(f'groundwork person {person}'.encode()).hexdigest()[:8]}"
 
 
-async def would_erase(db: Database, erasers: Sequence[Eraser], person: int) -> Erasure:
+async def would_erase(
+    db: Database, erasers: Sequence[Eraser], person: int, archive: Archive | None = None
+) -> Erasure:
     """Return what would be erased, as far as it is there now.
 
     Raises:
         NobodyToErase: nobody knows this person.
+        NoArchive: rows were archived, and nobody says where.
     """
-    known = await _known(db, erasers, person)
-    return _erasure(person, known, await rows_of(db, person, known))
+    async with db.connection() as connection:
+        known = await _known(connection, erasers, person, archive)
+        found = await rows_of(connection, person, known)
+        archived = await _archived(connection, archive, person, known)
+    return _erasure(person, known, found, [*archived.values()])
 
 
 async def erase(
@@ -92,57 +97,107 @@ async def erase(
     person: int,
     reason: str,
     progress: Callable[[int], None] = lambda rows: None,
+    archive: Archive | None = None,
 ) -> Erasure:
     """Erase a person, all at once; the sealer waits meanwhile.
 
     Args:
         reason: why, for the record that is signed.
         progress: called with the number of rows that each step erased.
+        archive: where rows are that were archived; their files are written anew.
 
     Raises:
         NobodyToErase: nobody knows this person.
+        NoArchive: rows were archived, and nobody says where.
         OtherKey: the last seal was made with a key that is not among these.
         asyncpg.InsufficientPrivilegeError: the role does not own the trail.
     """
     async with db.transaction():
+        if archive is not None:  # first, as archiving does
+            from audit.archive import erasing
+
+            await erasing.wait(db)
         await db.fetchval("SELECT pg_advisory_xact_lock($1)", SEALING_LOCK)
         await last_seal(
             db, keys
         )  # else a signature without a key would stand beside those with one
         await db.fetchval(ALLOW)
-        known = await _known(db, erasers, person)
+        async with db.connection() as connection:
+            known = await _known(connection, erasers, person, archive)
         pseudonym = pseudonym_of(person)
         for eraser in erasers:
             await eraser.erase(db, person, known, pseudonym)
         found = await rows_of(db, person, known)  # with what the trail says of just that
-        done = _erasure(person, known, found)
-        await _sign(db, keys, done, found, reason)
+        async with db.connection() as connection:
+            archived = await _archived(connection, archive, person, known)
+            done = _erasure(person, known, found, [*archived.values()])
+            entries = sorted([*found, *(row for part in archived.values() for row in part.items())])
+            await _sign(db, keys, done, entries, reason)
+            old = await _replace_archived(connection, archive, keys, archived, pseudonym)
         for start in range(0, len(found), PAGE):
             part = dict(found[start : start + PAGE])
             await _replace(db, part, pseudonym)
             progress(len(part))
         details = {"pseudonym": pseudonym, "reason": reason, "rows": done.rows}
         await record(db, "audit.erase", "audit_logs", pseudonym, details)
+    if archive is not None:
+        await erasing.delete(archive, old)
     return done
 
 
-async def _known(db: Queries, erasers: Iterable[Eraser], person: int) -> Known:
-    known = Known()
+async def _archived(
+    connection: Connection, archive: Archive | None, person: int, known: Known
+) -> Found:
+    if archive is None:
+        if await connection.fetchval(HAS_ARCHIVE):
+            raise NoArchive
+        return {}
+    from audit.archive import erasing
+
+    return await erasing.find(archive, connection, person, known)
+
+
+async def _replace_archived(
+    connection: Connection, archive: Archive | None, keys: SealKeys, found: Found, pseudonym: str
+) -> list[str]:
+    if archive is None or not found:
+        return []
+    from audit.archive import erasing
+
+    return await erasing.replace(archive, keys, connection, found, pseudonym)
+
+
+async def _known(
+    connection: Connection, erasers: Iterable[Eraser], person: int, archive: Archive | None
+) -> Known:
+    known, archived = Known(), list[Side]()
+    if archive is not None:
+        from audit.archive import erasing
+
+        archived = await erasing.accounts(archive, connection, person)
     for eraser in erasers:
-        known.add(await eraser.known(db, person))
+        known.add(await eraser.known(connection, person, archived))
     if not known.names:
         raise NobodyToErase
     return known
 
 
-def _erasure(person: int, known: Known, found: Sequence[tuple[int, int]]) -> Erasure:
+def _erasure(
+    person: int,
+    known: Known,
+    found: Sequence[tuple[int, int]],
+    archived: Sequence[Mapping[int, int]],
+) -> Erasure:
+    parts = [part for _, part in found]
+    parts += [part for rows in archived for part in rows.values()]
     return Erasure(
         person=person,
         pseudonym=pseudonym_of(person),
         names=sorted(known.names),
-        who=sum(parts & WHO > 0 for _, parts in found),
-        what=sum(parts & WHAT > 0 for _, parts in found),
-        rows=len(found),
+        who=sum(part & WHO > 0 for part in parts),
+        what=sum(part & WHAT > 0 for part in parts),
+        rows=len(parts),
+        archived=len(parts) - len(found),
         tables=known.rows,
     )
 
@@ -177,7 +232,9 @@ async def _replace(db: Queries, parts: Mapping[int, int], pseudonym: str) -> Non
     await db.execute(ERASE, ids, salts, whos, whats, pseudonym)
 
 
-def commitments(row: Record, parts: int) -> tuple[bytes | None, bytes | None, bytes | None]:
+def commitments(
+    row: Record | Mapping[str, Any], parts: int
+) -> tuple[bytes | None, bytes | None, bytes | None]:
     """Return what of the salt may stay, and commitments to the parts that go.
 
     Args:

@@ -7,6 +7,7 @@ import json as json_
 import asyncpg
 
 from audit.apps import Services
+from audit.archived import archive_of
 from audit.cli import CommandError, WrongOption, command
 from audit.configured import piccolo_conf
 from audit.digests import SealKeys
@@ -40,12 +41,13 @@ async def erase(
         raise WrongOption("--reason is missing: why is this person erased?")
     erasers = [each for _, each in piccolo_conf().APP_REGISTRY.all("erasers", services)]
     try:
-        found = await would_erase(services.db, erasers, person)
+        archive = archive_of(services)
+        found = await would_erase(services.db, erasers, person, archive)
         if yes:
             keys = SealKeys.of(services.settings_of(AuditSettings))
             with progress("erasing", found.rows) as advance:
                 found = await erase_person(
-                    services.db, keys, erasers, person, reason.strip(), advance
+                    services.db, keys, erasers, person, reason.strip(), advance, archive
                 )
     except NobodyToErase:
         raise CommandError(f"there is no person {person}, and the trail knows of none") from None
@@ -63,7 +65,8 @@ def _in_words(found: Erasure, *, done: bool) -> str:
     lines = [
         f"{'erased' if done else 'would erase'} person {found.person}, known as"
         f" {', '.join(found.names)}; the trail calls them {found.pseudonym} now",
-        f"  the trail: {found.rows} rows; of {found.who} who did it, of {found.what} what was done",
+        f"  the trail: {found.rows} rows; of {found.who} who did it, of {found.what} what was done"
+        + (f"; {found.archived} are in the archive" if found.archived else ""),
         f"  other rows: {tables or 'none'}",
     ]
     return "\n".join([*lines, UNREACHED if done else "do it with --yes --reason=..."])

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Protocol, TypeAlias
 
 from audit.database import Queries, Record
 from audit.digests import WHAT, WHO
+
+Side: TypeAlias = Mapping[str, Any]
 
 LEAST_CHARACTERS = 5  # of a name to look for: shorter ones are words of others, too
 # An anonymous failure to sign in to the account, with an address, was most likely the person.
@@ -60,6 +62,20 @@ class Known:
         self.texts |= other.texts
         self.tables |= other.tables
         self.rows |= other.rows
+
+
+class Eraser(Protocol):
+    """What an app brings so that people can be erased from its tables: `App(erasers=...)`."""
+
+    async def known(self, db: Queries, person: int, archived: Sequence[Side]) -> Known:
+        """Return what it knows of a person; of the trail, too, once the account is gone.
+
+        Args:
+            archived: columns of the account before and after changes that were archived.
+        """
+
+    async def erase(self, db: Queries, person: int, known: Known, pseudonym: str) -> None:
+        """Remove it, or put the pseudonym in its place; within the transaction that is open."""
 
 
 async def rows_of(db: Queries, person: int, known: Known) -> list[tuple[int, int]]:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 
 from audit.database import Queries
-from audit.known_person import Known
+from audit.known_person import Known, Side
 from home.services import Services
 
 NAMED = """
@@ -27,7 +28,7 @@ ERASE = f"""
 class RunEraser:
     """Puts a pseudonym where the errors of runs name somebody."""
 
-    async def known(self, db: Queries, person: int) -> Known:
+    async def known(self, db: Queries, person: int, archived: Sequence[Side]) -> Known:
         """Return nothing of its own: it goes by the names that others know."""
         return Known()
 

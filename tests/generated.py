@@ -55,7 +55,7 @@ PUBLIC = {
     "Pages": ("home.web.pages:Page", "home.web.rendering:render", "home.web.rendering:csrf_field",
         "home.web.redirects:redirect"),
     "People": (
-        "home.accounts.people:Group", "audit.erase:Eraser", "audit.known_person:Known",
+        "home.accounts.people:Group", "audit.known_person:Eraser", "audit.known_person:Known",
         "home.outbox.notices:Notice",
     ),
     "The overview": (

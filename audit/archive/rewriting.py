@@ -123,6 +123,7 @@ def _source(archive: Archive, file: File, changes: Path) -> Rows:
     )
     sql = f"""
         SELECT {columns} FROM read_parquet(?) AS old LEFT JOIN ({new.sql}) AS new ON old.id = new.id
+        ORDER BY old.id
     """  # noqa: S608  constants only
     return Rows(sql, [archive.store.path(file.name), *new.values])
 

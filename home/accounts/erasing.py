@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from audit.database import Queries
-from audit.known_person import Known
+from audit.known_person import Known, Side
 from home.services import Services
 
 # As the account is, and as the trail says that it was: it may be gone already.
 NAMES = """
-    SELECT email AS name, display_name AS text, clerk_id AS other FROM users WHERE id = $1
+    SELECT email, display_name, clerk_id FROM users WHERE id = $1
     UNION
     SELECT side.row ->> 'email', side.row ->> 'display_name', side.row ->> 'clerk_id'
     FROM audit_logs, LATERAL (VALUES (details -> 'before'), (details -> 'after')) AS side (row)
@@ -35,12 +37,17 @@ MESSAGES = (
 class AccountEraser:
     """Removes the account, what goes with it, and messages to it or about it."""
 
-    async def known(self, db: Queries, person: int) -> Known:
+    async def known(self, db: Queries, person: int, archived: Sequence[Side]) -> Known:
         """Return addresses and names of a person, also former ones."""
         found = Known()
-        for row in await db.fetch(NAMES, person):
-            found.names |= {row["name"]} - {None}
-            found.texts |= {row["text"], row["other"]} - {None}
+        rows: list[Side] = [
+            *(dict(row) for row in await db.fetch(NAMES, person)),
+            *archived,
+        ]
+        for row in rows:
+            found.names |= {str(row["email"])} if row.get("email") else set()
+            texts = (row.get("display_name"), row.get("clerk_id"))
+            found.texts |= {str(text) for text in texts if text}
         for own in await db.fetch(OWN):
             found.tables.add(own["name"])
             count = f'SELECT count(*) FROM "{own["name"]}" WHERE "{own["key"]}" = $1'  # noqa: S608

@@ -7,10 +7,12 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from audit.digests import SealKeys
-from audit.erase import Eraser, erase, would_erase
+from audit.erase import erase, would_erase
 from audit.errors import DatabaseUnavailable, Refused
+from audit.known_person import Eraser
 from audit.seals import OtherKey
 from audit.settings import AuditSettings
+from audit.verify import NoArchive
 from home.accounts.credentials import normalise_email
 from home.accounts.rights import require_superuser
 from home.pages.people import PEOPLE
@@ -65,6 +67,8 @@ class ErasePages:
             if error.reason != "timeout":
                 raise
             raise Refused(NOT_HERE.format("it takes too long", row["id"])) from None
+        except NoArchive:
+            raise Refused(NOT_HERE.format("a part of the trail is archived", row["id"])) from None
         except OtherKey as error:
             raise Refused(NOT_HERE.format(error, row["id"])) from None
         told = f"Erased. The trail calls them {done.pseudonym} now, in {done.rows:,} rows."

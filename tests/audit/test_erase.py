@@ -11,8 +11,8 @@ import pytest
 
 from audit.context import Actor, acting_as
 from audit.digests import WHAT, WHO, SealKeys
-from audit.erase import Eraser, NobodyToErase, erase, pseudonym_of, would_erase
-from audit.known_person import Known, parts_of, rows_of
+from audit.erase import NobodyToErase, erase, pseudonym_of, would_erase
+from audit.known_person import Eraser, Known, parts_of, rows_of
 from audit.record import record
 from audit.removals import ALLOW, NOW, Removal, packed, store
 from audit.seals import OtherKey, seal
@@ -312,7 +312,7 @@ async def test_addresses_are_found_wherever_they_stand_and_names_as_values(
 
 async def test_rows_are_found_in_the_archive_as_they_are_in_the_table(db: Engine) -> None:
     ada, other = await life_of_ada(db)
-    known = await AccountEraser().known(db, ada)
+    known = await AccountEraser().known(db, ada, [])
     users: tuple[Any, ...] = ({"user_id": ada}, {"user_id": f"{ada}"}, {"user_id": other}, [], {})
     for details in ([ada], {"before": {"user_id": ada}}, *({"after": each} for each in users)):
         await record(db, "x.y", "user_preferences", 1, details)  # type: ignore[arg-type]
