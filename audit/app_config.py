@@ -28,8 +28,6 @@ class AppConfig(apps.AppConfig):
         if not self.commands_in or (Path(program).name == "piccolo" and is_for_others):
             return []
         module = importlib.import_module(self.commands_in)
-        return [
-            apps.Command(each)
-            for each in vars(module).values()
-            if getattr(each, "is_command", False)
-        ]
+        found = [each for each in vars(module).values() if getattr(each, "is_command", False)]
+        found.sort(key=lambda each: each.__module__ != module.__name__)  # its own come first
+        return [apps.Command(each) for each in found]

@@ -33,7 +33,7 @@ ONE = f"SELECT {', '.join(SELECTED)} FROM audit_logs WHERE id = $1"  # noqa: S60
 class ArchiveNotRead(GroundworkError):
     """Older rows are in the archive, which cannot be read now."""
 
-    status, code = 503, "archive_unavailable"
+    status, code, retry_after = 503, "archive_unavailable", 10
 
 
 class TrailRow(BaseModel):

@@ -125,12 +125,16 @@ def commands_of(group: str) -> list[Command]:
 
 
 def _of_app(group: str, package: str) -> Iterator[Command]:
-    """Yield what is marked with `@command` in commands.py, or else what APP_CONFIG names."""
+    """Yield what is marked with `@command` in commands.py and in the modules named `..._command`
+    that it imports, or else what APP_CONFIG names."""
     module = f"{package}.commands"
     if source := _source(module):
-        for node in _functions(source):
-            if any(getattr(each, "id", "") == "command" for each in node.decorator_list):
-                yield Command(group, node.name, module, node)
+        imported = (each for each in ast.parse(source).body if isinstance(each, ast.ImportFrom))
+        others = (each.module or "" for each in imported)
+        for name in (module, *(each for each in others if each.endswith("_command"))):
+            for node in _functions(_source(name)):
+                if any(getattr(each, "id", "") == "command" for each in node.decorator_list):
+                    yield Command(group, node.name, name, node)
     elif re.search(r"^\s+commands=\[[^\]]", _source(f"{package}.piccolo_app"), re.MULTILINE):
         for each in importlib.import_module(f"{package}.piccolo_app").APP_CONFIG.get_commands():
             function = each.callable
