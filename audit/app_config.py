@@ -15,7 +15,8 @@ class AppConfig(apps.AppConfig):
     """Piccolo's AppConfig, which imports no commands for `piccolo migrations ...` and the like.
 
     Args:
-        commands_in: the module whose functions with `@command` are the app's commands.
+        commands_in: the module whose functions with `@command` are the app's commands, its own and those
+            that it imports.
     """
 
     commands_in: str = ""
@@ -28,8 +29,6 @@ class AppConfig(apps.AppConfig):
         if not self.commands_in or (Path(program).name == "piccolo" and is_for_others):
             return []
         module = importlib.import_module(self.commands_in)
-        return [
-            apps.Command(each)
-            for each in vars(module).values()
-            if getattr(each, "is_command", False)
-        ]
+        found = [each for each in vars(module).values() if getattr(each, "is_command", False)]
+        found.sort(key=lambda each: each.__module__ != self.commands_in)  # its own come first
+        return [apps.Command(each) for each in found]

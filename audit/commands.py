@@ -20,6 +20,8 @@ from audit.files import new_file
 from audit.filters import Filters
 from audit.history import HistoryTable, history_of, print_plainly
 from audit.progress import progress
+from audit.proof_commands import check_proof as check_proof
+from audit.proof_commands import prove as prove
 from audit.prune import due
 from audit.prune import prune as remove
 from audit.seals import seal as seal_all
