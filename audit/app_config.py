@@ -15,7 +15,7 @@ class AppConfig(apps.AppConfig):
     """Piccolo's AppConfig, which imports no commands for `piccolo migrations ...` and the like.
 
     Args:
-        commands_in: the module whose functions with `@command` are the app's commands, its own and those
+        commands_in: the module whose functions with `@command` are the app's commands, also those
             that it imports.
     """
 

@@ -15,6 +15,7 @@ from audit.cli import CommandError, WrongOption, command, moment, past
 from audit.digests import SealKeys
 from audit.erase_command import erase as erase
 from audit.errors import DatabaseUnavailable
+from audit.evidence_command import evidence as evidence
 from audit.export import FORMATS, Export, Format, to_ndjson
 from audit.files import new_file
 from audit.filters import Filters

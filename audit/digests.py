@@ -122,6 +122,11 @@ def unpack(packed: bytes) -> Iterator[tuple[int, bytes]]:
     return PACKED.iter_unpack(packed[:whole])
 
 
+def microseconds(moment: datetime) -> int:
+    """Return a moment as it is signed: since 1970-01-01 UTC."""
+    return (moment - EPOCH) // timedelta(microseconds=1)
+
+
 class SealKeys:
     """The keys of AUDIT_SEAL_KEY, newest first, separated by commas: the first one makes seals.
 
@@ -152,7 +157,7 @@ class SealKeys:
             values: what JSON can say, and moments.
         """
         written = [
-            (value - EPOCH) // timedelta(microseconds=1) if isinstance(value, datetime) else value
+            microseconds(value) if isinstance(value, datetime) else value
             for value in values.values()
         ]
         message = canonical([kind, *written]).encode()

@@ -97,7 +97,7 @@ async def prove(db: Database, id_: int) -> Proof:
 def _proof(row: Record, leaves: Sequence[bytes], found: tuple[Any, ...], index: int) -> Proof:
     seal = Seal.of(row)
     if not Leaf.of(found).digest:
-        raise CannotProve(f"row {found[0]} has no salt: it was inserted by hand")
+        raise CannotProve(f"row {found[0]} has a salt that no row of ours has")
     if len(leaves) != seal.row_count or merkle.root(leaves).hex() != seal.root:
         raise CannotProve(
             f"the rows under seal {seal.id} are not as they were sealed; see piccolo audit verify"
