@@ -150,10 +150,11 @@ async def test_they_agree_on_what_was_pruned(db: Engine, tmp_path: Path) -> None
 async def fake_a_prune(db: Engine, keys: SealKeys) -> None:
     """Remove the rows of the last seal, and sign that with a key, or none."""
     [last] = await db.fetch("SELECT * FROM audit_seals ORDER BY id DESC LIMIT 1")
-    numbers = (last["first_id"], last["last_id"], last["row_count"], last["id"], last["id"])
-    at = await db.fetchval(NOW)
-    rest = (last["digest"], None, "eve", "because", at, keys.newest)
-    await store(db, keys, Removal("prune", *numbers, *rest))
+    removal = Removal(
+        "prune", last["first_id"], last["last_id"], last["row_count"], last["id"], last["id"],
+        last["digest"], None, "eve", "because", await db.fetchval(NOW), keys.newest,
+    )  # fmt: skip
+    await store(db, keys, removal)
     await tamper(db, f"DELETE FROM audit_logs WHERE id >= {last['first_id']}")
     await tamper(db, f"UPDATE audit_seals SET pruned_at = now() WHERE id = {last['id']}")
 
