@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, fields
@@ -18,6 +19,7 @@ LONGEST = 10_000  # bytes of a line
 # Besides the fields of a seal. Moments are UTC, as PostgreSQL or Python write them.
 MORE = ("algorithm", "digest")
 NUMBERS = ("id", "first_id", "last_id", "row_count", "removal_count")
+MOMENT = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d{1,6})?", re.ASCII)
 OPTIONAL = ("key_id", "previous_digest")
 NAMES = {*(field.name for field in fields(Seal)), *MORE, "created_at_utc"} - {"created_at"}
 
@@ -51,7 +53,10 @@ class Exported:
                 raise ValueError
             str(value).encode()  # half of a surrogate pair is a ValueError, too
         rest = dict(values)
-        at = datetime.fromisoformat(rest.pop("created_at_utc")).replace(tzinfo=UTC)
+        written = rest.pop("created_at_utc")
+        if not MOMENT.fullmatch(written):
+            raise ValueError
+        at = datetime.fromisoformat(written).replace(tzinfo=UTC)
         algorithm, digest = (rest.pop(name) for name in MORE)
         return cls(Seal(**rest, created_at=at), algorithm, digest)
 
