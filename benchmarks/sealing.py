@@ -9,7 +9,6 @@ import asyncio
 import json
 import sys
 import time
-from collections.abc import Awaitable, Callable
 
 from audit.digests import ROW, SealKeys
 from audit.paging import trail_pages, transaction
