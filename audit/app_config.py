@@ -15,7 +15,8 @@ class AppConfig(apps.AppConfig):
     """Piccolo's AppConfig, which imports no commands for `piccolo migrations ...` and the like.
 
     Args:
-        commands_in: the module whose functions with `@command` are the app's commands.
+        commands_in: the module whose functions with `@command` are the app's commands, also those
+            that it imports.
     """
 
     commands_in: str = ""
@@ -29,5 +30,5 @@ class AppConfig(apps.AppConfig):
             return []
         module = importlib.import_module(self.commands_in)
         found = [each for each in vars(module).values() if getattr(each, "is_command", False)]
-        found.sort(key=lambda each: each.__module__ != module.__name__)  # its own come first
+        found.sort(key=lambda each: each.__module__ != self.commands_in)  # its own come first
         return [apps.Command(each) for each in found]

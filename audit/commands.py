@@ -15,11 +15,14 @@ from audit.cli import CommandError, WrongOption, command, moment, past
 from audit.digests import SealKeys
 from audit.erase_command import erase as erase
 from audit.errors import DatabaseUnavailable
+from audit.evidence_command import evidence as evidence
 from audit.export import FORMATS, Export, Format, to_ndjson
 from audit.files import new_file
 from audit.filters import Filters
 from audit.history import HistoryTable, history_of, print_plainly
 from audit.progress import progress
+from audit.proof_commands import check_proof as check_proof
+from audit.proof_commands import prove as prove
 from audit.prune import due
 from audit.prune import prune as remove
 from audit.seals import seal as seal_all

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass
 
 from audit.database import Connection, Database, Queries, Record
@@ -19,6 +19,7 @@ from audit.paging import INLINE_BYTES, trail_pages, transaction
 SEALING_LOCK = 0x5345414C53  # «SEALS» in ASCII; any number will do
 ROWS_PER_SEAL = 10_000
 POLL_SECONDS = 0.05
+AT_ONCE = 250  # rows, which take a millisecond to hash
 LOWEST_ID = -(2**63)
 
 ROWS = "id BETWEEN $1 AND $2 ORDER BY id LIMIT $3"
@@ -154,8 +155,9 @@ async def _seal_next(connection: Connection, keys: SealKeys, bound: int) -> Seal
     if start > bound:
         return None
     leaves: list[Leaf] = []
-    async for page in trail_pages(connection, ROW, ROWS, start, bound, ROWS_PER_SEAL):
-        leaves += await leaves_of(page)
+    pages = trail_pages(connection, ROW, ROWS, start, bound, ROWS_PER_SEAL)
+    async for page in leaf_pages(pages):
+        leaves += page
     if not leaves:
         return None
     count, over = await connection.fetchrow(REMOVALS) or (0, "")
@@ -204,8 +206,27 @@ async def last_seal(queries: Queries, keys: SealKeys) -> Record | None:
     return row
 
 
+async def leaf_pages(pages: AsyncIterator[Sequence[Record]]) -> AsyncIterator[list[Leaf]]:
+    """Yield the leaves of pages of ROW. PostgreSQL finds the next page while one is hashed, and has
+    found it when that is yielded: the connection is free.
+    """
+    page = await anext(pages, None)
+    while page:
+        ahead = asyncio.ensure_future(anext(pages, None))
+        await asyncio.sleep(0)  # which begins it
+        try:
+            leaves = await leaves_of(page)
+        finally:
+            page = await ahead
+        yield leaves
+
+
 async def leaves_of(page: Sequence[Record]) -> list[Leaf]:
-    """Return the leaves of a page of ROW; a large row does not keep the event loop."""
+    """Return the leaves of a page of ROW; neither many rows nor a large one keep the event loop."""
     if len(page) == 1 and len(page[0]["details"] or "") > INLINE_BYTES:
         return [await asyncio.to_thread(Leaf.of, page[0])]
-    return [Leaf.of(row) for row in page]
+    leaves = list[Leaf]()
+    for start in range(0, len(page), AT_ONCE):
+        leaves += map(Leaf.of, page[start : start + AT_ONCE])
+        await asyncio.sleep(0)
+    return leaves

@@ -73,6 +73,7 @@ OWN = Words(
         "audit.verify": "verified the trail",
         "audit.prune": "removed old rows of the trail",
         "audit.erase": "erased {}",
+        "audit.evidence": "took the trail away, with what proves it",
         "audit.seals_exported": "took the seals away",
     }
 )

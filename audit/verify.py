@@ -15,7 +15,7 @@ from audit.paging import pages, trail_pages, transaction
 from audit.record import record
 from audit.removals import Kind as RemovalKind
 from audit.removals import Removals
-from audit.seals import LOWEST_ID, ROWS_PER_SEAL, SEALS_EVER_MADE, OtherKey, leaves_of
+from audit.seals import LOWEST_ID, ROWS_PER_SEAL, SEALS_EVER_MADE, OtherKey, leaf_pages
 from audit.tampering import Kind as ProblemKind
 from audit.tampering import Problem, Tampered, check_erased, first_difference
 
@@ -123,7 +123,7 @@ async def verify(
         check.last = before = await connection.fetchrow(BEFORE, first)
         start = before["last_id"] + 1 if before else LOWEST_ID
         end = await connection.fetchval(LAST_ID, last)
-        check.rows = _Rows(trail_pages(connection, ROW, ROWS, start, end))
+        check.rows = _Rows(leaf_pages(trail_pages(connection, ROW, ROWS, start, end)))
         try:
             check.signatures()
             async for page in pages(connection, SEALS, first, last, size=SEALS_IN_A_PAGE):
@@ -155,7 +155,7 @@ async def exported_seals(db: Database) -> AsyncIterator[bytes]:
 class _Rows:
     """The sealed rows in the order of their ids."""
 
-    def __init__(self, pages: AsyncIterator[list[Record]]) -> None:
+    def __init__(self, pages: AsyncIterator[list[Leaf]]) -> None:
         self._pages = pages
         self._page: list[Leaf] = []
 
@@ -164,7 +164,7 @@ class _Rows:
         taken: list[Leaf] = []
         while len(taken) < limit:
             if not self._page:
-                self._page = await leaves_of(await anext(self._pages, []))
+                self._page = await anext(self._pages, [])
                 if not self._page:
                     break
             cut = bisect_right(self._page, last_id, key=attrgetter("id"))
@@ -273,8 +273,11 @@ class _Check:
         self.report.archived += seal.row_count
 
     def _erased(self, seal: Seal, found: list[Leaf]) -> None:
-        check_erased(seal, found, self.removals.erased(seal.first_id, seal.last_id))
-        self.report.erased += sum(leaf.erased > 0 for leaf in found)
+        signed = self.removals.erased(seal.first_id, seal.last_id)
+        erased = sum(1 for leaf in found if leaf.erased)
+        if erased or signed:
+            check_erased(seal, found, signed)
+        self.report.erased += erased
 
     def end(self, ever_made: int) -> None:
         """Raise Tampered where the last seals were removed."""

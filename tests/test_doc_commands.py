@@ -28,6 +28,8 @@ REFUSED = {
     "piccolo migrations backwards home": "builds on",
     "piccolo sync_history cancel 1": "is over",
     "piccolo user ...": "piccolo home",
+    "piccolo audit erase --person=42": "no person 42",
+    'piccolo audit erase --person=42 --yes --reason="Request 17"': "no person 42",
 }
 # After these there is nothing left that others are about.
 LAST = {"piccolo migrations backwards sync_history --auto_agree", "piccolo home reset"}

@@ -6,7 +6,7 @@ import ast
 import importlib
 import importlib.util
 import re
-from collections.abc import Iterator
+from collections.abc import Container, Iterator
 from dataclasses import dataclass
 from functools import cache, cached_property
 from pathlib import Path
@@ -125,22 +125,33 @@ def commands_of(group: str) -> list[Command]:
 
 
 def _of_app(group: str, package: str) -> Iterator[Command]:
-    """Yield what is marked with `@command` in commands.py and in the modules named `..._command`
-    that it imports, or else what APP_CONFIG names."""
+    """Yield what is marked with `@command` in commands.py, and in modules of the app from which it
+    imports under the same name, as in `import erase as erase`; or else what APP_CONFIG names."""
     module = f"{package}.commands"
     if source := _source(module):
-        imported = (each for each in ast.parse(source).body if isinstance(each, ast.ImportFrom))
-        others = (each.module or "" for each in imported)
-        for name in (module, *(each for each in others if each.endswith("_command"))):
-            for node in _functions(_source(name)):
-                if any(getattr(each, "id", "") == "command" for each in node.decorator_list):
-                    yield Command(group, node.name, name, node)
+        yield from _marked(group, module)
+        for name, names in _passed_on(source, package):
+            yield from _marked(group, name, names)
     elif re.search(r"^\s+commands=\[[^\]]", _source(f"{package}.piccolo_app"), re.MULTILINE):
         for each in importlib.import_module(f"{package}.piccolo_app").APP_CONFIG.get_commands():
             function = each.callable
             name = each.command_name or function.__name__
             if found := _of_function(group, name, function.__module__, function.__name__):
                 yield found
+
+
+def _marked(group: str, module: str, names: Container[str] | None = None) -> Iterator[Command]:
+    for node in _functions(_source(module)):
+        is_marked = any(getattr(each, "id", "") == "command" for each in node.decorator_list)
+        if is_marked and (names is None or node.name in names):
+            yield Command(group, node.name, module, node)
+
+
+def _passed_on(source: str, package: str) -> Iterator[tuple[str, list[str]]]:
+    """Yield modules of a package, and what of each is imported as `name as name`."""
+    for node in ast.parse(source).body:
+        if isinstance(node, ast.ImportFrom) and (node.module or "").startswith(f"{package}."):
+            yield str(node.module), [each.name for each in node.names if each.name == each.asname]
 
 
 def _of_function(group: str, name: str, module: str, function: str) -> Command | None:

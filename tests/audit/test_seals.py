@@ -19,7 +19,7 @@ from audit import merkle
 from audit.digests import WHAT, WHO, Leaf, Seal, SealKeys, pack, root_of
 from audit.record import record
 from audit.sealing import seal_when_due
-from audit.seals import OtherKey, Sealed, SealingDelayed, seal
+from audit.seals import AT_ONCE, OtherKey, Sealed, SealingDelayed, leaf_pages, seal
 from audit.tables import AuditLog, AuditSeal
 from audit.verify import verify
 from home.database.engine import Engine
@@ -304,3 +304,22 @@ async def test_memory_does_not_grow_with_the_trail(db: Engine) -> None:
     await fill(db, 20_001, 60_000)
     await seal(db, KEYS)
     assert await peak_of_verifying() < 1.3 * short
+
+
+async def test_the_next_page_is_there_when_one_is_hashed_and_no_other_is_asked_for() -> None:
+    asked = 0
+    row = (7, "a", None, False, b"\0" * 8, None, None, None, None, None, b"", None, None)
+
+    async def pages() -> AsyncIterator[Any]:
+        nonlocal asked
+        for _ in range(3):
+            asked += 1
+            await asyncio.sleep(0)
+            yield [row] * (AT_ONCE + 1)
+
+    found = []
+    async for leaves in leaf_pages(pages()):
+        found.append((asked, len(leaves)))
+        await asyncio.sleep(0.001)
+        assert asked == found[-1][0], "the connection is free meanwhile"
+    assert found == [(each, AT_ONCE + 1) for each in (2, 3, 3)]

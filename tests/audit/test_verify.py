@@ -22,6 +22,108 @@ RESTORE = "TRUNCATE {0}; INSERT INTO {0} SELECT * FROM {0}_kept"
 TABLES = ("audit_logs", "audit_seals")
 
 
+# What somebody does after `seal_three_times`, and what is named.
+SET = "UPDATE audit_logs SET {} WHERE id = {}"
+ALTERED: dict[str, tuple[str, int | None]] = {
+    SET.format(change, id_): ("altered", id_)
+    for id_, change in (
+        (1, "actor = 'somebody'"),
+        (2, "actor = NULL"),
+        (5, "action = 'users.insert'"),
+        (10, "resource = 'user'"),
+        (12, "resource_id = ''"),
+        (13, "details = jsonb_set(details, '{after,n}', '\"13\"')"),
+        (20, "details = NULL"),
+        (22, "ip_address = '10.0.0.2'"),
+        (23, "request_id = 'R23'"),
+        (24, "is_admin_action = NOT is_admin_action"),
+        (30, "created_at = created_at + interval '1 microsecond'"),
+        (6, "salt = (SELECT salt FROM audit_logs WHERE id = 7)"),
+        (7, "salt = NULL"),
+        (8, "who_digest = sha256('')"),
+        (9, "salt = sha256('what'::bytea || salt), who_digest = sha256('')"),
+    )
+}
+ALTERED[SET.format("actor = 'x'", "23 OR id = 14")] = ("altered", 14)
+DELETE = "DELETE FROM audit_logs WHERE id "
+INSERT = "INSERT INTO audit_logs (id, action) VALUES ({}, 'forged')"
+COPY = (
+    "INSERT INTO audit_logs SELECT {}, user_id, actor, action, resource, resource_id, details,"
+    " ip_address, request_id, is_admin_action, created_at, salt FROM audit_logs WHERE id = {}"
+)
+SWAP = (
+    "UPDATE audit_logs SET id = CASE id WHEN {0} THEN -1 ELSE {0} END WHERE id IN ({0}, {1});"
+    "UPDATE audit_logs SET id = {1} WHERE id = -1"
+)
+MOVED: Expected = {
+    DELETE + "= 1": ("removed", 1),
+    DELETE + "= 7": ("removed", 7),
+    DELETE + "= 30": ("removed", 30),
+    DELETE + "> 25": ("removed", 26),
+    DELETE + "> 0": ("removed", 1),
+    DELETE + "BETWEEN 12 AND 20": ("removed", 12),
+    INSERT.format(11): ("inserted", 11),
+    INSERT.format(21): ("inserted", 21),
+    INSERT.format(0): ("inserted", 0),
+    INSERT.format(-(2**63)): ("inserted", -(2**63)),
+    INSERT.format(11) + ";" + DELETE + "= 15": ("inserted", 11),
+    COPY.format(21, 25): ("inserted", 21),
+    "INSERT INTO audit_logs (id, action) SELECT -n, 'flood' FROM generate_series(1, 30000) n": (
+        "inserted",
+        -30000,
+    ),
+    SWAP.format(5, 6): ("moved", 5),
+    SWAP.format(13, 19): ("moved", 13),
+    "UPDATE audit_logs SET id = 21 WHERE id = 24": ("moved", 21),
+    "UPDATE audit_logs SET id = 0 WHERE id = 9": ("moved", 0),
+    "UPDATE audit_logs SET id = 31 WHERE id = 30": ("removed", 30),
+}
+SEALS: dict[str, tuple[str, int | None]] = {
+    f"UPDATE audit_seals SET {change} WHERE id = 2": ("seal_altered", 2)
+    for change in (
+        "first_id = first_id - 1",
+        "last_id = last_id - 1",
+        "row_count = row_count - 1",
+        "root = repeat('0', 64)",
+        "removal_count = 1",
+        "removals_digest = repeat('0', 64)",
+        "algorithm = 'sha256'",
+        "key_id = NULL",
+        "previous_digest = NULL",
+        "digest = repeat('0', 64)",
+        "created_at = created_at - interval '1 day'",
+    )
+}
+SEALS |= {
+    "DELETE FROM audit_seals WHERE id = 1": ("seal_removed", 1),
+    "DELETE FROM audit_seals WHERE id = 2": ("seal_removed", 2),
+    "DELETE FROM audit_seals": ("seal_removed", 1),
+    "DELETE FROM audit_seals WHERE id = 3": ("seal_removed", 3),
+    "DELETE FROM audit_logs WHERE id > 20; DELETE FROM audit_seals WHERE id > 2": (
+        "seal_removed",
+        3,
+    ),
+    "DELETE FROM audit_seals WHERE id = 2; UPDATE audit_seals SET id = 2 WHERE id = 3": (
+        "seal_altered",
+        2,
+    ),
+    "UPDATE audit_seals SET pruned_at = now() WHERE id = 1": ("pruned_unsigned", 1),
+    "UPDATE audit_seals SET pruned_at = now() WHERE id = 2": ("pruned_unsigned", 2),
+    "UPDATE audit_seals SET pruned_at = now(), leaves = NULL WHERE id = 1;"
+    "DELETE FROM audit_logs WHERE id <= 10": ("pruned_unsigned", 1),
+}
+SET_LEAVES = "UPDATE audit_seals SET leaves = {} WHERE id = {}"
+CHANGE = "UPDATE audit_logs SET actor = 'x' WHERE id = 5;"
+LEAVES: Expected = {
+    SET_LEAVES.format("set_byte(leaves, 9, 0)", 1): ("leaves_altered", 1),
+    SET_LEAVES.format("NULL", 2): ("leaves_altered", 2),
+    SET_LEAVES.format("leaves || leaves", 2): ("leaves_altered", 2),
+    CHANGE + SET_LEAVES.format("NULL", 1): ("altered", 1),
+    CHANGE + SET_LEAVES.format("'\\x00'", 1): ("altered", 1),
+    "DELETE FROM audit_logs WHERE id > 21;" + SET_LEAVES.format("'\\x'", 3): ("altered", 3),
+}
+
+
 async def problems_after(db: Engine, changes: Expected, keys: SealKeys = KEYS) -> Expected:
     """Kind and row (or seal) of the first problem after each change alone."""
     found: dict[str, tuple[str, int | None]] = {}
@@ -38,67 +140,12 @@ async def problems_after(db: Engine, changes: Expected, keys: SealKeys = KEYS) -
 
 async def test_rows_that_were_changed_are_named(db: Engine) -> None:
     await seal_three_times(db)
-    set_ = "UPDATE audit_logs SET {} WHERE id = {}"
-    expected: dict[str, tuple[str, int | None]] = {
-        set_.format(change, id_): ("altered", id_)
-        for id_, change in (
-            (1, "actor = 'somebody'"),
-            (2, "actor = NULL"),
-            (5, "action = 'users.insert'"),
-            (10, "resource = 'user'"),
-            (12, "resource_id = ''"),
-            (13, "details = jsonb_set(details, '{after,n}', '\"13\"')"),
-            (20, "details = NULL"),
-            (22, "ip_address = '10.0.0.2'"),
-            (23, "request_id = 'R23'"),
-            (24, "is_admin_action = NOT is_admin_action"),
-            (30, "created_at = created_at + interval '1 microsecond'"),
-            (6, "salt = (SELECT salt FROM audit_logs WHERE id = 7)"),
-            (7, "salt = NULL"),
-            (8, "who_digest = sha256('')"),
-            (9, "salt = sha256('what'::bytea || salt), who_digest = sha256('')"),
-        )
-    }
-    expected[set_.format("actor = 'x'", "23 OR id = 14")] = ("altered", 14)
-    assert await problems_after(db, expected) == expected
+    assert await problems_after(db, ALTERED) == ALTERED
 
 
 async def test_rows_that_are_gone_new_or_elsewhere_are_named(db: Engine) -> None:
     await seal_three_times(db)
-    delete = "DELETE FROM audit_logs WHERE id "
-    insert = "INSERT INTO audit_logs (id, action) VALUES ({}, 'forged')"
-    copy = (
-        "INSERT INTO audit_logs SELECT {}, user_id, actor, action, resource, resource_id, details,"
-        " ip_address, request_id, is_admin_action, created_at, salt FROM audit_logs WHERE id = {}"
-    )
-    swap = (
-        "UPDATE audit_logs SET id = CASE id WHEN {0} THEN -1 ELSE {0} END WHERE id IN ({0}, {1});"
-        "UPDATE audit_logs SET id = {1} WHERE id = -1"
-    )
-    expected = {
-        delete + "= 1": ("removed", 1),
-        delete + "= 7": ("removed", 7),
-        delete + "= 30": ("removed", 30),
-        delete + "> 25": ("removed", 26),
-        delete + "> 0": ("removed", 1),
-        delete + "BETWEEN 12 AND 20": ("removed", 12),
-        insert.format(11): ("inserted", 11),
-        insert.format(21): ("inserted", 21),
-        insert.format(0): ("inserted", 0),
-        insert.format(-(2**63)): ("inserted", -(2**63)),
-        insert.format(11) + ";" + delete + "= 15": ("inserted", 11),
-        copy.format(21, 25): ("inserted", 21),
-        "INSERT INTO audit_logs (id, action) SELECT -n, 'flood' FROM generate_series(1, 30000) n": (
-            "inserted",
-            -30000,
-        ),
-        swap.format(5, 6): ("moved", 5),
-        swap.format(13, 19): ("moved", 13),
-        "UPDATE audit_logs SET id = 21 WHERE id = 24": ("moved", 21),
-        "UPDATE audit_logs SET id = 0 WHERE id = 9": ("moved", 0),
-        "UPDATE audit_logs SET id = 31 WHERE id = 30": ("removed", 30),
-    }
-    assert await problems_after(db, expected) == expected
+    assert await problems_after(db, MOVED) == MOVED
 
 
 async def test_equal_rows_are_not_mixed_up(db: Engine) -> None:
@@ -114,56 +161,12 @@ async def test_equal_rows_are_not_mixed_up(db: Engine) -> None:
 
 async def test_seals_that_were_changed_are_named(db: Engine) -> None:
     await seal_three_times(db)
-    expected: dict[str, tuple[str, int | None]] = {
-        f"UPDATE audit_seals SET {change} WHERE id = 2": ("seal_altered", 2)
-        for change in (
-            "first_id = first_id - 1",
-            "last_id = last_id - 1",
-            "row_count = row_count - 1",
-            "root = repeat('0', 64)",
-            "removal_count = 1",
-            "removals_digest = repeat('0', 64)",
-            "algorithm = 'sha256'",
-            "key_id = NULL",
-            "previous_digest = NULL",
-            "digest = repeat('0', 64)",
-            "created_at = created_at - interval '1 day'",
-        )
-    }
-    expected |= {
-        "DELETE FROM audit_seals WHERE id = 1": ("seal_removed", 1),
-        "DELETE FROM audit_seals WHERE id = 2": ("seal_removed", 2),
-        "DELETE FROM audit_seals": ("seal_removed", 1),
-        "DELETE FROM audit_seals WHERE id = 3": ("seal_removed", 3),
-        "DELETE FROM audit_logs WHERE id > 20; DELETE FROM audit_seals WHERE id > 2": (
-            "seal_removed",
-            3,
-        ),
-        "DELETE FROM audit_seals WHERE id = 2; UPDATE audit_seals SET id = 2 WHERE id = 3": (
-            "seal_altered",
-            2,
-        ),
-        "UPDATE audit_seals SET pruned_at = now() WHERE id = 1": ("pruned_unsigned", 1),
-        "UPDATE audit_seals SET pruned_at = now() WHERE id = 2": ("pruned_unsigned", 2),
-        "UPDATE audit_seals SET pruned_at = now(), leaves = NULL WHERE id = 1;"
-        "DELETE FROM audit_logs WHERE id <= 10": ("pruned_unsigned", 1),
-    }
-    assert await problems_after(db, expected) == expected
+    assert await problems_after(db, SEALS) == SEALS
 
 
 async def test_leaves_that_were_changed_are_noticed_and_do_not_mislead(db: Engine) -> None:
     await seal_three_times(db)
-    set_ = "UPDATE audit_seals SET leaves = {} WHERE id = {}"
-    change = "UPDATE audit_logs SET actor = 'x' WHERE id = 5;"
-    expected = {
-        set_.format("set_byte(leaves, 9, 0)", 1): ("leaves_altered", 1),
-        set_.format("NULL", 2): ("leaves_altered", 2),
-        set_.format("leaves || leaves", 2): ("leaves_altered", 2),
-        change + set_.format("NULL", 1): ("altered", 1),
-        change + set_.format("'\\x00'", 1): ("altered", 1),
-        "DELETE FROM audit_logs WHERE id > 21;" + set_.format("'\\x'", 3): ("altered", 3),
-    }
-    assert await problems_after(db, expected) == expected
+    assert await problems_after(db, LEAVES) == LEAVES
 
 
 async def test_a_row_and_its_leaf_altered_together_are_noticed(db: Engine) -> None:

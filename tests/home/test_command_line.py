@@ -107,7 +107,7 @@ def test_each_level_has_a_help() -> None:
         ("audit verfy", "There is no command 'verfy' in audit. Did you mean verify?"),
         ("adit verify", "There is no group of commands 'adit'. Did you mean audit?"),
         ("audit verify --jsn", "Unrecognized arguments: --jsn. Did you mean --json?"),
-        ("audit verify x y", "Unrecognized arguments: y."),
+        ("audit seal 1 y", "Unrecognized arguments: y."),
         ("audit history", "--resource is missing."),
         ("audit seal --patience=long", "Argument --patience: needs a number, not 'long'."),
         ("audit seal long", "--patience: needs a number, not 'long'."),
