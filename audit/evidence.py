@@ -8,7 +8,7 @@ from contextlib import ExitStack
 from dataclasses import fields
 from datetime import datetime
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 from audit.cli import CommandError
 from audit.database import Connection, Database, Record
@@ -18,11 +18,21 @@ from audit.paging import pages, trail_pages, transaction
 from audit.record import record
 from audit.removals import ALL, IN_A_PAGE, Removal
 from audit.seals import SEALS_EVER_MADE
+from audit.verify import NoArchive
+
+if TYPE_CHECKING:
+    from audit.archive.reading import Archive
 
 FORMAT = "groundwork-evidence-2"
 FILES = ("trail", "removals", "seals", "rows")
 LAST_ID = "SELECT coalesce(max(last_id), 0) FROM audit_seals"
 SEALS = "SELECT * FROM audit_seals ORDER BY id"
+ARCHIVED = """
+    SELECT * FROM audit_seals
+    WHERE EXISTS (SELECT FROM audit_archives AS file
+                  WHERE audit_seals.id BETWEEN file.first_seal AND file.last_seal)
+    ORDER BY id
+"""
 SEALS_IN_A_PAGE = 10  # their leaves take up to 160 kB each
 ROWS = "id <= $1 ORDER BY id"
 SEAL = ("algorithm", "digest", "leaves")  # besides the fields of a seal
@@ -34,13 +44,21 @@ encode = json.JSONEncoder(ensure_ascii=False).encode
 
 
 async def write_evidence(
-    db: Database, folder: Path, progress: Callable[[int], None] = lambda rows: None
+    db: Database,
+    folder: Path,
+    progress: Callable[[int], None] = lambda rows: None,
+    archive: Archive | None = None,
 ) -> int:
     """Write all that is sealed, as of one moment, into new files; return the number of rows.
 
     Which it is stands on the trail before. Memory stays flat.
 
+    Args:
+        progress: called with the number of rows that were written.
+        archive: where rows are that were archived.
+
     Raises:
+        NoArchive: rows were archived, and nobody says where.
         CommandError: the folder or a file in it cannot be written, or is there already.
     """
     try:
@@ -58,6 +76,9 @@ async def write_evidence(
             await _removals(connection, out["removals"])
             await _seals(connection, out["seals"])
             rows = 0
+            async for number in _archived(connection, out["rows"], archive):
+                rows += number
+                progress(number)
             async for number in _rows(connection, out["rows"]):
                 rows += number
                 progress(number)
@@ -79,6 +100,20 @@ async def _seals(connection: Connection, out: BinaryIO) -> None:
             _write(out, {**{name: _plain(row[name]) for name in names}, **gone})
 
 
+async def _archived(
+    connection: Connection, out: BinaryIO, archive: Archive | None
+) -> AsyncIterator[int]:
+    """Write rows that were archived, which come before those of the table."""
+    async for page in pages(connection, ARCHIVED, size=SEALS_IN_A_PAGE):
+        if archive is None:
+            raise NoArchive
+        for seal in map(Seal.of, page):
+            async for rows in archive.sealed(seal):
+                for row in rows:
+                    _write(out, row_in_json(row))
+                yield len(rows)
+
+
 async def _rows(connection: Connection, out: BinaryIO) -> AsyncIterator[int]:
     last_id = await connection.fetchval(LAST_ID)
     async for page in trail_pages(connection, ROW, ROWS, last_id):
@@ -87,7 +122,7 @@ async def _rows(connection: Connection, out: BinaryIO) -> AsyncIterator[int]:
         yield len(page)
 
 
-def row_in_json(row: Record) -> Mapping[str, Any]:
+def row_in_json(row: Record | tuple[Any, ...]) -> Mapping[str, Any]:
     """Return a row of ROW as JSON is to say it."""
     said = dict(zip(NAMES, map(_plain, row), strict=True))
     said["created_at"] = int.from_bytes(row[NAMES.index("created_at")], "big", signed=True)

@@ -5,18 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 
 from audit.apps import Services
+from audit.archived import archive_of
 from audit.cli import command
 from audit.evidence import write_evidence
 from audit.progress import progress
 
-SEALED = """
-    SELECT coalesce(sum(row_count), 0)::bigint FROM audit_seals
-    WHERE pruned_at IS NULL AND archived_at IS NULL
-"""
-ARCHIVED = """
-    SELECT coalesce(sum(row_count), 0)::bigint FROM audit_seals
-    WHERE pruned_at IS NULL AND archived_at IS NOT NULL
-"""
+SEALED = "SELECT coalesce(sum(row_count), 0)::bigint FROM audit_seals WHERE pruned_at IS NULL"
 
 
 @command
@@ -28,9 +22,7 @@ async def evidence(services: Services, output: str) -> None:
     :param output: a folder, which is made; nothing in it is overwritten
 
     """
-    rows, archived = [await services.db.fetchval(sql) for sql in (SEALED, ARCHIVED)]
+    rows = await services.db.fetchval(SEALED)
     with progress("writing", rows) as advance:
-        written = await write_evidence(services.db, Path(output), advance)
+        written = await write_evidence(services.db, Path(output), advance, archive_of(services))
     print(f"wrote {written} rows, their seals and removals into {output}")
-    if archived:
-        print(f"{archived} rows were archived, and are not among them")

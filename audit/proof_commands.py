@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from audit.apps import Services
+from audit.archived import archive_of
 from audit.cli import CommandError, WrongOption, command
 from audit.digests import WHAT, WHO, SealKeys
 from audit.exported import Chain, NotProven, exported
@@ -41,7 +42,7 @@ async def prove(services: Services, row: int, output: str = "") -> None:
     """
     if not -HIGHEST <= row <= HIGHEST:
         raise WrongOption("--row needs the id of a row")
-    proof = to_json(await prove_row(services.db, row))
+    proof = to_json(await prove_row(services.db, row, archive_of(services)))
     with new_file(output) as out:
         out.write(json_.dumps(proof, ensure_ascii=False).encode() + b"\n")
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from audit import merkle
 from audit.database import Database, Record
@@ -13,6 +13,10 @@ from audit.errors import Refused
 from audit.exported import Exported, NotProven, is_number
 from audit.paging import trail_pages, transaction
 from audit.seals import LOWEST_ID, leaves_of
+from audit.verify import NoArchive
+
+if TYPE_CHECKING:
+    from audit.archive.reading import Archive
 
 FORMAT = "groundwork-proof-2"
 SEAL = "SELECT * FROM audit_seals WHERE last_id >= $1 ORDER BY last_id LIMIT 1"
@@ -66,19 +70,25 @@ class Proof:
             raise NotProven(f"row {leaf.id} is not under {of} as the proof says it is")
 
 
-async def prove(db: Database, id_: int) -> Proof:
+async def prove(db: Database, id_: int, archive: Archive | None = None) -> Proof:
     """Return the proof of a row, made from all rows under its seal.
+
+    Args:
+        archive: where rows are that were archived.
 
     Raises:
         CannotProve: there is no such row, or no seal over it, or the rows are not as sealed.
+        NoArchive: it was archived, and nobody says where.
     """
     async with transaction(db, "repeatable_read", readonly=True) as connection:
         row = await connection.fetchrow(SEAL, id_)
         if row is None:
             is_there = await connection.fetchval(IS_THERE, id_)
             raise CannotProve(_no_seal(id_) if is_there else f"there is no row {id_}")
-        if row["pruned_at"] or row["archived_at"]:
-            raise CannotProve(_has_left(id_, row))
+        if row["pruned_at"]:
+            raise CannotProve(_was_pruned(id_, row))
+        if row["archived_at"]:
+            return await _prove_archived(row, id_, archive)
         start = await connection.fetchval(BEFORE, row["id"])
         start = LOWEST_ID if start is None else start + 1
         found, leaves = None, list[bytes]()
@@ -90,6 +100,18 @@ async def prove(db: Database, id_: int) -> Proof:
     if found is None:
         raise CannotProve(f"there is no row {id_}")
     return _proof(row, leaves, found, index)
+
+
+async def _prove_archived(row: Record, id_: int, archive: Archive | None) -> Proof:
+    if archive is None:
+        raise NoArchive
+    seal = Seal.of(row)
+    leaves = await archive.leaves(seal)
+    index = next((place for place, leaf in enumerate(leaves) if leaf.id == id_), None)
+    found = [each async for page in archive.sealed(seal, id_) for each in page]
+    if index is None or len(found) != 1:
+        raise CannotProve(f"there is no row {id_}")
+    return _proof(row, [leaf.digest for leaf in leaves], found[0], index)
 
 
 def _proof(row: Record, leaves: Sequence[bytes], found: tuple[Any, ...], index: int) -> Proof:
@@ -108,10 +130,9 @@ def _no_seal(id_: int) -> str:
     return f"row {id_} is not sealed yet: run piccolo audit seal, and try again"
 
 
-def _has_left(id_: int, seal: Record) -> str:
-    how = "pruned" if seal["pruned_at"] else "archived"
-    at = seal["pruned_at"] or seal["archived_at"]
-    return f"the rows under seal {seal['id']}, where row {id_} was, were {how} on {at:%Y-%m-%d}"
+def _was_pruned(id_: int, seal: Record) -> str:
+    at = seal["pruned_at"]
+    return f"the rows under seal {seal['id']}, where row {id_} was, were pruned on {at:%Y-%m-%d}"
 
 
 def to_json(proof: Proof) -> Mapping[str, Any]:

@@ -85,6 +85,19 @@ class Archive:
 
         return await self.run([name], read, LONG_SECONDS)
 
+    async def sealed(
+        self, seal: Seal, row: int | None = None
+    ) -> AsyncIterator[list[tuple[Any, ...]]]:
+        """Yield rows under a seal, or one of them, as they were sealed; see `audit.digests.ROW`."""
+        from audit.archive.sealed import sealed_rows
+
+        file = await self.find(catalog.OF_SEAL, seal.id)
+        if file is None:
+            raise ArchiveMissing(f"no file of the archive has the rows of seal {seal.id}")
+        first, last = (seal.first_id, seal.last_id) if row is None else (row, row)
+        async for page in sealed_rows(self, file.name, first, last):
+            yield page
+
     async def row(self, id_: int) -> Row | None:
         """Return a row, whole, if there is one with this id."""
         file = await self.find(catalog.OF_ROW, id_)
