@@ -93,6 +93,9 @@ class Leaf(NamedTuple):
             return cls(id_, b"", erased, mark=bytes(8))  # is no row of ours
         left = None
         if erased:
+            # The leaf holds them one behind the other: the border has to be where it was.
+            if any(digest is not None and len(digest) != 32 for digest in (who, what)):
+                return cls(id_, b"", erased, mark=bytes(8))
             left = (*((actor, address, request) if erased & WHO else ()),
                     *((resource_id, details) if erased & WHAT else ()))  # fmt: skip
         if who is None:

@@ -18,7 +18,7 @@ from audit.exported import Chain, NotProven, exported
 from audit.files import new_file
 from audit.ids import HIGHEST
 from audit.printable import printable
-from audit.proofs import Proof, from_json, to_json
+from audit.proofs import Proof, from_json, to_json, without
 from audit.proofs import prove as prove_row
 from audit.settings import AuditSettings
 
@@ -32,17 +32,26 @@ KEYS = {
 
 
 @command
-async def prove(services: Services, row: int, output: str = "") -> None:
+async def prove(
+    services: Services,
+    row: int,
+    output: str = "",
+    without_who: bool = False,
+    without_what: bool = False,
+) -> None:
     """Print a proof that a row is in the trail as it was sealed, which can be given to others: it
     shows them this row and no other. They need a file of `piccolo audit seals`, too.
 
     :param row: its id; it has to be sealed
     :param output: a new file to write instead of standard output
+    :param without_who: leave out actor, address and request; the rest is proven all the same
+    :param without_what: leave out the record's key and the details
 
     """
     if not -HIGHEST <= row <= HIGHEST:
         raise WrongOption("--row needs the id of a row")
-    proof = to_json(await prove_row(services.db, row, archive_of(services)))
+    made = await prove_row(services.db, row, archive_of(services))
+    proof = to_json(without(made, WHO * without_who | WHAT * without_what))
     with new_file(output) as out:
         out.write(json_.dumps(proof, ensure_ascii=False).encode() + b"\n")
 
@@ -123,9 +132,9 @@ def _about(proof: Proof) -> list[str]:
         f"Proven: row {leaf.id} is under seal {seal.id}, as number {proof.index + 1} of"
         f" {proof.size}, and was the same when that was made, {seal.created_at:%Y-%m-%d %H:%M} UTC",
         f"  when: {_moment(row['created_at'])}",
-        f"  who:  {'erased; a commitment is left' if leaf.erased & WHO else who}",
+        f"  who:  {'erased, or left out; a commitment is there' if leaf.erased & WHO else who}",
         f"  what: {_short(row['action'])}{admin}, of {_short(row['resource'])}"
-        f" {'erased; a commitment is left' if leaf.erased & WHAT else what}",
+        f" {'erased, or left out; a commitment is there' if leaf.erased & WHAT else what}",
     ]
 
 

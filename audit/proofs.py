@@ -2,13 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from audit import merkle
 from audit.database import Database, Record
-from audit.digests import ROW, SALT_BYTES, WHAT, WHO, Leaf, Seal
+from audit.digests import (
+    ROW,
+    SALT_BYTES,
+    WHAT,
+    WHO,
+    Leaf,
+    Seal,
+    key_of,
+    what_digest,
+    who_digest,
+)
 from audit.errors import Refused
 from audit.exported import Exported, NotProven, is_number
 from audit.paging import trail_pages, transaction
@@ -124,6 +134,27 @@ def _proof(row: Record, leaves: Sequence[bytes], found: tuple[Any, ...], index: 
         )
     path = merkle.path(leaves, index)
     return Proof(found, index, len(leaves), path, Exported(seal, row["algorithm"], row["digest"]))
+
+
+def without(proof: Proof, parts: int) -> Proof:
+    """Return a proof of the same row that does not show some parts: it looks as if they were
+    erased, and proves the rest.
+
+    Args:
+        parts: WHO, WHAT, both or 0.
+    """
+    if not parts:
+        return proof
+    row = dict(zip(ROW, proof.row, strict=True))
+    salt, withheld = row["salt"] or b"", 0
+    digests: dict[str, Callable[..., bytes]] = {"who": who_digest, "what": what_digest}
+    for name, digest in digests.items():
+        if row[f"{name}_digest"] is None and parts & PARTS[name]:
+            row[f"{name}_digest"] = digest(salt, *(row[text] for text in TEXTS[name]))
+        withheld |= 0 if row[f"{name}_digest"] is None else PARTS[name]
+    rest = (WHO | WHAT) & ~withheld
+    row["salt"] = key_of(rest, salt) if rest else None
+    return replace(proof, row=tuple(row.values()))
 
 
 def _no_seal(id_: int) -> str:

@@ -24,12 +24,12 @@ def leaf_of(row):  # the leaf, its mark, which parts are erased, what stands in 
     salt, who, what = (bytes.fromhex(row[x] or "") for x in ("salt", "who_digest", "what_digest"))
     by, of = [row[name] for name in BY], [row[name] for name in OF]
     erased = (row["who_digest"] is not None) * WHO | (row["what_digest"] is not None) * WHAT
-    if len(salt) not in SALTS[erased]:
-        return b"", bytes(8), erased, None
     if not erased & WHO:
         who = sha(salt if len(salt) == 32 else sha(b"who", salt), compact(by))
     if not erased & WHAT:
         what = sha(salt if len(salt) == 32 else sha(b"what", salt), compact(of))
+    if len(salt) not in SALTS[erased] or len(who) != 32 or len(what) != 32:
+        return b"", bytes(8), erased, None
     leaf = sha(b"\x00", who, what, compact([row[name] for name in PLAIN]))
     left = by * bool(erased & WHO) + of * bool(erased & WHAT)
     return leaf, leaf[:4] + who[:4], erased, left

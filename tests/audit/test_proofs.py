@@ -11,12 +11,12 @@ from typing import Any
 import pytest
 
 from audit.cli import CommandError
-from audit.digests import WHAT, WHO, SealKeys
+from audit.digests import ROW, WHAT, WHO, SealKeys
 from audit.erase import erase
 from audit.exported import Chain, NotProven, exported
 from audit.known_person import Eraser
 from audit.proof_commands import _follow, read_proof
-from audit.proofs import CannotProve, from_json, prove, to_json
+from audit.proofs import CannotProve, from_json, prove, to_json, without
 from audit.prune import prune
 from audit.seals import seal
 from audit.verify import NoArchive, exported_seals
@@ -147,6 +147,35 @@ async def test_erased_rows_are_proven_by_commitments(db: Engine, tmp_path: Path)
     assert kinds == {0, WHO, WHAT, WHO | WHAT}
 
 
+@pytest.mark.parametrize("parts", [0, WHO, WHAT, WHO | WHAT])
+async def test_parts_are_left_out_and_the_rest_is_proven(
+    db: Engine, tmp_path: Path, parts: int
+) -> None:
+    await seal_three_times(db)
+    seals = await seals_in(db, tmp_path / "seals")
+    made = await prove(db, 17)
+    said = to_json(without(made, parts))
+    text = json.dumps(said)
+    assert problem_of(said, seals) is None
+    assert ("person17@example.com" in text, '\\"after\\"' in text) == (
+        not parts & WHO,
+        not parts & WHAT,
+    )
+    assert (made.row[ROW.index("salt")].hex() in text) == (not parts)
+    assert without(without(made, WHO), WHAT) == without(made, WHO | WHAT)
+    assert without(without(made, WHAT), parts) == without(made, parts | WHAT)
+    found = [what for what, each in altered(said) if problem_of(each, seals) is None]
+    assert found == []
+
+
+async def test_a_row_without_a_salt_is_proven_without_a_part(db: Engine, tmp_path: Path) -> None:
+    await fill(db, 1, 3)
+    await tamper(db, "UPDATE audit_logs SET salt = NULL WHERE id = 2")
+    await seal(db, KEYS)
+    said = to_json(without(await prove(db, 2), WHO))
+    assert problem_of(said, await seals_in(db, tmp_path / "seals")) is None
+
+
 async def test_other_seals_are_refused(db: Engine, tmp_path: Path) -> None:
     await seal_three_times(db)
     seals = await seals_in(db, tmp_path / "seals")
@@ -268,6 +297,11 @@ async def test_on_the_command_line(url: str, db: Engine, tmp_path: Path) -> None
     assert lines[4].endswith("seals.ndjson: a chain of 3 seals, none missing between")
     assert lines[5].startswith("  3 with a key that is not known here")
     assert "3 made with AUDIT_SEAL_KEY" in audit(NOWHERE, *check, key=KEY).stdout
+    said = audit(url, "prove", "17", "--without-who").stdout
+    assert "person17" not in said
+    (tmp_path / "less.json").write_text(said)
+    done = audit(NOWHERE, "check_proof", str(tmp_path / "less.json"), f"--seals={seals}")
+    assert "who:  erased, or left out; a commitment is there" in done.stdout
     proof.write_text(proof.read_text().replace("person17", "person18"))
     done = audit(NOWHERE, *check)
     assert (done.returncode, done.stderr) == (1, "")

@@ -104,6 +104,23 @@ async def test_they_agree_on_erased_rows(db: Engine, tmp_path: Path) -> None:
     assert await theirs(db, tmp_path / "both") == await ours(db) == INTACT
 
 
+async def test_a_commitment_does_not_reach_into_the_next(db: Engine, tmp_path: Path) -> None:
+    """The leaf holds one behind the other: moving the border between them is an alteration."""
+    ada, _ = await life_of_ada(db)
+    await seal(db, KEYS)
+    await erase(db, KEYS, ERASERS, ada, "asked for it")
+    both = "who_digest IS NOT NULL AND what_digest IS NOT NULL"
+    row = await db.fetchval(f"SELECT min(id) FROM audit_logs WHERE {both}")
+    set_ = f"UPDATE audit_logs SET who_digest = {{}}, what_digest = {{}} WHERE id = {row}"
+    changes = [
+        set_.format("who_digest || substr(what_digest, 1, 1)", "substr(what_digest, 2)"),
+        set_.format("substr(who_digest, 1, 31)", "substr(who_digest, 32) || what_digest"),
+        set_.format("who_digest || what_digest", "''"),
+    ]
+    found = await both_agree(db, tmp_path, changes)
+    assert set(found.values()) == {("altered", 1, row)}
+
+
 async def test_they_agree_on_what_nobody_signed(db: Engine, tmp_path: Path) -> None:
     await life_of_ada(db)
     await seal(db, KEYS)
