@@ -64,6 +64,7 @@ OURS: dict[str, dict[str, int]] = {
     "/trail/seals.ndjson": {"GET": AUDITORS},
     "/trail/seals/verify": {"POST": ADMINISTRATORS},
     "/trail/{id:int}": {"GET": AUDITORS},
+    "/trail/{id:int}/proof.json": {"GET": ADMINISTRATORS},
     "/trail/of/{table}/{key:path}": {"GET": AUDITORS},
     "/admin/api/mfa-setup/{rest:path}": {"GET": ANYBODY, "POST": ANYBODY},
     "/favicon.ico": {"GET": ANYBODY},

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from home.pages.trail.changes import one_change, record_life
+from home.pages.trail.changes import one_change, proof, record_life
 from home.pages.trail.entries import entries, export
 from home.pages.trail.seals import SealPages
 from home.services import Services
@@ -12,11 +12,12 @@ from home.web.redirects import TRAIL
 
 
 def pages(services: Services) -> list[Page]:
-    """Return the pages; all but *Verify now* are for auditors, too."""
+    """Return the pages; all but *Verify now* and proofs are for auditors, too."""
     return [
         Page(TRAIL, entries, Who.READERS, "Trail"),
         Page(f"{TRAIL}/export", export, Who.READERS),
         *SealPages(services).pages(),
         Page(f"{TRAIL}/{{id:int}}", one_change, Who.READERS),
+        Page(f"{TRAIL}/{{id:int}}/proof.json", proof, Who.ADMINISTRATORS),
         Page(f"{TRAIL}/of/{{table}}/{{key:path}}", record_life, Who.READERS),
     ]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from datetime import datetime
 
 from starlette.exceptions import HTTPException
@@ -10,13 +11,16 @@ from starlette.responses import Response
 
 from audit.archived import archive_of
 from audit.filters import A_DAY, Filters
+from audit.ids import HIGHEST
 from audit.lines import line, lines
 from audit.one_change import change
+from audit.proofs import prove, to_json
 from audit.reading import page
+from audit.verify import NoArchive
 from audit.verifying import last_verification
 from home.pages.trail.entries import at_in_words, before_of, days_of, life_of, record_link
 from home.web.people import services_of
-from home.web.rendering import render
+from home.web.rendering import NO_STORE, render
 
 NEIGHBOURS = 20
 
@@ -57,6 +61,21 @@ def of_request(request: str, at: str) -> Filters:
         return Filters(since=moment - A_DAY, until=moment + A_DAY, request_id=request)
     except (ValueError, OverflowError):
         return Filters(request_id=request)
+
+
+async def proof(request: Request) -> Response:
+    """Answer with the proof of one row, to be given to others."""
+    services, id_ = services_of(request), request.path_params["id"]
+    if id_ > HIGHEST:
+        raise HTTPException(404, "The trail has no such row.")
+    try:
+        made = to_json(await prove(services.db, id_, archive_of(services)))
+    except NoArchive:
+        raise HTTPException(404, "The row is in an archive that is not set up here.") from None
+    name = {"content-disposition": f'attachment; filename="proof-{id_}.json"'}
+    return Response(
+        json.dumps(made, ensure_ascii=False), media_type="application/json", headers=NO_STORE | name
+    )
 
 
 async def record_life(request: Request) -> Response:

@@ -18,6 +18,7 @@ from starlette.applications import Starlette
 from audit import reading, verifying
 from audit.context import Actor, acting_as
 from audit.digests import SealKeys
+from audit.proofs import from_json
 from audit.record import record
 from audit.seals import seal
 from audit.tables import AuditLog
@@ -278,6 +279,30 @@ async def test_a_change_in_full(
     await seal(db, KEYS)
     page = (await reader.get(f"/trail/{row['id']}")).text
     assert "by seal 1, not verified since" in page
+    assert "proof.json" not in page, "which administrators may take away"
+    assert (await reader.get(f"/trail/{row['id']}/proof.json")).status_code == 403
+
+
+async def test_administrators_take_the_proof_of_a_row_away(
+    app: Starlette, db: Engine, administrator: User
+) -> None:
+    async with browser(app) as client:
+        await enter(client, administrator.email)
+        await record(db, "tools.update", "tools", 5)
+        [row] = await AuditLog.select(AuditLog.id).where(AuditLog.action == "tools.update")
+        assert "proof.json" not in (await client.get(f"/trail/{row['id']}")).text
+        path = f"/trail/{row['id']}/proof.json"
+        answer = await client.get(path)
+        assert (answer.status_code, "is not sealed yet" in answer.text) == (422, True)
+        await seal(db, KEYS)
+        assert path in (await client.get(f"/trail/{row['id']}")).text
+        answer = await client.get(path)
+        assert answer.status_code == 200
+        assert "attachment" in answer.headers["content-disposition"]
+        proof = from_json(answer.json())
+        proof.check(proof.seal)
+        assert proof.row[1] == "tools.update"
+        assert (await client.get(f"/trail/{2**70}/proof.json")).status_code == 404
 
 
 async def test_ten_megabytes_in_a_row_are_cut_and_the_page_is_small(
