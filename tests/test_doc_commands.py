@@ -15,7 +15,8 @@ from tests.live import running
 from tests.test_building import Newcomer, blocks
 from tests.test_docs import PAGES as ALL_PAGES
 
-pytestmark = pytest.mark.any_version
+# Each command has tests of its own, which also run through a pooler.
+pytestmark = [pytest.mark.any_version, pytest.mark.direct]
 
 # Followed from the first step to the last by tests of their own; made; a list of changes.
 ELSEWHERE = {"building.md", "syncing.md", "reference.md", "CHANGELOG.md"}

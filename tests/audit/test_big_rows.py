@@ -18,7 +18,7 @@ from audit.verify import verify
 from home.database.engine import Engine
 from tests.audit.trails import KEYS, fill, tamper
 
-pytestmark = pytest.mark.any_version
+pytestmark = [pytest.mark.any_version, pytest.mark.direct]  # memory is ours, not the pooler's
 ROWS, SIZE = 100, 2_000_000
 FILL = """
     INSERT INTO audit_logs (actor, action, resource, resource_id, details)

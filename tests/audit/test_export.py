@@ -154,6 +154,7 @@ async def test_no_connection_is_held_while_a_client_is_slow(db: Engine) -> None:
         assert await all_given_back(db)
 
 
+@pytest.mark.direct  # memory is ours, not the pooler's
 async def test_memory_does_not_grow_with_the_trail(db: Engine) -> None:
     async def peak_of_exporting() -> int:
         tracemalloc.start()

@@ -289,6 +289,7 @@ async def test_sealing_is_due_once_in_an_interval(db: Engine) -> None:
 
 
 @pytest.mark.any_version
+@pytest.mark.direct  # memory is ours, not the pooler's
 async def test_memory_does_not_grow_with_the_trail(db: Engine) -> None:
     async def peak_of_verifying() -> int:
         tracemalloc.start()
