@@ -19,13 +19,12 @@ from audit.paging import PAGE, select, whole
 from audit.record import record
 from audit.removals import ALLOW, NOW, Removal, packed, store, whoever_acts
 from audit.seals import SEALING_LOCK, last_seal
-from audit.verify import NoArchive
+from audit.verify import HAS_ARCHIVE, NoArchive
 
 if TYPE_CHECKING:
     from audit.archive.erasing import Found
     from audit.archive.reading import Archive
 
-HAS_ARCHIVE = "SELECT EXISTS (SELECT FROM audit_archives)"
 ERASE = """
     UPDATE audit_logs SET
         salt = new.salt,

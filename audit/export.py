@@ -18,7 +18,7 @@ from audit.record import record
 from audit.rows import COLUMNS, SELECTED
 from audit.seals import LOWEST_ID
 from audit.sentences import Row
-from audit.verify import NoArchive
+from audit.verify import HAS_ARCHIVE, NoArchive
 
 if TYPE_CHECKING:
     from audit.archived import OldRows
@@ -35,8 +35,6 @@ STEP = """
         SELECT id FROM audit_logs WHERE id > $1 AND id <= $2 ORDER BY id LIMIT 20000
     ) AS part
 """
-
-HAS_ARCHIVE = "SELECT EXISTS (SELECT FROM audit_archives)"
 
 encode = json.JSONEncoder(ensure_ascii=False).encode
 

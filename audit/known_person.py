@@ -116,18 +116,19 @@ def _is_of(details: str, person: int) -> bool:
 def sought(known: Known) -> tuple[list[str], str]:
     """Return patterns for LIKE and a regular expression, for details in lower case that name a
     person: an address that stands by itself, or a name that is all of a value."""
-    names = [_in_json(name) for name in known.names]
-    texts = [f'"{_in_json(text)}"' for text in known.texts if len(text) >= LEAST_CHARACTERS]
+    names = [in_json(name) for name in known.names]
+    texts = [f'"{in_json(text)}"' for text in known.texts if len(text) >= LEAST_CHARACTERS]
     likes = [re.sub(r"([\\%_])", r"\\\1", each) for each in (*names, *texts)]
-    parts = [rf"(^|[^a-z0-9._%+-]){_literal(each)}($|[^a-z0-9-])" for each in names]
-    parts += [_literal(each) for each in texts]
+    parts = [rf"(^|[^a-z0-9._%+-]){literal(each)}($|[^a-z0-9-])" for each in names]
+    parts += [literal(each) for each in texts]
     return [f"%{each}%" for each in likes], "|".join(parts)
 
 
-def _in_json(text: str) -> str:
+def in_json(text: str) -> str:
+    """Return a text as details hold it, in lower case."""
     return json.dumps(text, ensure_ascii=False)[1:-1].lower()
 
 
-def _literal(text: str) -> str:
+def literal(text: str) -> str:
     """Return a regular expression, for PostgreSQL and RE2, that fits just this text."""
     return re.sub(r"([^\w\s])", r"\\\1", text)

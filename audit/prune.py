@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from datetime import datetime
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal, Self
 
 from audit.database import Database, Record
 from audit.digests import Seal, SealKeys
@@ -52,7 +52,7 @@ class Pruned:
     rows: int
 
     @classmethod
-    def of(cls, seals: Sequence[Record]) -> Pruned:
+    def of(cls, seals: Sequence[Record]) -> Self:
         """Make it from rows of DUE, at least one."""
         first, last = seals[0], seals[-1]
         rows = sum(seal["row_count"] for seal in seals)
@@ -146,15 +146,22 @@ async def _remove(
             raise NotAsSealed("rows were removed meanwhile, maybe by another prune: try again")
         details = {**asdict(step), "before": before.isoformat()}
         await record(db, "audit.prune", "audit_logs", details=details)
-        await sign(db, keys, step, before, digest)
+        await sign(db, keys, "prune", step, f"before {before.isoformat()}", digest)
 
 
-async def sign(db: Database, keys: SealKeys, step: Pruned, before: datetime, digest: str) -> None:
-    """Sign that rows were removed; `digest` is that of the last seal above them."""
+async def sign(
+    db: Database,
+    keys: SealKeys,
+    kind: Literal["archive", "prune"],
+    step: Pruned,
+    reason: str,
+    digest: str,
+) -> None:
+    """Sign that rows left the table, or the archive; `digest` is that of the last seal above."""
     removal = Removal(
-        kind="prune", first_id=step.first_id, last_id=step.last_id, row_count=step.rows,
+        kind=kind, first_id=step.first_id, last_id=step.last_id, row_count=step.rows,
         first_seal=step.first_seal, last_seal=step.last_seal, rows_digest=digest,
-        pseudonym=None, actor=whoever_acts(), reason=f"before {before.isoformat()}",
+        pseudonym=None, actor=whoever_acts(), reason=reason,
         created_at=await db.fetchval(NOW), key_id=keys.newest,
     )  # fmt: skip
     await store(db, keys, removal)

@@ -27,6 +27,7 @@ UNSEALED = (
     "SELECT count(*) FROM audit_logs WHERE id > (SELECT coalesce(max(last_id), 0) FROM audit_seals)"
 )
 SEALS_IN_A_PAGE = 10  # their leaves take up to 160 kB each
+HAS_ARCHIVE = "SELECT EXISTS (SELECT FROM audit_archives)"
 HIGHEST_SEAL = 2**63 - 1
 EXPORTED = """
     SELECT row_to_json(seal) FROM (

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 
 from audit.database import Queries
-from audit.known_person import Known, Side
+from audit.known_person import Known, Side, in_json, literal
 from home.services import Services
 
 NAMED = """
@@ -14,7 +13,6 @@ NAMED = """
             WHERE strpos(concat_ws(' ', lower(error_message), lower(attention_reason),
                                    lower(error_details::text)), n) > 0)
 """
-COUNT = f"SELECT count(*) FROM sync_history WHERE {NAMED}"  # noqa: S608  constants only
 # A name is replaced wherever it stands, in small letters as addresses are.
 ERASE = f"""
     UPDATE sync_history SET
@@ -35,10 +33,7 @@ class RunEraser:
     async def erase(self, db: Queries, person: int, known: Known, pseudonym: str) -> None:
         """Replace addresses, and what a run is about to change."""
         names = sorted(known.names)
-        expression = "|".join(
-            "".join(c if c.isalnum() else f"\\{c}" for c in json.dumps(name)[1:-1])
-            for name in names
-        )
+        expression = "|".join(literal(in_json(name)) for name in names)
         await db.execute(ERASE, names, expression, pseudonym)
         await db.execute(
             "DELETE FROM directory_changes WHERE user_id = $1 OR email = any($2)", person, names

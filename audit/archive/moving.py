@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from datetime import datetime
 from pathlib import Path
 
@@ -20,9 +20,9 @@ from audit.archive.reading import Archive
 from audit.database import Record
 from audit.digests import Seal, SealKeys
 from audit.errors import Refused
-from audit.prune import DUE, NotAsSealed
+from audit.prune import DELETE, DUE, NotAsSealed, Pruned, sign
 from audit.record import record
-from audit.removals import ALLOW, NOW, Removal, Removals, check_owner, store, whoever_acts
+from audit.removals import ALLOW, Removals, check_owner
 from audit.seals import SEALING_LOCK
 from audit.summary import count_sealed
 
@@ -31,7 +31,6 @@ ROWS_IN_A_FILE = 1_000_000
 BYTES_IN_A_FILE = 2**30  # of CSV, after which no further seal is begun
 ROWS_AT_ONCE = 50_000  # deleted by one statement, but for the last seal: each has a time limit
 WAIT = "SELECT set_config('idle_in_transaction_session_timeout', '0', true)"
-DELETE = "DELETE FROM audit_logs WHERE id BETWEEN $1 AND $2"
 MARK = """
     UPDATE audit_seals SET archived_at = clock_timestamp(), leaves = NULL
     WHERE id BETWEEN $1 AND $2 AND archived_at IS NULL AND pruned_at IS NULL
@@ -45,22 +44,8 @@ class AlreadyArchiving(Refused):
     status, code = 409, "conflict"
 
 
-@dataclass(frozen=True)
-class Moved:
+class Moved(Pruned):
     """What a step moved, or would move first, into one file."""
-
-    first_seal: int
-    last_seal: int
-    first_id: int
-    last_id: int
-    rows: int
-
-    @classmethod
-    def of(cls, seals: Sequence[Record]) -> Moved:
-        """Make it from rows of DUE, at least one."""
-        first, last = seals[0], seals[-1]
-        rows = sum(seal["row_count"] for seal in seals)
-        return cls(first["id"], last["id"], first["first_id"], last["last_id"], rows)
 
 
 async def archive_step(
@@ -151,11 +136,5 @@ async def _take_away(
         if (removed, marked) != (f"DELETE {part.rows}", f"UPDATE {numbers}"):
             raise NotAsSealed("rows were removed meanwhile: try again")
     await record(db, "audit.archive", "audit_logs", details={**asdict(moved), "file": name})
-    removal = Removal(
-        kind="archive", first_id=moved.first_id, last_id=moved.last_id, row_count=moved.rows,
-        first_seal=moved.first_seal, last_seal=moved.last_seal, rows_digest=seals[-1]["digest"],
-        pseudonym=None, actor=whoever_acts(), reason=f"to {name}",
-        created_at=await db.fetchval(NOW), key_id=keys.newest,
-    )  # fmt: skip
-    await store(db, keys, removal)
+    await sign(db, keys, "archive", moved, f"to {name}", seals[-1]["digest"])
     return moved

@@ -65,4 +65,5 @@ async def _remove(archive: Archive, keys: SealKeys, file: Record, before: dateti
             )
         details = {**asdict(step), "before": before.isoformat(), "file": file["name"]}
         await record(db, "audit.prune", "audit_logs", details=details)
-        await sign(db, keys, step, before, await db.fetchval(DIGEST, step.last_seal))
+        digest = await db.fetchval(DIGEST, step.last_seal)
+        await sign(db, keys, "prune", step, f"before {before.isoformat()}", digest)
