@@ -14,7 +14,7 @@ from typing import Literal
 from rich.console import Console
 from rich.table import Table
 
-Unit = Literal["req/s", "rows/s", "s", "ms"]
+Unit = Literal["req/s", "rows/s", "s", "ms", "MB"]
 
 
 @dataclass(frozen=True)
@@ -87,7 +87,7 @@ def print_table(rows: Sequence[Row], console: Console) -> None:
 
 
 def _figure(row: Row) -> str:
-    digits = {"req/s": ",.0f", "rows/s": ",.0f", "s": ".3f", "ms": ".2f"}[row.unit]
+    digits = {"req/s": ",.0f", "rows/s": ",.0f", "s": ".3f", "ms": ".2f", "MB": ".0f"}[row.unit]
     return f"{row.figure:{digits}} {row.unit}"
 
 
