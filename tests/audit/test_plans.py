@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 from collections.abc import AsyncIterator, Iterator, Sequence
 from datetime import UTC, datetime, timedelta
@@ -87,30 +88,25 @@ def nodes(plan: dict[str, Any]) -> Iterator[dict[str, Any]]:
         yield from nodes(inner)
 
 
-@pytest.mark.parametrize(
-    ("condition", "index"),
-    [
+async def test_a_page_of_the_list_uses_an_index(long_trail: Engine) -> None:
+    for condition, index in (
         (None, "idx_audit_logs_created_at"),
         (AuditLog.user_id == 7, "idx_audit_logs_user_id"),
         (AuditLog.action == "users.rare", "idx_audit_logs_action"),
         (AuditLog.action == "users.1", "idx_audit_logs_created_at"),
         (AuditLog.is_admin_action.eq(True), "idx_audit_logs_is_admin_action"),
         (AuditLog.is_admin_action.eq(False), "idx_audit_logs_created_at"),
-    ],
-)
-async def test_a_page_of_the_list_uses_an_index(
-    long_trail: Engine, condition: Any, index: str
-) -> None:
-    query = AuditLog.select().limit(15)
-    query = query.order_by(AuditLog.created_at, ascending=False)
-    query = query.order_by(AuditLog.id, ascending=False)
-    if condition is not None:
-        query = query.where(condition)
-    sql, args = query.querystrings[0].compile_string()
-    [[plan]] = await long_trail.fetch(f"EXPLAIN (FORMAT JSON) {sql}", *args)
-    found = list(nodes(json.loads(plan)[0]["Plan"]))
-    assert not [node for node in found if node["Node Type"] == "Seq Scan"]
-    assert [node for node in found if node.get("Index Name", "").startswith(index)]
+    ):
+        query = AuditLog.select().limit(15)
+        query = query.order_by(AuditLog.created_at, ascending=False)
+        query = query.order_by(AuditLog.id, ascending=False)
+        if condition is not None:
+            query = query.where(condition)
+        sql, args = query.querystrings[0].compile_string()
+        [[plan]] = await long_trail.fetch(f"EXPLAIN (FORMAT JSON) {sql}", *args)
+        found = list(nodes(json.loads(plan)[0]["Plan"]))
+        assert not [node for node in found if node["Node Type"] == "Seq Scan"], sql
+        assert [node for node in found if node.get("Index Name", "").startswith(index)], sql
 
 
 async def test_deleting_a_person_finds_what_they_did_by_an_index(long_trail: Engine) -> None:
@@ -152,27 +148,28 @@ CHOICES = {
 
 
 @pytest.mark.parametrize("plans", ["force_custom_plan", "force_generic_plan"])
-@pytest.mark.parametrize("before", [None, MIDDLE])
-@pytest.mark.parametrize("choice", CHOICES)
 async def test_a_page_of_the_trail_reads_along_one_index_whatever_is_filtered(
-    long_trail: Engine, choice: str, before: int | None, plans: str
+    long_trail: Engine, plans: str
 ) -> None:
-    filters = CHOICES[choice]
-    groups = reading.candidates(filters)
     async with long_trail.connection() as connection, connection.transaction():
         await connection.execute(f"SET LOCAL plan_cache_mode = {plans}")
-        asked = [reading.statement(filters, group, before, 50) for group in groups]
-        for sql, values in (*asked, reading.counting(filters, groups)):
-            explain = f"EXPLAIN (ANALYZE, BUFFERS, FORMAT JSON) {sql}"
-            plan = json.loads(await connection.fetchval(explain, *values))[0]["Plan"]
-            found = list(nodes(plan))
-            assert not {"Seq Scan", "Incremental Sort"} & {node["Node Type"] for node in found}
-            read = [node for node in found if node.get("Relation Name") == "audit_logs"]
-            assert max((node["Actual Rows"] for node in read), default=0) <= reading.LOOK_AT + 1, (
-                sql
-            )  # looks ahead
-            passed = [node.get("Rows Removed by Filter", 0) for node in read]
-            assert sum(passed) <= reading.LOOK_AT, sql
+        for (choice, filters), before in itertools.product(CHOICES.items(), (None, MIDDLE)):
+            groups = reading.candidates(filters)
+            asked = [reading.statement(filters, group, before, 50) for group in groups]
+            for sql, values in (*asked, reading.counting(filters, groups)):
+                explain = f"EXPLAIN (ANALYZE, BUFFERS, FORMAT JSON) {sql}"
+                plan = json.loads(await connection.fetchval(explain, *values))[0]["Plan"]
+                _reads_along_one_index(plan, f"{choice}, before {before}: {sql}")
+
+
+def _reads_along_one_index(plan: dict[str, Any], what: str) -> None:
+    found = list(nodes(plan))
+    assert not {"Seq Scan", "Incremental Sort"} & {node["Node Type"] for node in found}, what
+    read = [node for node in found if node.get("Relation Name") == "audit_logs"]
+    looks_ahead = reading.LOOK_AT + 1
+    assert max((node["Actual Rows"] for node in read), default=0) <= looks_ahead, what
+    passed = [node.get("Rows Removed by Filter", 0) for node in read]
+    assert sum(passed) <= reading.LOOK_AT, what
 
 
 async def test_a_page_looks_along_the_filter_with_the_fewest_rows(long_trail: Engine) -> None:
