@@ -189,6 +189,23 @@ async def test_what_a_trigger_changes_for_a_deleted_person_is_recorded(
     assert last["details"] == '{"after": {"name": "gone"}, "before": {"name": "one"}}'
 
 
+async def test_who_is_deleted_may_be_pointed_at_by_what_is_recorded(
+    db: Engine, member: User
+) -> None:
+    await db.execute("""
+        create table things (
+            id int primary key, owner int references users on delete set null, name text)
+    """)
+    await attach("things")()
+    await db.execute("insert into things values (1, $1, 'one')", member.id)
+    with acting_as(Actor(member.email, member.id)):
+        await User.delete().where(User.id == member.id)
+    last = (await trail("things"))[-1]
+    assert (last["action"], last["actor"]) == ("things.update", member.email)
+    assert last["user_id"] is None
+    assert last["details"] == f'{{"after": {{"owner": null}}, "before": {{"owner": {member.id}}}}}'
+
+
 async def test_a_table_of_another_schema_is_called_by_it(db: Engine) -> None:
     await db.execute("create schema archive; create table archive.things (id int primary key)")
     await things(db)
