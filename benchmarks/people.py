@@ -71,7 +71,8 @@ class Contestant:
         script = logs / "people.lua"
         script.write_text(_lua(self.headers, method))
         url = self.program.url.replace("/api/health", path)
-        command = [wrk, "-t1", f"-c{CONNECTIONS}", f"-d{seconds:g}s", "-s", str(script), url]
+        command = [wrk, "-t1", f"-c{CONNECTIONS}", f"-d{seconds:g}s", "--timeout", "10s"]
+        command += ["-s", str(script), url]
         output = subprocess.run(command, capture_output=True, text=True, check=True).stdout
         found = re.search(r"Requests/sec:\s+([\d.]+)", output)
         if found is None or "Non-2xx" in output or "Socket errors" in output:
