@@ -1,7 +1,8 @@
 """Real PostgreSQL in every test: the real migrations build a template once, each test clones it.
 
-Tests that touch the database run twice: on the embedded PostgreSQL and on an installed one. With
-TEST_THROUGH=pgbouncer (make pooler) they run once, through PgBouncer in transaction mode.
+Tests run on the embedded PostgreSQL; those that need a session of their own on an installed one as
+well. With TEST_THROUGH=pgbouncer (make pooler) the others run on an installed one, through PgBouncer
+in transaction mode: so all of them run on two versions.
 """
 
 from __future__ import annotations
@@ -78,14 +79,18 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """What does not depend on the version of PostgreSQL runs on one; what needs a session of its
-    own does not run through a pooler."""
-    items[:] = [
-        item
-        for item in items
-        if not (item.get_closest_marker("any_version") and "[installed" in item.name)
-        and not (item.get_closest_marker("direct") and POOLED)
-    ]
+    """Leave out what another run covers: the embedded PostgreSQL has all tests, an installed one
+    those that do not run through a pooler, and the pooler, on the installed one, the others."""
+    items[:] = [item for item in items if _belongs_here(item)]
+
+
+def _belongs_here(item: pytest.Item) -> bool:
+    is_direct = item.get_closest_marker("direct") is not None
+    if POOLED:
+        return not is_direct and "place" in getattr(item, "fixturenames", ())
+    if "[installed" in item.name:
+        return is_direct and item.get_closest_marker("any_version") is None
+    return True
 
 
 def missing(what: str, command: str) -> None:
