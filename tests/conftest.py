@@ -1,8 +1,8 @@
 """Real PostgreSQL in every test: the real migrations build a template once, each test clones it.
 
 Tests run on the embedded PostgreSQL; those that need a session of their own on an installed one as
-well. With TEST_THROUGH=pgbouncer (make pooler) the others run on an installed one by way of PgBouncer
-in transaction mode: so all of them run on two versions.
+well. With TEST_THROUGH=pgbouncer (make pooler) the others run on an installed one, by way of
+PgBouncer in transaction mode: so all of them run on two versions.
 """
 
 from __future__ import annotations

@@ -7,12 +7,10 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from audit.digests import SealKeys
-from audit.erase import erase, would_erase
 from audit.errors import DatabaseUnavailable, Refused
 from audit.known_person import Eraser
 from audit.seals import OtherKey
 from audit.settings import AuditSettings
-from audit.verify import NoArchive
 from home.accounts.credentials import normalise_email
 from home.accounts.rights import require_superuser
 from home.pages.people import PEOPLE
@@ -43,6 +41,9 @@ class ErasePages:
 
     async def erase(self, request: Request) -> Response:
         """Show what would go; erase when address and reason are given."""
+        from audit.erase import erase  # these are for whoever asks, not for every start
+        from audit.verify import NoArchive
+
         row = await self.person.found(request)
         if row["id"] == by_of(request):
             return redirect(f"{PEOPLE}/{row['id']}", NOT_YOURSELF, failed=True)
@@ -75,6 +76,8 @@ class ErasePages:
         return redirect(PEOPLE, told)
 
     async def _page(self, request: Request, status: int, notice: str = "") -> Response:
+        from audit.erase import would_erase
+
         row = await self.person.found(request)
         would = await would_erase(self.services.db, self._erasers(request), row["id"])
         return render(
