@@ -7,11 +7,13 @@ from __future__ import annotations
 
 import gc
 
-if __name__ == "__main__":
+if __name__ in ("__main__", "__mp_main__"):  # the latter is a worker's
     gc.disable()  # until serve(): modules leave nothing to collect, and load a tenth faster
 
+import asyncio
 import sys
 import warnings
+from typing import TYPE_CHECKING, NoReturn
 
 import structlog
 
@@ -23,6 +25,9 @@ from home.config.logs import set_up_logs
 from home.database.embedded import EmbeddedUnavailable
 from piccolo_conf import APP_REGISTRY, DB, SETTINGS
 
+if TYPE_CHECKING:
+    from home.web.worker import Place
+
 log = structlog.get_logger("groundwork")
 
 set_up_logs(
@@ -30,11 +35,12 @@ set_up_logs(
     level=SETTINGS.log_level,
     secrets=SETTINGS.secrets,
 )
-for database in filter(None, (SETTINGS.database, SETTINGS.replica)):
-    if database.ignored:
-        log.warning("database_url_parameters_ignored", names=database.ignored)
-for event, fields in settings_warnings(SETTINGS):
-    log.warning(event, **fields)
+if __name__ != "__mp_main__":  # else the supervisor has said so
+    for database in filter(None, (SETTINGS.database, SETTINGS.replica)):
+        if database.ignored:
+            log.warning("database_url_parameters_ignored", names=database.ignored)
+    for event, fields in settings_warnings(SETTINGS):
+        log.warning(event, **fields)
 # piccolo-api says so at each sign-in; whether cookies are Secure follows ENVIRONMENT.
 warnings.filterwarnings("ignore", "If running sessions in production")
 try:
@@ -55,11 +61,42 @@ def serve() -> None:
             DB.embedded.start()
         except EmbeddedUnavailable as error:
             sys.exit(str(error))
-    log.info("serving", address=f"http://{SETTINGS.listen_host}:{SETTINGS.listen_port}/")
-    gc.freeze()  # what was imported stays: the collector need not look through it again and again
-    gc.enable()
-    gc.set_threshold(20_000, 20, 20)  # nor so often: a request leaves next to nothing for it
+    address = f"http://{SETTINGS.listen_host}:{SETTINGS.listen_port}/"
+    if SETTINGS.workers > 1:
+        serve_with_workers(address)
+    log.info("serving", address=address)
+    settle_memory()
     serve_until_told(app, SETTINGS.listen_host, SETTINGS.listen_port, stop_database)
+
+
+def serve_with_workers(address: str) -> NoReturn:
+    """Serve with several processes: SIGHUP replaces them one by one, the other signals end all."""
+    from home.database.capacity import TooManyConnections, check_capacity
+    from home.web import workers
+
+    try:
+        connections = asyncio.run(check_capacity(DB))
+    except TooManyConnections as error:
+        sys.exit(str(error))
+    log.info("serving", address=address, workers=SETTINGS.workers, connections=connections)
+    settle_memory()
+    workers.serve(work, SETTINGS.listen_host, SETTINGS.listen_port, SETTINGS.workers)
+
+
+def work(place: Place) -> None:
+    """Serve as one of several workers."""
+    from home.web.worker import serve_as_worker
+
+    settle_memory()
+    serve_as_worker(app, place)
+
+
+def settle_memory() -> None:
+    """Tune the collector: what was imported stays, and it need not look through it again and again;
+    nor so often, since a request leaves next to nothing for it."""
+    gc.freeze()
+    gc.enable()
+    gc.set_threshold(20_000, 20, 20)
 
 
 if __name__ == "__main__":

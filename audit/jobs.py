@@ -11,6 +11,7 @@ from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
+from audit.counts import counts
 from audit.log import Logger
 
 LATE = 3  # times `every`: a job that has not succeeded for so long stands still
@@ -66,6 +67,7 @@ class JobStatus:
     def failed(self, error: BaseException) -> None:
         """Note and log a failure; of many in a row the first, second, fourth, eighth ..."""
         self.failures += 1
+        counts.add("job_failure", self.job.name)
         self.failures_in_a_row += 1
         self.last_error = type(error).__name__
         number = self.failures_in_a_row

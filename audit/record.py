@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import json
-from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from audit.context import current_actor, storable
+from audit.counts import counts
 from audit.database import Database
 
 COLUMNS = (
@@ -26,8 +26,6 @@ INSERT = f"""
     INSERT INTO audit_logs ({", ".join(COLUMNS)})
     VALUES ($1, coalesce($2, 'db:' || session_user), $3, $4, $5, $6, $7, $8, $9)
 """  # noqa: S608  constants only
-
-recorded: Counter[str] = Counter()  # by action, in this process, but for those of record_many
 
 
 @dataclass(frozen=True)
@@ -75,7 +73,7 @@ async def record(
     event = Event(action, resource, resource_id, details)
     async with db.connection() as connection:  # a transaction of its own would be for nothing
         await connection.execute(INSERT, *event.row())
-    recorded[action] += 1
+    counts.add("event", action)
 
 
 async def record_many(db: Database, events: Iterable[Event]) -> None:

@@ -50,6 +50,10 @@ def create_app(settings: Settings, db: Engine, registry: AppRegistry) -> Starlet
     operations = registry.all("operations", services)
     tasks = [*registry.all("jobs", services), *message_jobs(services, registry)]
     _check(operations, pages)
+    if settings.workers > 1:
+        from home.monitoring import gauges
+
+        tasks.append(("home", gauges.job(db, lambda: jobs)))
     refuse_twice([(name, f"job {job.name}") for name, job in tasks])
     supervisor = Supervisor(job for _, job in tasks)
     jobs = [*db.jobs.statuses, *supervisor.statuses]

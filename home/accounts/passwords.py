@@ -83,6 +83,12 @@ def needs_rehash(stored: str) -> bool:
     return stored.startswith(STOCK) or HASHER.check_needs_rehash(stored)
 
 
+def share_cores(workers: int) -> None:
+    """Hash less at once in each of several processes, that they leave a core to everything else."""
+    global HASHES_AT_ONCE
+    HASHES_AT_ONCE = max(1, min(2, ((os.cpu_count() or 1) - 1) // workers))
+
+
 @lru_cache(maxsize=1)
 def hashing_queue() -> HashingQueue:
     """Return the queue of all who hash in this process."""

@@ -11,7 +11,7 @@ from home.config.settings import Settings
 from home.config.sources import TWINS, secret_names
 
 # Platforms and images set names of their own that begin like these: only a near miss is a mistake.
-SHARED_PREFIXES = ("database_", "postgres_", "log_")
+SHARED_PREFIXES = ("database_", "postgres_", "log_", "web_")
 NEAR, VERY_NEAR = 0.6, 0.8  # as difflib measures
 NEEDED_IN_PRODUCTION = {
     "allowed_hosts": "requests for any host name are answered",

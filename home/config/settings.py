@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
 from ipaddress import ip_network
 from pathlib import Path
@@ -44,7 +45,7 @@ from home.config.sources import (
     forget_libpq_variables,
     secret_names,
 )
-from home.config.types import Clamped, Milliseconds, Networks, Port, ProductName, Texts
+from home.config.types import Clamped, Milliseconds, Networks, Port, ProductName, Texts, Workers
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 
@@ -78,6 +79,7 @@ class Settings(BaseSettings):
     environment: Literal["development", "production"] = "development"
     listen_host: str = "127.0.0.1"
     listen_port: Port = 8000
+    workers: Workers = 1
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     metrics_networks: Networks = (ip_network("127.0.0.0/8"), ip_network("::1/128"))
 
@@ -150,6 +152,8 @@ class Settings(BaseSettings):
             raise ValueError(f"DATABASE_REPLICA_URL: {error}") from None
         if replica is not None and database is None:
             raise ValueError("DATABASE_REPLICA_URL: needs DATABASE_URL, whose replica it is")
+        if self.workers > 1 and sys.platform == "win32":
+            raise ValueError("WORKERS: more than one needs Linux, macOS or another Unix")
         if self.environment == "production":
             if database is None:
                 raise ValueError(

@@ -15,8 +15,9 @@ from pydantic_settings import BaseSettings, PydanticBaseSettingsSource
 
 from audit.errors import GroundworkError
 
-# Two families of names for the same five values.
+# Other names of the same values: two families for five, and uvicorn's own.
 TWINS = {
+    "workers": "web_concurrency",
     "postgres_host": "db_host",
     "postgres_port": "db_port",
     "postgres_db": "db_name",

@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
+import math
+import os
+import sys
+from contextlib import suppress
 from ipaddress import IPv4Network, IPv6Network, ip_network
+from pathlib import Path
 from typing import Annotated
 
 from pydantic import BeforeValidator, Field
 from pydantic_settings import NoDecode
+
+MOST_WORKERS = 128
 
 
 def _parts(value: object) -> object:
@@ -34,9 +41,26 @@ def _clamp(value: object) -> object:
         return value
 
 
+def _workers(value: object) -> object:
+    """Read `auto` as the number of cores that this process may use."""
+    return usable_cores() if isinstance(value, str) and value.strip().lower() == "auto" else value
+
+
+def usable_cores() -> int:
+    """Return how many cores this process may use: by its affinity, and by its container's quota."""
+    if sys.platform != "linux":
+        return os.cpu_count() or 1
+    cores = len(os.sched_getaffinity(0))
+    with suppress(OSError, ValueError):
+        quota, period = Path("/sys/fs/cgroup/cpu.max").read_text(encoding="ascii").split()
+        cores = min(cores, math.ceil(int(quota) / int(period)))  # «max» is no number
+    return max(cores, 1)
+
+
 Networks = Annotated[tuple[IPv4Network | IPv6Network, ...], NoDecode, BeforeValidator(_networks)]
 Texts = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_parts)]
 Clamped = Annotated[int, BeforeValidator(_clamp)]
+Workers = Annotated[int, BeforeValidator(_workers), Field(ge=1, le=MOST_WORKERS)]
 Port = Annotated[int, Field(ge=1, le=65535)]
 Milliseconds = Annotated[int, Field(ge=1, le=3_600_000)]
 # Authenticator apps part the name from the account by a colon.

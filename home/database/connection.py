@@ -40,18 +40,20 @@ ONE_REQUEST = {"idle_in_transaction_session_timeout": "10s"}
 BOUNDS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0)
 
 
+# Numbers of Timings: statements by bound and those that took longer, seconds, lost connections.
+SECONDS, LOST = len(BOUNDS) + 1, len(BOUNDS) + 2
+
+
 class Timings:
     """Times of statements: plain numbers, which cost next to nothing on the way."""
 
     def __init__(self) -> None:
-        self.counts = [0] * (len(BOUNDS) + 1)  # the last one counts what took longer
-        self.seconds = 0.0
-        self.lost = 0
+        self.numbers: list[float] | memoryview[float] = [0.0] * (LOST + 1)
 
     def add(self, seconds: float) -> None:
         """Count a statement."""
-        self.counts[bisect_left(BOUNDS, seconds)] += 1
-        self.seconds += seconds
+        self.numbers[bisect_left(BOUNDS, seconds)] += 1
+        self.numbers[SECONDS] += seconds
 
 
 class Transaction(asyncpg.transaction.Transaction):
@@ -110,7 +112,7 @@ class ObservedConnection(asyncpg.Connection):
                 with translated():
                     return await run(sql, *args, **options)
             except DatabaseUnavailable as error:
-                self.timings.lost += 1
+                self.timings.numbers[LOST] += 1
                 self.terminate()  # after a time-out nobody knows what the server still does
                 if self.when_lost is not None:
                     self.when_lost(error.reason)

@@ -12,6 +12,7 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 from starlette.types import Receive, Scope, Send
 
+from audit import counts
 from audit.jobs import JobStatus
 from home.database.engine import Engine
 from home.database.probe import Verdict
@@ -67,6 +68,8 @@ def health_routes(db: Engine, jobs: Sequence[JobStatus]) -> list[Route]:
         full = _report(await db.probe.verdict())
         if "details" in request.query_params and may_see_details(request, db):
             full["database"] |= await db.probe.details()
+            if counts.seats is not None and counts.seats.own is not None:
+                full["worker"] = counts.seats.own + 1
             full["jobs"] = {status.job.name: _job(status) for status in jobs}
         return _json(full)
 

@@ -1,9 +1,11 @@
-"""`/metrics`: figures of this process for Prometheus. Loaded for the first scrape."""
+"""`/metrics`: figures for Prometheus, of this process or of all workers. Loaded at the first scrape.
+
+Of several workers, what is counted is a sum, and what says something of one is labelled with it.
+"""
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import accumulate
 
 from prometheus_client import CollectorRegistry, GCCollector, ProcessCollector
@@ -19,13 +21,12 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
 
+from audit import counts
 from audit.jobs import JobStatus
-from audit.record import recorded
-from audit.sealing import waiting
-from home.database.connection import BOUNDS
+from home.database.connection import BOUNDS, LOST, SECONDS
 from home.database.engine import Engine
 from home.database.probe import Verdict
-from home.monitoring.clocks import seen
+from home.monitoring.gauges import GAUGES, KIND, gauges
 from home.monitoring.health import may_see_details
 
 
@@ -38,95 +39,128 @@ async def metrics(request: Request, db: Engine, jobs: Sequence[JobStatus]) -> Re
     if not may_see_details(request, db):
         raise HTTPException(403, "Metrics are for callers in METRICS_NETWORKS.")
     registry = CollectorRegistry()
-    registry.register(Figures(db, jobs, await db.probe.verdict()))
-    ProcessCollector(registry=registry)
-    GCCollector(registry=registry)
+    verdict = await db.probe.verdict()
+    if (seats := counts.seats) is None:
+        registry.register(Figures(verdict, [OfProcess(db, jobs)]))
+        ProcessCollector(registry=registry)
+        GCCollector(registry=registry)
+    else:
+        taken = [OfSeat(seats, index) for index in range(seats.number)]
+        registry.register(Figures(verdict, taken))
     encode, content_type = choose_encoder(request.headers.get("accept", ""))
     headers = {"content-type": content_type, "cache-control": "no-store"}
     return Response(encode(registry), headers=headers)
 
 
-class Figures(Collector):
-    """Figures that this process has anyway; the database is asked by the shared probe alone."""
+class OfProcess:
+    """The figures of a process that serves alone."""
 
-    def __init__(self, db: Engine, jobs: Sequence[JobStatus], verdict: Verdict) -> None:
-        self.db = db
-        self.jobs = jobs
+    worker = None
+
+    def __init__(self, db: Engine, jobs: Sequence[JobStatus]) -> None:
+        self.statements: Sequence[float] = db.timings.numbers
+        self.events = counts.counts.of("event")
+        self.job_failures = {status.job.name: float(status.failures) for status in jobs}
+        self.gauges: Mapping[str, float] = gauges(db, jobs)
+
+    def of_process(self) -> Iterable[Metric]:
+        return []  # prometheus_client's own collector
+
+
+class OfSeat:
+    """The figures of a worker, and of those who had its seat before: what they counted."""
+
+    def __init__(self, seats: counts.Seats, index: int) -> None:
+        found = seats.counts(index)
+        self.worker = str(index + 1)
+        self.pid = seats.pid(index)
+        self.statements: Sequence[float] = seats.header(index)[1 : 2 + LOST]
+        self.events = found.of("event")
+        self.job_failures = found.of("job_failure")
+        self.gauges: Mapping[str, float] = found.of(KIND) if self.pid else {}
+
+    def of_process(self) -> Iterable[Metric]:
+        """Return processor time, memory and file descriptors of the worker's process."""
+        return ProcessCollector(pid=lambda: self.pid, registry=None).collect() if self.pid else []
+
+
+class Figures(Collector):
+    """Figures that processes have anyway; the database is asked by the shared probe alone."""
+
+    def __init__(self, verdict: Verdict, parts: Sequence[OfProcess] | Sequence[OfSeat]) -> None:
         self.verdict = verdict
+        self.parts = parts
+        self.labels = [] if parts[0].worker is None else ["worker"]
 
     def collect(self) -> Iterator[Metric]:
         yield _gauge("database_up", "1 when the database answers.", self.verdict.connected)
         if self.verdict.latency_ms is not None:
             seconds = self.verdict.latency_ms / 1000
             yield _gauge("database_round_trip_seconds", "Of the health probe.", seconds)
-        if self.db.replica is not None:
-            state = self.db.replica.state
-            yield _gauge("replica_usable", "1 while reads may go there.", state.usable)
-            if state.lag_seconds is not None:
-                yield _gauge("replica_lag_seconds", "Behind the primary.", state.lag_seconds)
-        yield _gauge("tasks", "Of the event loop.", len(asyncio.all_tasks()))
-        yield from self._pool()
+        yield from self._gauges()
         yield from self._statements()
-        yield from self._jobs()
-        about = "How long the oldest row has waited for a seal, when this process last looked."
-        yield _gauge("trail_unsealed_seconds", about, waiting.seconds)
-        about = "Of this process, compared with the database's when it last looked."
-        yield _gauge("clock_ahead_seconds", about, seen.ahead_seconds)
-        future = GaugeMetricFamily(
-            "groundwork_rows_in_the_future",
-            "Rows that were created in the future, when this process last looked; 1000 is or more.",
-            labels=["table"],
-        )
-        for table, number in seen.rows.items():
-            future.add_metric([table], number)
-        yield future
-        events = CounterMetricFamily(
-            "groundwork_events",
-            "Events that this process put on the trail, sign-ins among them.",
-            labels=["action"],
-        )
-        for action, count in sorted(recorded.items()):
-            events.add_metric([action], count)
-        yield events
+        about = "Events that were put on the trail, sign-ins among them."
+        yield _counter("events", about, "action", _sum(part.events for part in self.parts))
+        failures = _sum(part.job_failures for part in self.parts)
+        yield _counter("job_failures", "How often a job failed.", "job", failures)
+        yield from self._processes()
 
-    def _pool(self) -> Iterator[Metric]:
-        pool = self.db.figures()
-        connections = GaugeMetricFamily(
-            "groundwork_pool_connections", "Connections of the pool.", labels=["state"]
-        )
-        connections.add_metric(["idle"], pool.idle)
-        connections.add_metric(["in_use"], pool.in_use)
-        yield connections
-        yield _gauge("pool_max", "At most so many connections.", pool.max)
-        yield _gauge("pool_waiting", "Tasks that wait for a connection.", pool.waiting)
-
-    def _jobs(self) -> Iterator[Metric]:
-        name = "groundwork_job_last_success_timestamp_seconds"
-        last = GaugeMetricFamily(name, "When a job last succeeded; 0 is never.", labels=["job"])
-        name = "groundwork_job_failures"
-        failures = CounterMetricFamily(name, "How often a job failed.", labels=["job"])
-        for status in self.jobs:
-            at = status.last_success_at
-            last.add_metric([status.job.name], at.timestamp() if at else 0)
-            failures.add_metric([status.job.name], status.failures)
-        yield last
-        yield failures
+    def _gauges(self) -> Iterator[Metric]:
+        for name, (about, label) in GAUGES.items():
+            labels = [*self.labels, *([label] if label else [])]
+            family = GaugeMetricFamily(f"groundwork_{name}", about, labels=labels)
+            for part in self.parts:
+                for key, value in part.gauges.items():
+                    found, _, of = key.partition(" ")
+                    if found == name:
+                        values = [*([part.worker] if part.worker else []), *([of] if label else [])]
+                        family.add_metric(values, value)
+            if family.samples or label:
+                yield family
 
     def _statements(self) -> Iterator[Metric]:
-        timings = self.db.timings
+        numbers = [sum(each) for each in zip(*(p.statements for p in self.parts), strict=True)]
         names = [*map(str, BOUNDS), "+Inf"]
         yield HistogramMetricFamily(
             "groundwork_statement_seconds",
             "How long statements of the pool took, failed ones among them.",
-            buckets=list(zip(names, accumulate(timings.counts), strict=True)),
-            sum_value=timings.seconds,
+            buckets=list(zip(names, accumulate(numbers[:SECONDS]), strict=True)),
+            sum_value=numbers[SECONDS],
         )
         yield CounterMetricFamily(
             "groundwork_lost_connections",
             "Connections that failed during a statement.",
-            value=timings.lost,
+            value=numbers[LOST],
         )
 
+    def _processes(self) -> Iterator[Metric]:
+        """Put together what the workers' processes say of themselves, each with its label."""
+        families: dict[str, Metric] = {}
+        for part in self.parts:
+            for family in part.of_process():
+                given = families.setdefault(
+                    family.name, Metric(family.name, family.documentation, family.type)
+                )
+                for sample in family.samples:
+                    labels = {**sample.labels, "worker": str(part.worker)}
+                    given.add_sample(sample.name, labels, sample.value)
+        yield from families.values()
 
-def _gauge(name: str, explanation: str, value: float) -> Metric:
-    return GaugeMetricFamily(f"groundwork_{name}", explanation, value=value)
+
+def _sum(parts: Iterable[Mapping[str, float]]) -> dict[str, float]:
+    total: dict[str, float] = {}
+    for part in parts:
+        for label, number in part.items():
+            total[label] = total.get(label, 0) + number
+    return total
+
+
+def _counter(name: str, about: str, label: str, numbers: Mapping[str, float]) -> Metric:
+    family = CounterMetricFamily(f"groundwork_{name}", about, labels=[label])
+    for of, number in sorted(numbers.items()):
+        family.add_metric([of], number)
+    return family
+
+
+def _gauge(name: str, about: str, value: float) -> Metric:
+    return GaugeMetricFamily(f"groundwork_{name}", about, value=value)

@@ -41,6 +41,9 @@ class Connection(Protocol):
     def look(self, now: float) -> None:
         """End it if what it is at has taken too long."""
 
+    def end_after_answer(self) -> None:
+        """End it with the answer that is being made, if one is."""
+
 
 class Connections:
     """The connections of one server.
@@ -51,6 +54,7 @@ class Connections:
 
     def __init__(self, limit: int) -> None:
         self.limit = limit
+        self.is_ending = False  # whoever asks once more is told that it was the last time
         self.open: set[Connection] = set()
         self._counts: Counter[str] = Counter()
         self._logged_at = -LOG_SECONDS
@@ -71,6 +75,12 @@ class Connections:
     def is_full(self) -> bool:
         """Return whether there is no place at all for the latest."""
         return len(self.open) > self.limit + RESERVE
+
+    def end_after_answers(self) -> None:
+        """End each connection with its next answer, which says so."""
+        self.is_ending = True
+        for each in self.open:
+            each.end_after_answer()
 
     def count(self, event: str) -> None:
         """Count what is logged once a minute, however often it happens."""

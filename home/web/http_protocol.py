@@ -150,6 +150,8 @@ class BoundedProtocol(HttpToolsProtocol):
         if len(self.pipeline) >= MAX_PIPELINED:
             raise RequestRefused(400)
         super().on_headers_complete()
+        if self.peers.is_ending:
+            self.cycle.keep_alive = False
         self.headers = []  # trailers end up here, and nobody looks at them
         self._unfinished = self._body = 0
 
@@ -176,6 +178,11 @@ class BoundedProtocol(HttpToolsProtocol):
             self._seen, self._seen_scope, self.since = (owes, buffered), self.scope, now
         elif now - self.since > self.patience[Owes.READING if buffered else owes]:
             self._time_out(owes)
+
+    def end_after_answer(self) -> None:
+        """End the connection with the answer that is being made, if one is."""
+        if self.cycle is not None and not self.cycle.response_complete:
+            self.cycle.keep_alive = False
 
     def owes(self) -> Owes:
         """Return what the client has to do next."""

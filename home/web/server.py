@@ -71,10 +71,19 @@ def serve_until_told(
     app: Starlette, host: str, port: int, stop_database: Callable[[], None] | None
 ) -> None:
     """Serve until a signal ends the process; requests in flight finish first."""
-    config = uvicorn.Config(
+    server = Server(uvicorn_config(app, host, port), stop_database)
+    server.run()
+    if not server.started:
+        sys.exit(STARTUP_FAILURE)
+
+
+def uvicorn_config(app: Starlette, host: str, port: int) -> uvicorn.Config:
+    """Return how uvicorn serves in a process."""
+    return uvicorn.Config(
         app,
         host=host,
         port=port,
+        workers=1,  # else it would look for WEB_CONCURRENCY itself
         log_config=None,
         access_log=False,
         server_header=False,
@@ -82,10 +91,6 @@ def serve_until_told(
         timeout_graceful_shutdown=DRAIN_SECONDS,
         **uvicorn_options(),
     )
-    server = Server(config, stop_database)
-    server.run()
-    if not server.started:
-        sys.exit(STARTUP_FAILURE)
 
 
 def uvicorn_options() -> dict[str, Any]:

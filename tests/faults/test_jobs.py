@@ -21,7 +21,7 @@ from home.composition import message_jobs
 from home.database.engine import Engine
 from home.database.probe import Verdict
 from home.database.replica import Replica
-from home.monitoring.metrics import Figures
+from home.monitoring.metrics import Figures, OfProcess
 from home.services import Services
 from sync_history import scheduler
 from tests.postgres import Server
@@ -164,7 +164,7 @@ def check_logged(status: JobStatus, logs: list[EventDict]) -> None:
 def exposed(db: Engine, status: JobStatus) -> dict[str, float]:
     """What /metrics says about a job."""
     registry = CollectorRegistry()
-    registry.register(Figures(db, [status], Verdict(connected=True)))
+    registry.register(Figures(Verdict(connected=True), [OfProcess(db, [status])]))
     lines = generate_latest(registry).decode().splitlines()
     about = f'{{job="{status.job.name}"}} '
     return {

@@ -29,7 +29,7 @@ from audit.tables import AuditLog
 from audit.verify import verify
 from home.accounts import sessions
 from home.database.probe import Verdict
-from home.monitoring.metrics import Figures
+from home.monitoring.metrics import Figures, OfProcess
 from home.services import Services
 from home.tables import User
 from tests.audit.trails import KEY
@@ -269,7 +269,8 @@ async def test_rows_that_nobody_seals_are_named(urls: tuple[str, str]) -> None:
     old = "now() - interval '4 hours'"
     await owner.execute(f"INSERT INTO audit_logs (action, created_at) VALUES ('x', {old})")
     assert await concerns(db, 3600) == ["rows have waited for a seal for 4:00:00"]
-    figures = {metric.name: metric for metric in Figures(db, [], Verdict(connected=True)).collect()}
+    told = Figures(Verdict(connected=True), [OfProcess(db, [])])
+    figures = {metric.name: metric for metric in told.collect()}
     [sample] = figures["groundwork_trail_unsealed_seconds"].samples
     assert sample.value == 4 * 3600
     assert "Rows have waited for a seal for 4:00:" in await browsed_overview()
