@@ -1,4 +1,4 @@
-"""`/metrics`: figures for Prometheus, of this process or of all workers. Loaded at the first scrape.
+"""`/metrics`: figures for Prometheus, of this process or all workers. Loaded at the first scrape.
 
 Of several workers, what is counted is a sum, and what says something of one is labelled with it.
 """
