@@ -73,8 +73,7 @@ class Requests:
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
-        tasks = [asyncio.create_task(self._on_one_connection()) for _ in range(4)]
-        tasks += [asyncio.create_task(self._each_on_a_new_one()) for _ in range(2)]
+        tasks = [asyncio.create_task(self._ask_on(kept)) for kept in (1, 1, 1, 1, 0, 0)]
         try:
             yield
         finally:
@@ -82,14 +81,11 @@ class Requests:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
 
-    async def _on_one_connection(self) -> None:
-        async with httpx.AsyncClient(base_url=self.live.address, timeout=30) as client:
+    async def _ask_on(self, connections_kept: int) -> None:
+        limits = httpx.Limits(max_keepalive_connections=connections_kept)
+        url = self.live.address
+        async with httpx.AsyncClient(base_url=url, timeout=30, limits=limits) as client:
             while True:
-                await self._ask(client)
-
-    async def _each_on_a_new_one(self) -> None:
-        while True:
-            async with httpx.AsyncClient(base_url=self.live.address, timeout=30) as client:
                 await self._ask(client)
 
     async def _ask(self, client: httpx.AsyncClient) -> None:
