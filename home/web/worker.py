@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from socket import socket
 from time import monotonic
+from types import FrameType
 from typing import Any
 
 import uvicorn
@@ -67,6 +68,11 @@ class WorkerServer(Server):
         self._sending = threading.Lock()
         self._is_told_to_retire = False
         self._retires_until: float | None = None
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        """Begin to end, unless it is for the supervisor to decide."""
+        if sig not in OF_THE_SUPERVISOR:
+            super().handle_exit(sig, frame)
 
     def listen(self) -> None:
         """Answer the supervisor until it is gone, and then end."""

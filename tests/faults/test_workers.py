@@ -275,6 +275,7 @@ async def test_workers_share_an_embedded_database(tmp_path: Path) -> None:
                 await asyncio.sleep(0.2)
         postmaster = tmp_path / ".data" / "postgres" / "postmaster.pid"
         os.kill(live.pids()[0], signal.SIGKILL)
+        await live.until_said("Application startup complete", 3)
         live.process.send_signal(signal.SIGHUP)
         await live.until_said("worker_retired", 2)
         assert postmaster.exists()

@@ -32,10 +32,13 @@ class Workers(Live):
         return self._output.read().decode()
 
     async def until(self, is_so: Callable[[], Any]) -> None:
-        async with asyncio.timeout(40):
-            while not is_so():
-                assert self.process.poll() is None, self.said()
-                await asyncio.sleep(0.05)
+        try:
+            async with asyncio.timeout(40):
+                while not is_so():
+                    assert self.process.poll() is None, self.said()
+                    await asyncio.sleep(0.05)
+        except TimeoutError:
+            raise AssertionError(f"it never was so:\n{self.said()}") from None
 
     async def until_said(self, text: str, times: int = 1) -> None:
         await self.until(lambda: self.said().count(text) >= times)
