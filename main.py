@@ -35,7 +35,7 @@ set_up_logs(
     level=SETTINGS.log_level,
     secrets=SETTINGS.secrets,
 )
-if __name__ != "__mp_main__":  # else the supervisor has said so
+if __name__ != "__mp_main__":  # else the process manager has said so
     for database in filter(None, (SETTINGS.database, SETTINGS.replica)):
         if database.ignored:
             log.warning("database_url_parameters_ignored", names=database.ignored)

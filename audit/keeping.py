@@ -14,8 +14,9 @@ from audit.archived import archive_of
 from audit.digests import SealKeys
 from audit.jobs import Job
 from audit.log import Logger
-from audit.prune import IS_DUE, prune_step
+from audit.prune import IS_DUE, PrunedMeanwhile, prune_step
 from audit.settings import AuditSettings
+from audit.verify import AlreadyVerifying
 
 HOUR = 3_600.0
 BETWEEN_STEPS = 5.0  # seconds
@@ -71,7 +72,10 @@ def _pruning(services: Services) -> Callable[[], Awaitable[float | None]]:
 
     async def run() -> float | None:
         before = await services.db.fetchval(CUT, settings.audit_keep)
-        pruned = await prune_step(services.db, keys, before)
+        try:
+            pruned = await prune_step(services.db, keys, before)
+        except (AlreadyVerifying, PrunedMeanwhile):  # another process does it
+            return None
         if pruned is not None:
             log.info("trail_pruned", rows=pruned.rows, last_seal=pruned.last_seal)
         return BETWEEN_STEPS if pruned else None

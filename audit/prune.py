@@ -19,6 +19,7 @@ from audit.verify import verify
 if TYPE_CHECKING:
     from audit.archive.reading import Archive
 
+LOCK = 0x5052554E45  # «PRUNE» in ASCII: held while a step is verified
 SEALS_AT_ONCE = 10  # up to 100,000 rows: seconds, and the sealer can do its work in between
 
 # Seals whose rows are all older than $1: those before the one that holds the first that is not.
@@ -39,6 +40,10 @@ MARK = """
 
 class NotAsSealed(GroundworkError):
     """These rows are not what was sealed; nothing was removed."""
+
+
+class PrunedMeanwhile(NotAsSealed):
+    """Rows were removed meanwhile, maybe by another prune: try again."""
 
 
 @dataclass(frozen=True)
@@ -70,6 +75,7 @@ async def prune_step(db: Database, keys: SealKeys, before: datetime) -> Pruned |
     """Remove the oldest rows under at most ten seals, once these are verified; None is nothing.
 
     Raises:
+        AlreadyVerifying, PrunedMeanwhile: another process does it.
         NotAsSealed: verification failed.
         OtherKey: the seals cannot be verified with these keys.
         NotTheOwner: the role may not take rows away.
@@ -78,7 +84,7 @@ async def prune_step(db: Database, keys: SealKeys, before: datetime) -> Pruned |
         return None
     await check_owner(db, "piccolo audit prune --before=... --yes")
     step = Pruned.of(seals)
-    found = await verify(db, keys, first=step.first_seal, last=step.last_seal)
+    found = await verify(db, keys, first=step.first_seal, last=step.last_seal, lock=LOCK)
     if found.problem is not None:
         raise NotAsSealed(f"the trail is not as it was sealed: {found.problem.message}")
     await count_sealed(db)
@@ -143,7 +149,7 @@ async def _remove(
         marked = await db.execute(MARK, step.first_seal, step.last_seal)
         seals = step.last_seal - step.first_seal + 1
         if (removed, marked) != (f"DELETE {step.rows}", f"UPDATE {seals}"):
-            raise NotAsSealed("rows were removed meanwhile, maybe by another prune: try again")
+            raise PrunedMeanwhile
         details = {**asdict(step), "before": before.isoformat()}
         await record(db, "audit.prune", "audit_logs", details=details)
         await sign(db, keys, "prune", step, f"before {before.isoformat()}", digest)

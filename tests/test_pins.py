@@ -22,6 +22,7 @@ from piccolo_api.session_auth.middleware import SessionsAuthBackend
 from piccolo_api.session_auth.tables import SessionsBase
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 from uvicorn.server import Server
+from uvicorn.supervisors import Multiprocess
 
 from home.web.error_responses import CUT_OFF
 from tests.conftest import ROOT
@@ -67,6 +68,10 @@ def test_the_pinned_versions_are_installed(package: str, pinned: str) -> None:
         (HttpToolsProtocol.on_headers_complete, "self.pipeline.appendleft(", "MAX_PIPELINED"),
         (HttpToolsProtocol.on_message_complete, "self.cycle.more_body = False", "owes"),
         (HttpToolsProtocol.on_response_complete, "self.timeout_keep_alive_task =", "its override"),
+        (Server.main_loop, "should_exit = await self.on_tick(counter)", "WorkerServer.on_tick"),
+        (Server.startup, "self.started = True", "WorkerServer.startup"),
+        (Multiprocess.__init__, "self.signal_queue.append(sig)", "ProcessManager.run"),
+        (Multiprocess.handle_hup, "self.restart_all()", "ProcessManager.restart_all"),
         (Server.shutdown, f't.cancel(msg="{CUT_OFF}")', "ErrorMiddleware"),
         (RequestResponseCycle.send, "if self.disconnected:", "BoundedProtocol._refuse"),
         (RequestResponseCycle.receive, "if self.disconnected or", "BoundedProtocol._refuse"),

@@ -99,7 +99,8 @@ async def _check(db: Engine, settings: Settings, name: str, each: int) -> None:
     needed = settings.workers * each
     why, there = min(server.limits.items(), key=lambda limit: limit[1])
     if needed > there:
-        raise TooManyConnections(_refusal(settings.workers, each, there, why, name))
+        besides = each - settings.db_pool_max
+        raise TooManyConnections(_refusal(settings.workers, each, there, why, name, besides))
     restarting = needed + each  # one worker more, while it takes another's place
     if restarting + server.in_use > there:
         log.warning(
@@ -117,16 +118,16 @@ async def _limits(connection: ObservedConnection) -> Server:
     return Server(**dict(row))
 
 
-def _refusal(workers: int, each: int, there: int, why: str, name: str) -> str:
+def _refusal(workers: int, each: int, there: int, why: str, name: str, besides: int) -> str:
     """Return what is too much, and what to do about it."""
-    mends = [f"set WORKERS to at most {there // each}"] if there // each else []
-    if (pool := there // workers) > 1:
-        besides = each - 1  # at least one stays for the pool
-        smaller = max(1, pool - min(besides, 2))
-        mends.append(f"DB_POOL_MAX to at most {smaller}")
+    mends = []
+    if fewer := there // each:
+        mends.append(f"set WORKERS to at most {fewer}")
+    if (pool := there // workers - besides) > 0:
+        mends.append(f"DB_POOL_MAX to at most {pool}")
     mends.append("let the server have more")
-    mends.append("or put PgBouncer in between and set DB_POOLER=transaction")
     return (
         f"WORKERS: {workers} workers with up to {each} connections each make {workers * each}, "
-        f"and {name} leads to a server that has {there} ({why}): {', '.join(mends)}."
+        f"and {name} leads to a server that has {there} ({why}): {', '.join(mends)}, "
+        "or put PgBouncer in between and set DB_POOLER=transaction."
     )

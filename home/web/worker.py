@@ -1,7 +1,7 @@
 """One of several processes that serve the same socket; `home.web.workers` looks after them.
 
-Only the supervisor decides when a worker ends: by SIGTERM together with all others, or by `RETIRE`,
-when another has taken its place and nobody is in a hurry.
+Only the process manager decides when a worker ends: by SIGTERM together with all others, or by
+`RETIRE`, when another has taken its place and nobody is in a hurry.
 """
 
 from __future__ import annotations
@@ -29,8 +29,8 @@ from home.database.connection import LOST
 from home.web.server import Server, end_on_signals, uvicorn_config
 
 RETIRE, PING = b"retire", b"ping"
-# What a terminal sends to all of its processes: the supervisor hears it, and tells the workers.
-OF_THE_SUPERVISOR = (signal.SIGINT, signal.SIGHUP) if sys.platform != "win32" else ()
+# What a terminal sends to all of its processes: the manager hears it, and tells the workers.
+OF_THE_MANAGER = (signal.SIGINT, signal.SIGHUP) if sys.platform != "win32" else ()
 # How long those who asked before may ask again, at a worker that retires. Each answer is the last
 # one of its connection. Who says nothing for so long is hung up on.
 LAST_REQUEST_SECONDS = 5.0
@@ -41,7 +41,7 @@ class Place:
     """What a worker is given.
 
     Args:
-        channel: to the supervisor.
+        channel: to the process manager.
         sockets: that listen.
         memory: for figures, shared by all workers; of so many seats.
         index: of its seat.
@@ -55,7 +55,7 @@ class Place:
 
 
 class WorkerServer(Server):
-    """A server that tells the supervisor how it does, and may retire."""
+    """A server that tells the process manager how it does, and may retire."""
 
     def __init__(
         self,
@@ -70,12 +70,12 @@ class WorkerServer(Server):
         self._retires_until: float | None = None
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
-        """Begin to end, unless it is for the supervisor to decide."""
-        if sig not in OF_THE_SUPERVISOR:
+        """Begin to end, unless it is for the process manager to decide."""
+        if sig not in OF_THE_MANAGER:
             super().handle_exit(sig, frame)
 
     def listen(self) -> None:
-        """Answer the supervisor until it is gone, and then end."""
+        """Answer the process manager until it is gone, and then end."""
         try:
             while True:
                 if self.channel.recv() == RETIRE:
@@ -118,21 +118,21 @@ class WorkerServer(Server):
 
 
 def serve_as_worker(app: Starlette, place: Place) -> None:
-    """Serve until the supervisor says that it is enough, or is gone."""
+    """Serve until the process manager says that it is enough, or is gone."""
     db, settings = app.state.services.db, app.state.services.settings
     stop_database = db.embedded.stop if db.embedded else None
     end_on_signals(stop_database)
-    for number in OF_THE_SUPERVISOR:
+    for number in OF_THE_MANAGER:
         # A handler, since what is ignored would be so in programs that sources start, too.
         signal.signal(number, lambda *_: None)
-    signal.pthread_sigmask(signal.SIG_UNBLOCK, OF_THE_SUPERVISOR)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, OF_THE_MANAGER)
     seats = counts.Seats(place.memory, place.seats)
     header = counts.sit_down(seats, place.index, ["gauge"])
     db.timings.numbers = header[1 : 2 + LOST]
     passwords.share_cores(settings.workers)
     config = uvicorn_config(app, settings.listen_host, settings.listen_port)
     server = WorkerServer(config, stop_database, place.channel)
-    threading.Thread(target=server.listen, name="supervisor", daemon=True).start()
+    threading.Thread(target=server.listen, name="manager", daemon=True).start()
     server.run(sockets=place.sockets)
     if not server.started:
         sys.exit(STARTUP_FAILURE)

@@ -1,7 +1,7 @@
-"""Several processes that serve one socket: uvicorn's supervisor, which here never waits for one.
+"""Several processes that serve one socket: uvicorn's manager, which here never waits for one.
 
 Each worker is started anew (not forked), so that SIGHUP brings in new code and settings. The socket
-is the supervisor's: while workers come and go, connections wait in its queue.
+is the process manager's: while workers come and go, connections wait in its queue.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from uvicorn.supervisors import Multiprocess
 from audit.counts import Seats
 from audit.log import Logger
 from home.config.exiting import EXIT_SECONDS, LAST_SECONDS
-from home.web.worker import LAST_REQUEST_SECONDS, OF_THE_SUPERVISOR, PING, RETIRE, Place
+from home.web.worker import LAST_REQUEST_SECONDS, OF_THE_MANAGER, PING, RETIRE, Place
 
 START_SECONDS = 60.0  # an embedded database may have to be made first
 PING_SECONDS, HUNG_SECONDS = 1.0, 30.0
@@ -40,7 +40,7 @@ spawn = get_context("spawn")
 
 @dataclass(eq=False)
 class Worker:
-    """A process that serves, as the supervisor sees it; times are of the monotonic clock."""
+    """A process that serves, as the process manager sees it; times are of the monotonic clock."""
 
     process: SpawnProcess
     channel: Connection[Any, Any]
@@ -80,7 +80,7 @@ class Worker:
         return "it did not answer" if now - self.answered_at > HUNG_SECONDS else ""
 
 
-class Supervisor(Multiprocess):
+class ProcessManager(Multiprocess):
     """Keeps so many workers serving.
 
     Args:
@@ -168,8 +168,8 @@ class Supervisor(Multiprocess):
         ours, theirs = spawn.Pipe()
         place = Place(theirs, self.sockets, self.memory, self.seats.number, index)
         process = spawn.Process(target=self.work, args=(place,))
-        # From its first moment on it does not hear what is for the supervisor.
-        mask = signal.pthread_sigmask(signal.SIG_BLOCK, OF_THE_SUPERVISOR)
+        # From its first moment on it does not hear what is for the process manager.
+        mask = signal.pthread_sigmask(signal.SIG_BLOCK, OF_THE_MANAGER)
         try:
             process.start()
         finally:
@@ -252,6 +252,6 @@ class Supervisor(Multiprocess):
 def serve(work: Callable[[Place], None], host: str, port: int, number: int) -> NoReturn:
     """Serve with several processes until a signal ends them; exits with 3 if none can start."""
     config = uvicorn.Config("", host=host, port=port, workers=number, log_config=None)
-    supervisor = Supervisor(config, [config.bind_socket()], work)
-    supervisor.run()
-    sys.exit(supervisor.exit_code)
+    manager = ProcessManager(config, [config.bind_socket()], work)
+    manager.run()
+    sys.exit(manager.exit_code)

@@ -130,7 +130,7 @@ async def test_all_end_with_ctrl_c(server: Server) -> None:
     assert (count.lost, count.duplicated, load.wrong) == (0, 0, [])
 
 
-async def test_workers_end_when_their_supervisor_is_killed() -> None:
+async def test_workers_end_when_their_manager_is_killed() -> None:
     async with serving(NO_DATABASE) as live:
         pids = live.pids()
         live.kill()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from pathlib import Path
 
 import pytest
@@ -98,3 +99,13 @@ async def test_who_does_not_own_the_trail_is_told_the_command(
     monkeypatch.setattr("audit.removals.IS_OWNER", "SELECT false")
     with pytest.raises(NotTheOwner, match=r"run `piccolo audit (archive|prune) .*--yes`"):
         await job.run()
+
+
+async def test_of_several_processes_one_prunes(db: Engine, settings: dict[str, object]) -> None:
+    await seal_three_times(db)
+    services = services_with(db, **settings | {"audit_archive": None})
+    job = named(services, "prune the trail")
+    done = await asyncio.gather(*(job.run() for _ in range(3)))
+    assert sorted(done, key=str) == [BETWEEN_STEPS, None, None]
+    removed = "SELECT count(*) FROM audit_logs WHERE action = 'audit.prune'"
+    assert await db.fetchval(removed) == 1
