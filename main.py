@@ -13,6 +13,7 @@ if __name__ in ("__main__", "__mp_main__"):  # the latter is a worker's
 import asyncio
 import sys
 import warnings
+from collections.abc import Callable
 from typing import TYPE_CHECKING, NoReturn
 
 import structlog
@@ -63,13 +64,13 @@ def serve() -> None:
             sys.exit(str(error))
     address = f"http://{SETTINGS.listen_host}:{SETTINGS.listen_port}/"
     if SETTINGS.workers > 1:
-        serve_with_workers(address)
+        serve_with_workers(address, stop_database)
     log.info("serving", address=address)
     settle_memory()
     serve_until_told(app, SETTINGS.listen_host, SETTINGS.listen_port, stop_database)
 
 
-def serve_with_workers(address: str) -> NoReturn:
+def serve_with_workers(address: str, stop_database: Callable[[], None] | None) -> NoReturn:
     """Serve with several processes: SIGHUP replaces them one by one, the other signals end all."""
     from home.database.capacity import TooManyConnections, check_capacity
     from home.web import workers
@@ -80,7 +81,8 @@ def serve_with_workers(address: str) -> NoReturn:
         sys.exit(str(error))
     log.info("serving", address=address, workers=SETTINGS.workers, connections=connections)
     settle_memory()
-    workers.serve(work, SETTINGS.listen_host, SETTINGS.listen_port, SETTINGS.workers)
+    host, port = SETTINGS.listen_host, SETTINGS.listen_port
+    workers.serve(work, host, port, SETTINGS.workers, stop_database)
 
 
 def work(place: Place) -> None:

@@ -245,6 +245,8 @@ def test_compose_gives_the_application_only_settings_and_the_right_database(
     given = app["environment"]
     assert set(given) <= SETTINGS
     assert given["POSTGRES_HOST"] == name
+    assert int(given["WORKERS"]) == 2
+    assert all(port.startswith("127.0.0.1:") for each in (app, db) for port in each["ports"])
     assert app["depends_on"][name] == {"condition": "service_healthy"}
     for same in ("POSTGRES_USER", "POSTGRES_DB", "POSTGRES_PASSWORD"):
         assert given[same] == db["environment"][same]

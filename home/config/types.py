@@ -14,6 +14,7 @@ from pydantic import BeforeValidator, Field
 from pydantic_settings import NoDecode
 
 MOST_WORKERS = 128
+CPU_QUOTA = Path("/sys/fs/cgroup/cpu.max")  # of a container: microseconds, of so many
 
 
 def _parts(value: object) -> object:
@@ -52,7 +53,7 @@ def usable_cores() -> int:
         return os.cpu_count() or 1
     cores = len(os.sched_getaffinity(0))
     with suppress(OSError, ValueError):
-        quota, period = Path("/sys/fs/cgroup/cpu.max").read_text(encoding="ascii").split()
+        quota, period = CPU_QUOTA.read_text(encoding="ascii").split()
         cores = min(cores, math.ceil(int(quota) / int(period)))  # «max» is no number
     return max(cores, 1)
 

@@ -9,13 +9,12 @@ from __future__ import annotations
 import signal
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from contextlib import suppress
 from multiprocessing import get_context
-from multiprocessing.connection import Connection, wait
-from multiprocessing.context import SpawnProcess
+from multiprocessing.connection import wait
 from socket import socket, socketpair
 from time import monotonic
-from typing import Any, NoReturn
+from typing import NoReturn
 
 import uvicorn
 from uvicorn.config import STARTUP_FAILURE
@@ -23,61 +22,17 @@ from uvicorn.supervisors import Multiprocess
 
 from audit.counts import Seats
 from audit.log import Logger
-from home.config.exiting import EXIT_SECONDS, LAST_SECONDS
-from home.web.worker import LAST_REQUEST_SECONDS, OF_THE_MANAGER, PING, RETIRE, Place
+from home.config.exiting import exit_within
+from home.web.server import TIDY_UP_SECONDS
+from home.web.worker import OF_THE_MANAGER, RETIRE, Place
+from home.web.worker_handle import END_SECONDS, PING_SECONDS, Worker
 
-START_SECONDS = 60.0  # an embedded database may have to be made first
-PING_SECONDS, HUNG_SECONDS = 1.0, 30.0
-END_SECONDS = EXIT_SECONDS + LAST_SECONDS + 0.2  # workers end by themselves before
-RETIRE_SECONDS = LAST_REQUEST_SECONDS + END_SECONDS
 # A worker that dies so soon after its start would die again: pauses double.
 QUICK_SECONDS = 1.0
 FIRST_PAUSE, LONGEST_PAUSE = 0.25, 30.0
 
 log = Logger("groundwork.workers")
 spawn = get_context("spawn")
-
-
-@dataclass(eq=False)
-class Worker:
-    """A process that serves, as the process manager sees it; times are of the monotonic clock."""
-
-    process: SpawnProcess
-    channel: Connection[Any, Any]
-    index: int
-    started_at: float = field(default_factory=monotonic)
-    answered_at: float = field(default_factory=monotonic)
-    asked_at: float = 0.0
-    ready_at: float | None = None
-    retires_at: float | None = None
-    given_up: str = ""  # why it was killed from here
-    is_gone: bool = False  # its end of the channel is closed
-
-    @property
-    def fields(self) -> dict[str, Any]:
-        """Return what logs say of it."""
-        return {"worker": self.index + 1, "pid": self.process.pid}
-
-    def hear(self, now: float) -> None:
-        """Take in what it said, and ask again. Never waits."""
-        try:
-            while self.channel.poll():
-                if self.channel.recv() and self.ready_at is None:
-                    self.ready_at = now
-                self.answered_at = now
-            if now - self.asked_at >= PING_SECONDS:
-                self.asked_at = now
-                self.channel.send(PING)
-        except (EOFError, OSError):
-            self.is_gone = True  # and its sentinel says so at once
-
-    def overdue(self, now: float) -> str:
-        """Return why it has to be killed, or nothing."""
-        if self.retires_at is not None:
-            return "it did not end" if now - self.retires_at > RETIRE_SECONDS else ""
-        if self.ready_at is None:
-            return "it did not start" if now - self.started_at > START_SECONDS else ""
-        return "it did not answer" if now - self.answered_at > HUNG_SECONDS else ""
 
 
 class ProcessManager(Multiprocess):
@@ -187,7 +142,8 @@ class ProcessManager(Multiprocess):
                 return
             self._replacement = None
             old.retires_at = now
-            old.channel.send(RETIRE)
+            with suppress(OSError):  # it has just died
+                old.channel.send(RETIRE)
         if len(self._serving()) < len(self.workers) or now < self._not_before:
             return  # one after the other
         self._to_replace = [each for each in self._to_replace if each in self.workers]
@@ -249,9 +205,16 @@ class ProcessManager(Multiprocess):
                 worker.process.join()
 
 
-def serve(work: Callable[[Place], None], host: str, port: int, number: int) -> NoReturn:
+def serve(
+    work: Callable[[Place], None],
+    host: str,
+    port: int,
+    number: int,
+    stop_database: Callable[[], None] | None,
+) -> NoReturn:
     """Serve with several processes until a signal ends them; exits with 3 if none can start."""
     config = uvicorn.Config("", host=host, port=port, workers=number, log_config=None)
     manager = ProcessManager(config, [config.bind_socket()], work)
     manager.run()
+    exit_within(TIDY_UP_SECONDS, manager.exit_code, last=stop_database)
     sys.exit(manager.exit_code)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
 
 import pytest
 
@@ -12,10 +11,10 @@ from audit.counts import OTHERS, ROWS, Counts, Seats, sit_down
 
 
 @pytest.fixture
-def seats(monkeypatch: pytest.MonkeyPatch) -> Iterator[Seats]:
+def seats(monkeypatch: pytest.MonkeyPatch) -> Seats:
     monkeypatch.setattr(counts, "seats", None)
     monkeypatch.setattr(counts, "counts", Counts())
-    yield Seats(bytearray(Seats.bytes_for(2)), 2)
+    return Seats(bytearray(Seats.bytes_for(2)), 2)
 
 
 def test_who_takes_a_seat_counts_on(seats: Seats) -> None:

@@ -13,6 +13,7 @@ import pytest
 from pydantic import ValidationError
 
 from audit.settings import AuditSettings
+from home.config import types
 from home.config.settings import ROOT, Settings, load_settings
 from home.config.sources import SettingsError
 
@@ -151,6 +152,35 @@ def test_families_in_conflict_are_refused(
     monkeypatch.setenv(twin, "1234")
     first, second = sorted((name, twin))
     assert refusal() == f"{first} and {second}: both are set and they differ; keep one"
+
+
+@pytest.mark.parametrize("name", ["WORKERS", "WEB_CONCURRENCY"])
+@pytest.mark.parametrize(("text", "number"), [("3", 3), ("auto", 2), ("Auto", 2)])
+def test_workers_are_a_number_or_as_many_as_cores(
+    monkeypatch: pytest.MonkeyPatch, name: str, text: str, number: int
+) -> None:
+    assert load_settings().workers == 1
+    monkeypatch.setattr(types, "usable_cores", lambda: 2)
+    monkeypatch.setenv(name, text)
+    assert load_settings().workers == number
+
+
+@pytest.mark.parametrize("text", ["0", "-1", "129", "many"])
+def test_workers_that_cannot_be_are_refused(monkeypatch: pytest.MonkeyPatch, text: str) -> None:
+    monkeypatch.setenv("WORKERS", text)
+    assert refusal().startswith("WORKERS or WEB_CONCURRENCY: Input should be")
+
+
+@pytest.mark.parametrize(
+    ("quota", "cores"), [("max 100000", 8), ("150000 100000", 2), ("5000 100000", 1), ("", 8)]
+)
+def test_a_containers_quota_bounds_the_cores(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, quota: str, cores: int
+) -> None:
+    (tmp_path / "cpu.max").write_text(quota)
+    monkeypatch.setattr(types, "CPU_QUOTA", tmp_path / "cpu.max")
+    monkeypatch.setattr("os.sched_getaffinity", lambda _: set(range(8)))
+    assert types.usable_cores() == cores
 
 
 def test_a_url_wins_over_parts(monkeypatch: pytest.MonkeyPatch) -> None:
