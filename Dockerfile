@@ -13,6 +13,8 @@ COPY home home
 COPY sync_history sync_history
 RUN printf '#!/bin/sh\nPYTHONPATH=/app exec /venv/bin/python -P -m home "$@"\n' > /venv/bin/groundwork \
     && chmod +x /venv/bin/groundwork
+# Compiled once, and not by each worker anew.
+RUN python -m compileall -q audit home sync_history main.py piccolo_conf.py
 ENV PATH=/venv/bin:$PATH PYTHONDONTWRITEBYTECODE=1 LISTEN_HOST=0.0.0.0
 USER groundwork
 EXPOSE 8000

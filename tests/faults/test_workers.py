@@ -267,6 +267,27 @@ def test_one_process_imports_nothing_of_workers_and_starts_no_other() -> None:
 
 
 @pytest.mark.long
+async def test_uvicorns_own_workers_serve_too(server: Server) -> None:
+    port = free_port()
+    command = [sys.executable, "-m", "uvicorn", "main:app", "--workers", "2", "--port", str(port)]
+    env = {**os.environ, "DATABASE_URL": server.url()}
+    with subprocess.Popen(command, cwd=ROOT, env=env, stderr=subprocess.PIPE) as process:
+        async with (
+            asyncio.timeout(40),
+            httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}") as on,
+        ):
+            while True:
+                try:
+                    if (await on.get("/health")).status_code == 200:
+                        break
+                except httpx.TransportError:
+                    await asyncio.sleep(0.1)
+        process.terminate()
+        _, said = await asyncio.to_thread(process.communicate, timeout=30)
+    assert process.returncode == 0, said
+
+
+@pytest.mark.long
 async def test_workers_share_an_embedded_database(tmp_path: Path) -> None:
     copy_of_the_checkout(tmp_path)
     async with serving("", tmp_path) as live:
