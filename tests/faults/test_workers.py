@@ -30,7 +30,7 @@ async def test_sighup_replaces_workers_without_a_request_that_fails(server: Serv
     """And SIGTERM, then, lets all of them finish what they are at."""
     async with serving(server.url()) as live:
         before, requests = live.pids(), Requests(live)
-        async with under_load(live.address, 2) as load:
+        async with under_load(live.address, 1) as load:
             async with requests.running():
                 live.process.send_signal(signal.SIGHUP)
                 await live.until_said("worker_retired", 2)

@@ -102,4 +102,4 @@ class Requests:
             self.answered += 1
         else:
             self.failed.append(str(answer.status_code))
-        await asyncio.sleep(0.005)
+        await asyncio.sleep(0.02)
