@@ -18,6 +18,7 @@ from home.accounts.registration import is_taken
 from home.accounts.seeds import SEED_PASSWORD, seed_people
 from home.database import schema
 from home.database.migrations import migrate as apply_migrations
+from home.drill.command import drill as drill
 from home.services import Services
 from home.tables import User, normalise_email
 from home.terminal import ask, read_password

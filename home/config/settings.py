@@ -102,6 +102,7 @@ class Settings(BaseSettings):
 
     database_url: SecretStr | None = None
     database_replica_url: SecretStr | None = None
+    drill_url: SecretStr | None = None
     postgres_host: str | None = None
     postgres_port: Port | None = None
     postgres_db: str | None = None

@@ -1,0 +1,165 @@
+"""A database beside the live one: made for one drill, dropped after it, also after one that died.
+
+Its name says what it is, and ends in the number of an advisory lock that the drill holds from
+before it is made. PostgreSQL lets go of the lock when the drill's connection ends, also on kill -9:
+a database of such a name whose lock nobody holds is what a dead drill left.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import secrets
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from urllib.parse import parse_qsl, quote, urlencode, urlsplit, urlunsplit
+
+import asyncpg
+from pydantic import SecretStr
+
+from audit.cli import WrongOption
+from home.config.dsn import DsnError, from_url
+from home.config.settings import Settings
+from home.database.connection import ObservedConnection
+from home.database.engine import Engine
+from home.drill.backup import DrillFailed
+
+NAME = "groundwork_drill_"
+NUMBER = 14  # hexadecimal digits behind it
+LEFT = f"""
+    SELECT datname FROM pg_database
+    WHERE datname ~ '^{NAME}[0-9a-f]{{{NUMBER}}}$' AND pg_has_role(datdba, 'USAGE')
+      AND NOT EXISTS (
+        SELECT FROM pg_locks
+        WHERE locktype = 'advisory' AND objsubid = 1 AND classid::bigint << 32 | objid::bigint =
+            ('x00' || right(datname, {NUMBER}))::bit(64)::bigint)
+"""  # noqa: S608  constants only
+SIZE = "SELECT pg_database_size(current_database())"
+LIBPQ = {"sslmode": "PGSSLMODE", "sslrootcert": "PGSSLROOTCERT", "sslcert": "PGSSLCERT",
+         "sslkey": "PGSSLKEY"}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Place:
+    """A database, by its URL."""
+
+    url: str
+
+    @classmethod
+    def live(cls, db: Engine) -> Place:
+        """Return where the application's own is; of the embedded one, once it was started."""
+        if db.settings.database_url is not None:
+            return cls(db.settings.database_url.get_secret_value().strip())
+        at = db.config
+        user, password = quote(str(at["user"]), safe=""), quote(at.get("password") or "", safe="")
+        who = f"{user}:{password}" if password else user
+        path = quote(str(at["database"]), safe="")
+        if str(at["host"]).startswith("/"):
+            socket = urlencode({"host": at["host"]})
+            return cls(f"postgresql://{who}@:{at['port']}/{path}?{socket}")
+        return cls(f"postgresql://{who}@{at['host']}:{at['port']}/{path}")
+
+    @classmethod
+    def given(cls, into: str, settings: Settings) -> Place | None:
+        """Return the server that --into or DRILL_URL names.
+
+        Raises:
+            WrongOption: it cannot be used, or would show a password to all who list processes.
+        """
+        url = into or (settings.drill_url.get_secret_value().strip() if settings.drill_url else "")
+        try:
+            if into and from_url(into).args.get("password"):
+                raise WrongOption("--into shows its password to all who list processes: set"
+                                  " DRILL_URL in the environment instead")  # fmt: skip
+            if url:
+                from_url(url)
+        except DsnError as error:
+            raise WrongOption(f"{'--into' if into else 'DRILL_URL'}: {error}") from None
+        return cls(url) if url else None
+
+    def named(self, database: str) -> Place:
+        """Return another database of the same server."""
+        return Place(urlunsplit(urlsplit(self.url)._replace(path=f"/{database}")))
+
+    def engine(self, settings: Settings) -> Engine:
+        """Return an engine on it, without a pool: each statement has a connection."""
+        changed = {"database_url": SecretStr(self.url), "database_replica_url": None}
+        return Engine(settings.model_copy(update={**changed, "db_pooler": "none"}))
+
+    def environment(self) -> dict[str, str]:
+        """Return libpq's variables, which no list of processes shows."""
+        args, query = from_url(self.url).args, dict(parse_qsl(urlsplit(self.url).query))
+        if "sslmode" not in query and query.get("ssl") in ("true", "1", "require"):
+            query["sslmode"] = "require"
+        found = {name: query[key] for key, name in LIBPQ.items() if key in query}
+        for key in ("host", "port", "user", "password", "database"):
+            if args.get(key):
+                found[f"PG{key.upper()}"] = str(args[key])
+        return found
+
+
+@dataclass(frozen=True)
+class Server:
+    """The server of a drill.
+
+    Args:
+        major: of its version, such as 15.
+        left: how many databases of dead drills were removed.
+    """
+
+    place: Place  # of the new, empty database
+    major: int
+    left: int
+
+
+@asynccontextmanager
+async def database_beside(place: Place, settings: Settings) -> AsyncIterator[Server]:
+    """Have a new database on a server for this block; before it, remove what dead drills left.
+
+    Raises:
+        DrillFailed: the role may not make one, or the disk is full.
+        DatabaseUnavailable: the server cannot be reached.
+    """
+    engine = place.engine(settings)
+    connection = await engine.get_new_connection()
+    try:
+        left = await remove_left(connection)
+        name = NAME + secrets.token_hex(NUMBER // 2)
+        await connection.execute("SELECT pg_advisory_lock($1)", int(name[-NUMBER:], 16))
+        await _create(connection, name)
+        try:
+            yield Server(place.named(name), connection.get_server_version().major, left)
+        finally:
+            await _drop(connection, name)
+    finally:
+        connection.terminate()
+
+
+async def remove_left(connection: ObservedConnection) -> int:
+    """Drop the databases of dead drills, and of nobody else; return how many."""
+    removed = 0
+    for row in await connection.fetch(LEFT):
+        with contextlib.suppress(asyncpg.InvalidCatalogNameError, asyncpg.ObjectInUseError):
+            await connection.execute(f'DROP DATABASE "{row["datname"]}" WITH (FORCE)')
+            removed += 1
+    return removed
+
+
+async def _create(connection: ObservedConnection, name: str) -> None:
+    try:
+        await connection.execute(f"CREATE DATABASE \"{name}\" TEMPLATE template0 ENCODING 'UTF8'")
+    except asyncpg.InsufficientPrivilegeError:
+        role = await connection.fetchval("SELECT quote_ident(current_user)")
+        raise DrillFailed(
+            f"the role {role} may not make a database: ALTER ROLE {role} CREATEDB, or name another"
+            " server with --into"
+        ) from None
+    except asyncpg.DiskFullError:
+        raise DrillFailed("the server's disk is full: make room, or name another server with"
+                          " --into") from None  # fmt: skip
+
+
+async def _drop(connection: ObservedConnection, name: str) -> None:
+    """Drop it; where the connection is lost, the next drill does it."""
+    if not connection.is_closed():
+        await connection.execute(f'DROP DATABASE IF EXISTS "{name}" WITH (FORCE)')
