@@ -85,6 +85,7 @@ WORDS = Words(
         "one_time_links.insert": "made a link",
         "one_time_links.update": "used a link up",
         "one_time_links.delete": "ended a link",
+        "restore.drilled": "tried to restore {}",
         "outbox.again": "had a message sent again",
         "token.refused": "came with a token that was refused",
         "token.refused.network": "",

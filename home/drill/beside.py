@@ -34,7 +34,6 @@ LEFT = f"""
         WHERE locktype = 'advisory' AND objsubid = 1 AND classid::bigint << 32 | objid::bigint =
             ('x00' || right(datname, {NUMBER}))::bit(64)::bigint)
 """  # noqa: S608  constants only
-SIZE = "SELECT pg_database_size(current_database())"
 LIBPQ = {"sslmode": "PGSSLMODE", "sslrootcert": "PGSSLROOTCERT", "sslcert": "PGSSLCERT",
          "sslkey": "PGSSLKEY"}  # fmt: skip
 
@@ -94,7 +93,7 @@ class Place:
         found = {name: query[key] for key, name in LIBPQ.items() if key in query}
         for key in ("host", "port", "user", "password", "database"):
             if args.get(key):
-                found[f"PG{key.upper()}"] = str(args[key])
+                found[f"PG{key.upper()}"] = _joined(args[key])
         return found
 
 
@@ -121,7 +120,7 @@ async def database_beside(place: Place, settings: Settings) -> AsyncIterator[Ser
         DatabaseUnavailable: the server cannot be reached.
     """
     engine = place.engine(settings)
-    connection = await engine.get_new_connection()
+    connection = await engine.get_new_connection({"idle_session_timeout": "0"})
     try:
         left = await remove_left(connection)
         name = NAME + secrets.token_hex(NUMBER // 2)
@@ -163,3 +162,8 @@ async def _drop(connection: ObservedConnection, name: str) -> None:
     """Drop it; where the connection is lost, the next drill does it."""
     if not connection.is_closed():
         await connection.execute(f'DROP DATABASE IF EXISTS "{name}" WITH (FORCE)')
+
+
+def _joined(value: object) -> str:
+    """Return a value as libpq takes it: several hosts, or ports, with commas between them."""
+    return ",".join(map(str, value)) if isinstance(value, list | tuple) else str(value)

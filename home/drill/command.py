@@ -174,6 +174,9 @@ async def _verify(
     if report.migrated:
         await checks.migrate(restored, place)
     report.problems += await checks.schema_problems(restored, place)
+    if any(map(checks.is_of_trail, report.problems)):
+        report.problems.append("trail: not verified, since its tables are not as declared")
+        return
     archive = archive_of(copy)
     rows = await restored.fetchval(checks.SEALED)
     with progress("verifying", rows) as advance:
@@ -204,13 +207,14 @@ async def _tell(services: Services, path: Path, report: Report, json: bool) -> b
     report.sha256 = report.sha256 or digest_of(path)
     report.bytes = path.stat().st_size if path.is_file() else 0
     details = report.details()
-    print(dumps(details) if json else _in_words(report), flush=True)
+    is_recorded = True
     try:
         await record(services.db, ACTION, "backup", report.file, details)
     except (DatabaseUnavailable, asyncpg.PostgresError) as error:
-        print(f"This drill is not on the trail: {error}", file=sys.stderr)
-        return False
-    return True
+        print(f"This drill is not on the trail: {error.args[0]}", file=sys.stderr)
+        is_recorded = False
+    print(dumps(details) if json else _in_words(report), flush=True)
+    return is_recorded
 
 
 def _in_words(report: Report) -> str:

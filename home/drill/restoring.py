@@ -25,6 +25,17 @@ LONGEST_LINE = 300  # characters of it that are shown
 # pg_restore sends it to servers, too, that do not know it yet.
 TIMEOUT_OF_17 = "SET transaction_timeout = 0;\n"
 UNKNOWN_THERE = 'unrecognized configuration parameter "transaction_timeout"'
+HINTS = (
+    (r"No space left on device",
+     "the server's disk is full: make room, or name another server with --into"),
+    (r'role "[^"]*" does not exist',
+     "make the role there, or dump with --format=custom, of which owners and rights are left out"),
+    (r"invalid command \\restrict",
+     "a psql of 15.14, 16.10, 17.6 or newer can be kept from running what the file says: update it,"
+     " or dump with --format=custom"),
+    (r"backslash commands are restricted",
+     "the file tells psql to do something else than restoring, as no file of pg_dump does"),
+)  # fmt: skip
 IGNORED = re.compile(r"errors ignored on restore: (\d+)")
 
 
@@ -77,7 +88,8 @@ async def find(name: str, backup: Backup, server: int) -> Program:
     """
     needed = max(backup.program, 1)
     found = [each async for each in all_named(name)]
-    able = sorted(each for each in found if each.major >= needed)
+    able = [each for each in found if each.major >= needed]
+    able.sort(key=lambda each: (each.major, -each.minor))
     if able:
         return next((each for each in able if each.major >= server), able[-1])
     install = f"install PostgreSQL's client programs of version {needed}, on Debian with"
@@ -174,15 +186,5 @@ def _first(said: str) -> str:
 
 
 def _hint(said: str) -> str:
-    if "No space left on device" in said:
-        return "; the server's disk is full: make room, or name another server with --into"
-    if re.search(r'role "[^"]*" does not exist', said):
-        return (
-            "; make the role there, or dump with --format=custom, whose owners and rights are left"
-        )
-    if "invalid command \\restrict" in said:
-        return "; plain SQL needs a psql of 13.22, 14.19, 15.14, 16.10, 17.6 or newer, which can be"
-        " kept from running what the file says: update it, or dump with --format=custom"
-    if "backslash commands are restricted" in said:
-        return "; the file tells psql to do something besides restoring: pg_dump wrote no such file"
-    return ""
+    """Return what to do about it, where that is known."""
+    return next((f"; {do}" for pattern, do in HINTS if re.search(pattern, said)), "")

@@ -36,6 +36,13 @@ PEOPLE = """
            count(*) AS all
     FROM users
 """
+# The newest restore drill, and the newest one that went well.
+DRILLED = """
+    SELECT created_at, details -> 'ok' = 'true' AS is_well, (
+        SELECT max(created_at) FROM audit_logs
+        WHERE action = 'restore.drilled' AND details -> 'ok' = 'true') AS went_well
+    FROM audit_logs WHERE action = 'restore.drilled' ORDER BY created_at DESC LIMIT 1
+"""
 SESSIONS = "SELECT count(*) FROM sessions WHERE expire > $1"
 
 
@@ -98,6 +105,15 @@ async def trail(db: Engine, seal_interval: float) -> Panel:
     elif now.last_seal and _is_long_ago(now.last_verified):
         words = f"was last verified {ago(now.last_verified)}" if now.last_verified else "never was"
         needs.append(Need(f"The audit trail {words}: run piccolo audit verify.", verified))
+    drilled = await db.fetchrow(DRILLED)
+    drill = []
+    if drilled is not None:
+        href = f"/trail?{urlencode({'action': 'restore.drilled'})}"
+        failed = not drilled["is_well"]
+        last = ago(drilled["went_well"])
+        drill.append(Figure("last restore drill that went well", last, href, failed))
+        if failed:
+            needs.append(Need("The last restore drill failed.", href, Urgency.TODAY))
     return Panel(
         "Audit trail",
         [
@@ -108,6 +124,7 @@ async def trail(db: Engine, seal_interval: float) -> Panel:
                 verified,
                 needs_attention=now.intact is False,
             ),
+            *drill,
         ],
         needs=needs,
     )
