@@ -30,6 +30,7 @@ ROOMS = {
     "home.monitoring": ("monitoring",),
     "home.web": ("web",),
     "home.accounts": ("accounts", "tables"),
+    "home.drill": ("drill",),
     "home.services": ("services",),
     "home.database": ("database",),
     "home.config": ("config",),

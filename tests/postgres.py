@@ -12,6 +12,9 @@ import time
 from contextlib import suppress
 from pathlib import Path
 
+from home.drill.beside import Place
+from home.drill.restoring import VERSION, paths
+
 INSTALL = "apt-get install postgresql-15"
 INSTALL_FAKETIME = "apt-get install libfaketime"
 MEMORY = Path("/dev/shm")
@@ -52,6 +55,18 @@ def free_port() -> int:
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
         return int(listener.getsockname()[1])
+
+
+def dump(url: str, file: Path, *options: str) -> Path:
+    """Have the newest pg_dump of this machine write a file."""
+    versions = {
+        path: VERSION.search(subprocess.check_output([path, "--version"], text=True))
+        for path in paths("pg_dump")
+    }
+    newest = max((int(found[1]), path) for path, found in versions.items() if found)
+    command = [newest[1], *options, f"--file={file}"]
+    subprocess.run(command, env=Place(url).environment(), check=True)
+    return file
 
 
 class Server:

@@ -12,6 +12,7 @@ import pytest
 
 from tests.conftest import ROOT
 from tests.live import running
+from tests.postgres import dump
 from tests.test_building import Newcomer, blocks
 from tests.test_docs import PAGES as ALL_PAGES
 
@@ -64,6 +65,7 @@ def newcomer(url: str, tmp_path: Path) -> Newcomer:
         newcomer.follow(language, text)
     eve = "piccolo home create_user --email=eve@example.com --password-stdin"
     newcomer.run("sh", "-ec", f"echo '{PASSWORD}' | {eve}")
+    dump(url, tmp_path / "backup.dump", "--format=custom")
     return newcomer
 
 

@@ -104,7 +104,7 @@ async def find(name: str, backup: Backup, server: int) -> Program:
 
 async def all_named(name: str) -> AsyncIterator[Program]:
     """Yield the programs of a name on this machine that say their version."""
-    for path in dict.fromkeys(_paths(name)):
+    for path in dict.fromkeys(paths(name)):
         with contextlib.suppress(OSError, TimeoutError):
             process = await asyncio.create_subprocess_exec(
                 path, "--version", stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.DEVNULL
@@ -114,7 +114,8 @@ async def all_named(name: str) -> AsyncIterator[Program]:
                 yield Program(int(found[1]), int(found[2] or 0), path)
 
 
-def _paths(name: str) -> Iterator[Path]:
+def paths(name: str) -> Iterator[Path]:
+    """Yield where on this machine a program of PostgreSQL may be."""
     if in_path := shutil.which(name):
         yield Path(in_path)
     for folder in FOLDERS:

@@ -25,9 +25,10 @@ from home.database.migrations import known_migrations
 from home.drill import beside, checks
 from home.drill.backup import Backup, DrillFailed
 from home.drill.beside import NAME, Place, database_beside
-from home.drill.restoring import all_named, restore
+from home.drill.restoring import restore
 from tests.audit.trails import KEY, KEYS, fill, seal_three_times
 from tests.conftest import ROOT, Done, run_groundwork
+from tests.postgres import dump
 
 # The programs are PostgreSQL's, whose versions are looked at in tests of their own.
 pytestmark = [pytest.mark.any_version, pytest.mark.direct]
@@ -36,15 +37,6 @@ PERSON = "INSERT INTO users (email, password_hash) VALUES ('ada@example.com', ''
 DRILLS = f"SELECT datname FROM pg_database WHERE datname LIKE '{NAME}%'"
 CONNECTED = f"SELECT count(*) FROM pg_stat_activity WHERE datname LIKE '{NAME}%'"
 ON_TRAIL = "SELECT details::text FROM audit_logs WHERE action = 'restore.drilled' ORDER BY id"
-
-
-async def dump(url: str, file: Path, *options: str) -> Path:
-    """Have pg_dump write a file."""
-    newest = max([each async for each in all_named("pg_dump")])
-    subprocess.run(
-        [newest.path, *options, f"--file={file}"], env=Place(url).environment(), check=True
-    )
-    return file
 
 
 def drill(url: str, *words: object, **env: str) -> tuple[Done, dict[str, Any]]:
@@ -71,8 +63,8 @@ async def sealed(db: Engine) -> Engine:
     return db
 
 
-async def plain(url: str, folder: Path) -> str:
-    return (await dump(url, folder / "plain.sql")).read_text(encoding="utf-8")
+def plain(url: str, folder: Path) -> str:
+    return dump(url, folder / "plain.sql").read_text(encoding="utf-8")
 
 
 def replaced(text: str, pattern: str, by: str) -> str:
@@ -85,7 +77,7 @@ def replaced(text: str, pattern: str, by: str) -> str:
 async def test_a_backup_is_restored_and_verified(sealed: Engine, url: str, tmp_path: Path) -> None:
     seals = tmp_path / "seals.ndjson"
     run_groundwork(url, "audit", "seals", f"--output={seals}")
-    file = await dump(url, tmp_path / "backup.dump", "--format=custom")
+    file = dump(url, tmp_path / "backup.dump", "--format=custom")
     await sealed.execute("INSERT INTO audit_logs (action) VALUES ('a.thing')")
     done, found = drill(url, file, f"--seals={seals}")
     assert (done.returncode, done.stderr, found["problems"]) == (0, "", [])
@@ -104,7 +96,7 @@ async def test_two_at_once_of_which_one_was_altered(
     sealed: Engine, url: str, tmp_path: Path
 ) -> None:
     """Packed plain SQL, each into a database of its own."""
-    text = await plain(url, tmp_path)
+    text = plain(url, tmp_path)
     good, bad = tmp_path / "good.sql.gz", tmp_path / "bad.sql.gz"
     good.write_bytes(gzip.compress(text.encode()))
     altered = replaced(text, r"^(5\t\S+\t)person5@example.com", r"\1person6@example.com")
@@ -127,7 +119,7 @@ async def test_a_trail_without_its_last_seal(sealed: Engine, url: str, tmp_path:
     await sealed.execute(
         "INSERT INTO audit_logs (action, created_at) VALUES ('a.thing', now() + interval '1 day')"
     )
-    text = replaced(await plain(url, tmp_path), r"^3\t22\t30\t.*\n", "")
+    text = replaced(plain(url, tmp_path), r"^3\t22\t30\t.*\n", "")
     text = replaced(text, r"(audit_seals_id_seq', )3", r"\g<1>2")
     text = replaced(text, r"^ada@example.com\t", "eve@example.com\t")
     file = tmp_path / "cut.sql"
@@ -152,7 +144,7 @@ async def attempt(url: str, file: Path) -> str:
 
 async def test_a_file_that_is_cut_off(sealed: Engine, url: str, tmp_path: Path) -> None:
     """It is said, and recorded, and the live database is as it was."""
-    whole = await dump(url, tmp_path / "backup.dump", "--format=custom")
+    whole = dump(url, tmp_path / "backup.dump", "--format=custom")
     file = tmp_path / "cut.dump"
     file.write_bytes(whole.read_bytes()[: whole.stat().st_size * 2 // 3])
     done, found = drill(url, file)
@@ -183,7 +175,7 @@ BROKEN: dict[str, tuple[Callable[[bytes], bytes], str]] = {
 
 
 async def test_files_that_cannot_be_restored(sealed: Engine, url: str, tmp_path: Path) -> None:
-    whole = (await dump(url, tmp_path / "backup.dump", "--format=custom")).read_bytes()
+    whole = dump(url, tmp_path / "backup.dump", "--format=custom").read_bytes()
     for name, (break_it, said) in BROKEN.items():
         file = tmp_path / name
         file.write_bytes(break_it(whole))
@@ -204,7 +196,7 @@ HOSTILE = (
 
 
 async def test_plain_sql_runs_no_program(sealed: Engine, url: str, tmp_path: Path) -> None:
-    text = await plain(url, tmp_path)
+    text = plain(url, tmp_path)
     key = re.search(r"\\restrict (\w+)", text)
     assert key, "pg_dump does lock psql"
     assert not await attempt(url, tmp_path / "plain.sql")
@@ -220,7 +212,7 @@ async def test_plain_sql_runs_no_program(sealed: Engine, url: str, tmp_path: Pat
 
 async def test_plain_sql_that_is_cut_off(sealed: Engine, url: str, tmp_path: Path) -> None:
     """psql itself takes the end of the file for the end of the rows."""
-    text, file = await plain(url, tmp_path), tmp_path / "cut.sql"
+    text, file = plain(url, tmp_path), tmp_path / "cut.sql"
     file.write_text(text[: text.index("person15@")], encoding="utf-8")
     assert await attempt(url, file) == "cut.sql is cut off: its last line is missing"
 
@@ -287,7 +279,7 @@ async def test_interrupted(
     sealed: Engine, url: str, tmp_path: Path, number: signal.Signals
 ) -> None:
     """It removes what it made, and is recorded."""
-    text = await plain(url, tmp_path)
+    text = plain(url, tmp_path)
     (tmp_path / "slow.sql").write_text(
         text.replace("\nCREATE", "\nSELECT pg_sleep(60);\nCREATE", 1)
     )
@@ -303,18 +295,18 @@ async def test_interrupted(
 @pytest.mark.long
 async def test_killed(sealed: Engine, url: str, tmp_path: Path) -> None:
     """At ten random points: the live database is as it was, and the next drill removes the rest."""
-    await fill(sealed, 31, 40_000)
+    await fill(sealed, 31, 20_000)
     await seal(sealed, KEYS)
-    file = await dump(url, tmp_path / "backup.dump", "--format=custom")
-    before, left = await dump(url, tmp_path / "before.sql", "--restrict-key=x"), 0
+    file = dump(url, tmp_path / "backup.dump", "--format=custom")
+    before, left = dump(url, tmp_path / "before.sql", "--restrict-key=x"), 0
     for _ in range(10):
         process = start(url, file)
         await begun(sealed)
-        await asyncio.sleep(random.uniform(0, 3))
+        await asyncio.sleep(random.uniform(0, 1.5))
         process.kill()
         process.wait()
         left = max(left, len(await sealed.fetch(DRILLS)))
-    after = await dump(url, tmp_path / "after.sql", "--restrict-key=x")
+    after = dump(url, tmp_path / "after.sql", "--restrict-key=x")
     assert after.read_bytes() == before.read_bytes()
     done, found = drill(url, file)
     assert (done.returncode, found["problems"]) == (0, [])
