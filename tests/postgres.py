@@ -59,12 +59,11 @@ def free_port() -> int:
 
 def dump(url: str, file: Path, *options: str) -> Path:
     """Have the newest pg_dump of this machine write a file."""
-    versions = {
-        path: VERSION.search(subprocess.check_output([path, "--version"], text=True))
-        for path in paths("pg_dump")
-    }
-    newest = max((int(found[1]), path) for path, found in versions.items() if found)
-    command = [newest[1], *options, f"--file={file}"]
+    found = list[tuple[int, Path]]()
+    for path in paths("pg_dump"):
+        said = subprocess.check_output([path, "--version"], text=True)
+        found += [(int(version[1]), path) for version in VERSION.finditer(said)]
+    command = [str(max(found)[1]), *options, f"--file={file}"]
     subprocess.run(command, env=Place(url).environment(), check=True)
     return file
 

@@ -82,8 +82,13 @@ class Place:
 
     def engine(self, settings: Settings) -> Engine:
         """Return an engine on it, without a pool: each statement has a connection."""
-        changed = {"database_url": SecretStr(self.url), "database_replica_url": None}
-        return Engine(settings.model_copy(update={**changed, "db_pooler": "none"}))
+        changed = {
+            "database_url": SecretStr(self.url),
+            "database_replica_url": None,
+            "db_pooler": "none",
+            "db_slow_query_ms": 3_600_000,  # nobody waits for these
+        }
+        return Engine(settings.model_copy(update=changed))
 
     def environment(self) -> dict[str, str]:
         """Return libpq's variables, which no list of processes shows."""

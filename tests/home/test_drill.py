@@ -13,6 +13,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,7 @@ from home.drill import beside, checks
 from home.drill.backup import Backup, DrillFailed
 from home.drill.beside import NAME, Place, database_beside
 from home.drill.restoring import restore
+from home.pages.overview import trail
 from tests.audit.trails import KEY, KEYS, fill, seal_three_times
 from tests.conftest import ROOT, Done, run_groundwork
 from tests.postgres import dump
@@ -80,8 +82,7 @@ async def test_a_backup_is_restored_and_verified(sealed: Engine, url: str, tmp_p
     file = dump(url, tmp_path / "backup.dump", "--format=custom")
     await sealed.execute("INSERT INTO audit_logs (action) VALUES ('a.thing')")
     done, found = drill(url, file, f"--seals={seals}")
-    assert (done.returncode, done.stderr, found["problems"]) == (0, "", [])
-    assert found["ok"]
+    assert (done.returncode, found["ok"], found["problems"]) == (0, True, [])
     assert found["bytes"] == file.stat().st_size
     assert found["sha256"] == subprocess.check_output(["sha256sum", file], text=True).split()[0]
     assert (found["trail"]["verified"], found["trail"]["unsealed"]) == (28, 1)
@@ -90,6 +91,25 @@ async def test_a_backup_is_restored_and_verified(sealed: Engine, url: str, tmp_p
     assert await recorded(sealed) == [found]
     assert await sealed.fetchval("SELECT count(*) FROM audit_logs") == 31
     assert await nothing_left(sealed)
+
+
+async def test_the_overview_says_when_a_drill_went_well(db: Engine) -> None:
+    """Nothing where there was none."""
+
+    async def shown() -> tuple[list[str], list[str]]:
+        panel = await trail(db, 3_600)
+        figures = [each.value for each in panel.figures if "drill" in each.label]
+        return figures, [each.sentence for each in panel.needs if "drill" in each.sentence]
+
+    assert await shown() == ([], [])
+    add = "INSERT INTO audit_logs (action, details, created_at) VALUES ('restore.drilled', $1, $2)"
+    now = datetime.now(UTC)
+    await db.execute(add, '{"ok": false}', now - timedelta(days=9))
+    assert await shown() == (["never"], ["The last restore drill failed."])
+    await db.execute(add, '{"ok": true}', now - timedelta(days=3))
+    assert await shown() == (["3 days ago"], [])
+    await db.execute(add, '{"ok": false}', now - timedelta(days=1))
+    assert await shown() == (["3 days ago"], ["The last restore drill failed."])
 
 
 async def test_two_at_once_of_which_one_was_altered(
