@@ -93,8 +93,6 @@ class Backup:
                 while chunk := source.read(CHUNK):
                     self.read = counted.count
                     yield chunk
-                while counted.read(CHUNK):  # what stands behind the end of a gzip file
-                    pass
                 self.read, self.sha256 = counted.count, counted.digest.hexdigest()
         except (OSError, EOFError, zlib.error) as error:
             raise DrillFailed(f"{self.path.name} {_broken(error)}") from None

@@ -8,6 +8,7 @@ a database of such a name whose lock nobody holds is what a dead drill left.
 from __future__ import annotations
 
 import contextlib
+import re
 import secrets
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -26,14 +27,14 @@ from home.drill.backup import DrillFailed
 
 NAME = "groundwork_drill_"
 NUMBER = 14  # hexadecimal digits behind it
-LEFT = f"""
-    SELECT datname FROM pg_database
-    WHERE datname ~ '^{NAME}[0-9a-f]{{{NUMBER}}}$' AND pg_has_role(datdba, 'USAGE')
-      AND NOT EXISTS (
+OURS = re.compile(rf"{NAME}[0-9a-f]{{{NUMBER}}}")
+DATABASES = "SELECT datname FROM pg_database WHERE pg_has_role(datdba, 'USAGE')"
+IS_HELD = """
+    SELECT EXISTS (
         SELECT FROM pg_locks
-        WHERE locktype = 'advisory' AND objsubid = 1 AND classid::bigint << 32 | objid::bigint =
-            ('x00' || right(datname, {NUMBER}))::bit(64)::bigint)
-"""  # noqa: S608  constants only
+        WHERE locktype = 'advisory' AND objsubid = 1
+          AND classid::bigint << 32 | objid::bigint = $1)
+"""
 LIBPQ = {"sslmode": "PGSSLMODE", "sslrootcert": "PGSSLROOTCERT", "sslcert": "PGSSLCERT",
          "sslkey": "PGSSLKEY"}  # fmt: skip
 
@@ -129,7 +130,7 @@ async def database_beside(place: Place, settings: Settings) -> AsyncIterator[Ser
     try:
         left = await remove_left(connection)
         name = NAME + secrets.token_hex(NUMBER // 2)
-        await connection.execute("SELECT pg_advisory_lock($1)", int(name[-NUMBER:], 16))
+        await connection.execute("SELECT pg_advisory_lock($1)", _lock(name))
         await _create(connection, name)
         try:
             yield Server(place.named(name), connection.get_server_version().major, left)
@@ -141,12 +142,19 @@ async def database_beside(place: Place, settings: Settings) -> AsyncIterator[Ser
 
 async def remove_left(connection: ObservedConnection) -> int:
     """Drop the databases of dead drills, and of nobody else; return how many."""
+    names = [row["datname"] for row in await connection.fetch(DATABASES)]
     removed = 0
-    for row in await connection.fetch(LEFT):
+    for name in filter(OURS.fullmatch, names):
+        if await connection.fetchval(IS_HELD, _lock(name)):
+            continue  # it goes on, since its lock was there before its database
         with contextlib.suppress(asyncpg.InvalidCatalogNameError, asyncpg.ObjectInUseError):
-            await connection.execute(f'DROP DATABASE "{row["datname"]}" WITH (FORCE)')
+            await connection.execute(f'DROP DATABASE "{name}" WITH (FORCE)')
             removed += 1
     return removed
+
+
+def _lock(name: str) -> int:
+    return int(name[-NUMBER:], 16)
 
 
 async def _create(connection: ObservedConnection, name: str) -> None:

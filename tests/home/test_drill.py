@@ -233,7 +233,7 @@ async def test_plain_sql_runs_no_program(sealed: Engine, url: str, tmp_path: Pat
 async def test_plain_sql_that_is_cut_off(sealed: Engine, url: str, tmp_path: Path) -> None:
     """psql itself takes the end of the file for the end of the rows."""
     text, file = plain(url, tmp_path), tmp_path / "cut.sql"
-    file.write_text(text[: text.index("person15@")], encoding="utf-8")
+    file.write_text(text[: text.index("\n15\t") + 1], encoding="utf-8")
     assert await attempt(url, file) == "cut.sql is cut off: its last line is missing"
 
 
