@@ -13,6 +13,8 @@ import secrets
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from pathlib import Path
+from shutil import disk_usage
 from urllib.parse import parse_qsl, quote, urlencode, urlsplit, urlunsplit
 
 import asyncpg
@@ -34,6 +36,12 @@ IS_HELD = """
         SELECT FROM pg_locks
         WHERE locktype = 'advisory' AND objsubid = 1
           AND classid::bigint << 32 | objid::bigint = $1)
+"""
+# Of a server on this machine, where the role may know it; how much its log may take.
+FOLDER = """
+    SELECT CASE WHEN inet_server_addr() IS NOT DISTINCT FROM inet_client_addr()
+                THEN current_setting('data_directory') END AS folder,
+           pg_size_bytes(current_setting('max_wal_size')) AS log
 """
 LIBPQ = {"sslmode": "PGSSLMODE", "sslrootcert": "PGSSLROOTCERT", "sslcert": "PGSSLCERT",
          "sslkey": "PGSSLKEY"}  # fmt: skip
@@ -118,8 +126,12 @@ class Server:
 
 
 @asynccontextmanager
-async def database_beside(place: Place, settings: Settings) -> AsyncIterator[Server]:
+async def database_beside(place: Place, settings: Settings, size: int) -> AsyncIterator[Server]:
     """Have a new database on a server for this block; before it, remove what dead drills left.
+
+    Args:
+        size: bytes that will be restored, about: a server whose disk is full ends, the live
+            database with it.
 
     Raises:
         DrillFailed: the role may not make one, or the disk is full.
@@ -129,6 +141,7 @@ async def database_beside(place: Place, settings: Settings) -> AsyncIterator[Ser
     connection = await engine.get_new_connection({"idle_session_timeout": "0"})
     try:
         left = await remove_left(connection)
+        await _refuse_without_room(connection, size)
         name = NAME + secrets.token_hex(NUMBER // 2)
         await connection.execute("SELECT pg_advisory_lock($1)", _lock(name))
         await _create(connection, name)
@@ -147,10 +160,23 @@ async def remove_left(connection: ObservedConnection) -> int:
     for name in filter(OURS.fullmatch, names):
         if await connection.fetchval(IS_HELD, _lock(name)):
             continue  # it goes on, since its lock was there before its database
-        with contextlib.suppress(asyncpg.InvalidCatalogNameError, asyncpg.ObjectInUseError):
-            await connection.execute(f'DROP DATABASE "{name}" WITH (FORCE)')
+        with contextlib.suppress(asyncpg.ObjectInUseError):  # another drill drops it
+            await connection.execute(f'DROP DATABASE IF EXISTS "{name}" WITH (FORCE)')
             removed += 1
     return removed
+
+
+async def _refuse_without_room(connection: ObservedConnection, size: int) -> None:
+    with contextlib.suppress(asyncpg.InsufficientPrivilegeError):
+        row = await connection.fetchrow(FOLDER)
+        if row["folder"] is None or not Path(row["folder"]).is_dir():
+            return  # of another machine, or a container
+        free, needed = disk_usage(row["folder"]).free, size + min(2 * size, row["log"])
+        if free < needed:
+            raise DrillFailed(
+                f"the server's disk has {free // 10**6} MB left, and a copy may take"
+                f" {needed // 10**6}: make room, or name another server with --into"
+            )
 
 
 def _lock(name: str) -> int:

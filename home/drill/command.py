@@ -12,7 +12,6 @@ from dataclasses import asdict, dataclass, field
 from datetime import datetime
 from json import dumps
 from pathlib import Path
-from shutil import disk_usage
 from typing import TYPE_CHECKING, Any
 
 import asyncpg
@@ -133,13 +132,11 @@ async def _drill(
     size = await live.fetchval("SELECT pg_database_size(current_database())")
     if place is None and services.settings.db_pooler != "none":
         raise DrillFailed("DATABASE_URL leads to a pooler: name the server itself, in DRILL_URL")
-    if place is None and live.embedded and disk_usage(live.embedded.folder).free < size:
-        raise DrillFailed("the disk is too full for a copy of the database: make room")
     if seals is not None:
         [_ async for _ in checks.kept_seals(seals)]  # before an hour of work
     backup = Backup.look_at(path)
     began = time.monotonic()
-    async with database_beside(place or Place.live(live), services.settings) as server:
+    async with database_beside(place or Place.live(live), services.settings, size) as server:
         report.left, report.postgres = server.left, server.major
         with following("restoring", lambda: (backup.read, backup.size)):
             try:

@@ -155,7 +155,7 @@ async def attempt(url: str, file: Path) -> str:
     """Restore a file in this process; return why it fails."""
     try:
         backup = Backup.look_at(file)
-        async with database_beside(Place(url), piccolo_conf.SETTINGS) as server:
+        async with database_beside(Place(url), piccolo_conf.SETTINGS, 1) as server:
             await restore(backup, server.place.environment(), server.major)
     except DrillFailed as error:
         return str(error)
@@ -175,6 +175,22 @@ async def test_a_file_that_is_cut_off(sealed: Engine, url: str, tmp_path: Path) 
     assert found["sha256"] == hashlib.sha256(file.read_bytes()).hexdigest()
     assert await sealed.fetchval("SELECT count(*) FROM audit_logs") == 30
     assert await nothing_left(sealed)
+
+
+async def test_archived_rows_are_verified(sealed: Engine, url: str, tmp_path: Path) -> None:
+    """As the restored database names their files, from where they are."""
+    archive = {"AUDIT_ARCHIVE": str(tmp_path / "archive"), "AUDIT_SEAL_KEY": KEY}
+    before = await sealed.fetchval(
+        "SELECT max(created_at) + interval '1 s' FROM audit_logs WHERE id < 13"
+    )
+    moved = run_groundwork(
+        url, "audit", "archive", f"--before={before.isoformat()}", "--yes", **archive
+    )
+    assert moved.returncode == 0, moved.stderr
+    file = dump(url, tmp_path / "backup.dump", "--format=custom")
+    done, found = drill(url, file, **archive)
+    assert (done.returncode, found["problems"]) == (0, [])
+    assert (found["trail"]["verified"], found["trail"]["archived"]) == (28, 10)
 
 
 BROKEN: dict[str, tuple[Callable[[bytes], bytes], str]] = {
@@ -275,12 +291,19 @@ async def test_only_what_dead_drills_left_is_removed(db: Engine, url: str) -> No
 async def test_a_role_that_may_not_make_databases(db: Engine, url: str) -> None:
     await db.execute("DROP ROLE IF EXISTS modest")
     await db.execute("CREATE ROLE modest LOGIN")
+    modest = Place(url.replace("//postgres@", "//modest@"))
     with pytest.raises(DrillFailed, match=r"role modest may not .* ALTER ROLE modest CREATEDB"):
-        async with database_beside(
-            Place(url.replace("//postgres@", "//modest@")), piccolo_conf.SETTINGS
-        ):
+        async with database_beside(modest, piccolo_conf.SETTINGS, 1):
             pass
     await db.execute("DROP ROLE modest")
+
+
+async def test_a_disk_without_room(db: Engine, url: str) -> None:
+    """A server whose disk is full ends, with the live database."""
+    with pytest.raises(DrillFailed, match=r"disk has \d+ MB left, and a copy may take \d{9}"):
+        async with database_beside(Place(url), piccolo_conf.SETTINGS, 10**15):
+            pass
+    assert await nothing_left(db)
 
 
 def test_what_a_drill_refuses(url: str, tmp_path: Path) -> None:
