@@ -167,7 +167,7 @@ async def remove_left(connection: ObservedConnection) -> int:
 
 
 async def _refuse_without_room(connection: ObservedConnection, size: int) -> None:
-    with contextlib.suppress(asyncpg.InsufficientPrivilegeError):
+    with contextlib.suppress(asyncpg.InsufficientPrivilegeError, PermissionError):
         row = await connection.fetchrow(FOLDER)
         if row["folder"] is None or not Path(row["folder"]).is_dir():
             return  # of another machine, or a container
