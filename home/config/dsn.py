@@ -34,10 +34,10 @@ class Database:
 def from_parts(parts: Mapping[str, Any]) -> Database:
     """Take host, port, database, user and password; absent ones get the usual defaults."""
     user = parts.get("user") or "postgres"
+    hosts = (parts.get("host") or "localhost").split(",")
     return Database(
         {
-            "host": parts.get("host") or "localhost",
-            "port": parts.get("port") or 5432,
+            **_places(hosts, [parts.get("port") or 5432]),
             "user": user,
             "password": parts.get("password"),
             "database": parts.get("database") or user,
@@ -45,12 +45,17 @@ def from_parts(parts: Mapping[str, Any]) -> Database:
     )
 
 
-def from_url(url: str) -> Database:
+def from_url(url: str, wanted: str = "primary") -> Database:
     """Translate a URL of libpq, Prisma, SQLAlchemy or a managed service.
+
+    Several hosts stay as libpq has them, in one text with commas, as do their ports.
 
     Parameters asyncpg knows otherwise are translated, the rest are ignored and named.
     TLS modes mean what they mean to libpq:
     https://www.postgresql.org/docs/current/libpq-ssl.html#LIBPQ-SSL-SSLMODE-STATEMENTS
+
+    Args:
+        wanted: which of several hosts, if `target_session_attrs` does not say it.
 
     Raises:
         DsnError: with what to mend.
@@ -58,10 +63,8 @@ def from_url(url: str) -> Database:
     parsed = _split(url.strip())
     query = dict(parse_qsl(parsed.query))
     user, _, password = parsed.netloc.rpartition("@")[0].partition(":")
-    host, port = _host_and_port(parsed.netloc.rpartition("@")[2])
     args: dict[str, Any] = {
-        "host": host or query.pop("host", "localhost"),
-        "port": _port(query.pop("port")) if "port" in query else port,
+        **_hosts_and_ports(parsed.netloc.rpartition("@")[2], query),
         "user": unquote(user) or query.pop("user", "postgres"),
         "password": unquote(password) or query.pop("password", None),
     }
@@ -73,7 +76,9 @@ def from_url(url: str) -> Database:
         args["target_session_attrs"] = query.pop("target_session_attrs")
         if args["target_session_attrs"] not in SESSION_KINDS:
             raise DsnError("target_session_attrs must be one of " + ", ".join(SESSION_KINDS))
-    if not args["host"].startswith("/"):
+    elif "," in args["host"]:
+        args["target_session_attrs"] = wanted
+    if not all(host.startswith("/") for host in args["host"].split(",")):
         args["ssl"] = _tls(query.pop)
     return Database(args, tuple(sorted(query)))
 
@@ -91,14 +96,35 @@ def _split(url: str) -> Any:
     raise DsnError(ENCODE_HINT)
 
 
+def _hosts_and_ports(location: str, query: dict[str, str]) -> dict[str, str | int]:
+    """Return `host` and `port`; the query has them where the location has not."""
+    found = [_host_and_port(each) for each in location.split(",")]
+    hosts, ports = [host for host, _ in found], [port for _, port in found]
+    if hosts == [""]:
+        hosts = query.pop("host", "localhost").split(",")
+    if "port" in query:
+        ports = [_port(each) for each in query.pop("port").split(",")]
+    return _places(hosts, ports)
+
+
+def _places(hosts: list[str], ports: list[int]) -> dict[str, str | int]:
+    if not all(hosts):
+        raise DsnError("names no host before or after a comma")
+    if len(hosts) == 1 == len(ports):
+        return {"host": hosts[0], "port": ports[0]}
+    if len(ports) == 1:
+        ports = ports * len(hosts)
+    if len(hosts) != len(ports):
+        raise DsnError("needs one port, or one for each host")
+    return {"host": ",".join(hosts), "port": ",".join(map(str, ports))}
+
+
 def _host_and_port(location: str) -> tuple[str, int]:
     if location.startswith("["):  # IPv6
         host, _, rest = location[1:].partition("]")
         port = rest.removeprefix(":")
     else:
         host, _, port = location.partition(":")
-    if "," in location:
-        raise DsnError("names several hosts; name one (a load balancer or the primary)")
     return unquote(host), _port(port) if port else 5432
 
 

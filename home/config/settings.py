@@ -181,7 +181,7 @@ class Settings(BaseSettings):
     def database(self) -> Database | None:
         """Return where the database is; None means the embedded PostgreSQL."""
         if self.database_url is not None:
-            return self._from_url(self.database_url)
+            return self._from_url(self.database_url, "primary")
         parts = {
             "host": self.postgres_host,
             "port": self.postgres_port,
@@ -194,10 +194,11 @@ class Settings(BaseSettings):
     @property
     def replica(self) -> Database | None:
         """Return where reads that may be stale can go."""
-        return self._from_url(self.database_replica_url) if self.database_replica_url else None
+        url = self.database_replica_url
+        return self._from_url(url, "standby") if url else None
 
-    def _from_url(self, url: SecretStr) -> Database:
-        database = from_url(url.get_secret_value())
+    def _from_url(self, url: SecretStr, wanted: str) -> Database:
+        database = from_url(url.get_secret_value(), wanted)
         session = database.args.get("server_settings", {})
         if self.db_pooler == "transaction" and session.pop("options", None):
             return Database(database.args, (*database.ignored, "options"))  # poolers refuse it

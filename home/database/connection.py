@@ -90,6 +90,7 @@ class ObservedConnection(asyncpg.Connection):
     timings = Timings()
     left_state = False
     is_expired = False
+    host: str | None = None  # which of several
     when_lost: Callable[[str], None] | None = None  # is told the reason
     _told: Actor | Literal["unknown"] | None = "unknown"  # whom the transaction names
     _turn: asyncio.Lock | None = None

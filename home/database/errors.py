@@ -47,7 +47,7 @@ REASONS: tuple[tuple[type[BaseException], str], ...] = (
 # What to do, where the code does not say it.
 HINTS = {
     "read_only": "this server takes no changes: it is a standby, or its default is read-only",
-    "wrong_server": "this server is not what target_session_attrs in DATABASE_URL asks for",
+    "wrong_server": "there is no server as target_session_attrs in DATABASE_URL asks for",
     "pooler_not_configured": "there is a pooler in between: set DB_POOLER=transaction",
     "encoding_not_utf8": "create the database with ENCODING 'UTF8'",
     "strings_not_standard": "set standard_conforming_strings = on for the role or the database",
@@ -81,9 +81,9 @@ def _is_of_pooler(error: BaseException) -> bool:
     return isinstance(error, lost) and "__asyncpg_" in str(error)
 
 
-def unavailable(reason: str) -> DatabaseUnavailable:
-    """Return the error for a reason, with what to do about it."""
-    return DatabaseUnavailable(reason, HINTS.get(reason, ""))
+def unavailable(reason: str, *details: str) -> DatabaseUnavailable:
+    """Return the error for a reason, with what to do about it, for logs and commands."""
+    return DatabaseUnavailable(reason, "; ".join(filter(None, (*details, HINTS.get(reason)))))
 
 
 # Of a statement. Around a block of other code only InterfaceError is surely the driver's.

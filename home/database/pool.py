@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from audit.errors import DatabaseUnavailable, PoolTimeout
 from audit.jobs import Job
@@ -57,7 +57,7 @@ class PoolKeeper:
             DatabaseUnavailable: they cannot be opened, or lead to a server that takes no changes.
         """
         try:
-            version, round_trip_ms = await _fill_pool(self.engine)
+            version, fields = await _fill_pool(self.engine)
         except DatabaseUnavailable as error:
             if self._connected is not False:
                 hint = {"hint": error.hint} if error.hint else {}
@@ -65,11 +65,11 @@ class PoolKeeper:
             self._connected = False
             raise
         if not self._connected:
-            log.info(f"Connected to {version}", round_trip_ms=round_trip_ms)
+            log.info(f"Connected to {version}", **fields)
         self._connected = True
 
 
-async def _fill_pool(engine: PooledEngine) -> tuple[str, float]:
+async def _fill_pool(engine: PooledEngine) -> tuple[str, dict[str, Any]]:
     connections: list[ObservedConnection] = []
     try:
         for _ in range(max(engine.settings.db_pool_min, 1)):
@@ -80,13 +80,15 @@ async def _fill_pool(engine: PooledEngine) -> tuple[str, float]:
         if await connections[0].fetchval(IS_READ_ONLY):
             engine.expire_connections()
             raise unavailable("read_only")
-        round_trip_ms = round((time.perf_counter() - started) * 1000, 2)
+        fields: dict[str, Any] = {"round_trip_ms": round((time.perf_counter() - started) * 1000, 2)}
+        if connections[0].host is not None:
+            fields["host"] = connections[0].host
         version = connections[0].get_server_version()
         if version < OLDEST_VERSION:
             log.warning("database_too_old", oldest_supported=OLDEST_VERSION[0])
-        return f"PostgreSQL {version_text(version)}", round_trip_ms
+        return f"PostgreSQL {version_text(version)}", fields
     except PoolTimeout:  # busy, so it is warm
-        return "PostgreSQL", 0.0
+        return "PostgreSQL", {}
     finally:
         for connection in connections:
             await engine.release(connection)

@@ -24,12 +24,12 @@ from home.database.connection import (
     ONE_REQUEST,
     ObservedConnection,
     Timings,
-    connect,
     create_pool,
 )
 from home.database.connection_queue import ConnectionQueue
 from home.database.embedded import EmbeddedServer
 from home.database.errors import is_lost_connection
+from home.database.hosts import Hosts
 from home.database.pool import PoolFigures, PoolKeeper
 from home.database.probe import Probe
 from home.database.replica import WATCH_SECONDS, Replica
@@ -63,12 +63,15 @@ class PooledEngine(PostgresEngine):
         self._pooled: WeakSet[ObservedConnection] = WeakSet()
         self._expired_at = -EXPIRE_SECONDS
         self.probe = Probe(self)
-        self.jobs = Supervisor(self._jobs())
+        self.hosts = Hosts(self)
         super().__init__(config=dict(database.args) if database else {}, extra_nodes=nodes)
+        self.jobs = Supervisor(self._jobs())
 
     def _jobs(self) -> Iterator[Job]:
         if not self.is_replica:
             yield PoolKeeper(self).job()
+            if (watch := self.hosts.job()) is not None:
+                yield watch
         if self.replica is not None:
             yield Job("watch the replica", self.replica.watch, WATCH_SECONDS, at_once=True)
 
@@ -89,12 +92,12 @@ class PooledEngine(PostgresEngine):
         if self.embedded is not None and not self.config:
             self.config.update(await asyncio.to_thread(self.embedded.start))
         try:
-            return await connect(self.settings, {**self.config, **options}, session or {})
+            return await self.hosts.connect({**self.config, **options}, session or {})
         except DatabaseUnavailable as error:
             if self.embedded is None or error.reason != "refused":
                 raise
         await self._revive(self.embedded)
-        return await connect(self.settings, {**self.config, **options}, session or {})
+        return await self.hosts.connect({**self.config, **options}, session or {})
 
     async def _revive(self, embedded: EmbeddedServer) -> None:
         """Start the embedded server again, which somebody killed; one attempt serves all."""
@@ -173,9 +176,9 @@ class PooledEngine(PostgresEngine):
         limit = options["command_timeout"]  # the rest is what asyncpg.connect has as defaults
         connection = await self.get_new_connection(ONE_REQUEST, command_timeout=limit)
         connection.timings = self.timings
+        self._pooled.add(connection)
         if not self.is_replica:
             connection.when_lost = self._connection_lost
-            self._pooled.add(connection)
         return connection
 
     def _connection_lost(self, reason: str) -> None:
@@ -184,16 +187,22 @@ class PooledEngine(PostgresEngine):
         elif reason == "pooler_not_configured":  # some statements get through all the same
             self.probe.problem = reason
 
-    def expire_connections(self) -> None:
-        """Have all connections of the pool opened anew, since they lead to a server that takes no
-        changes: the address may lead to another one by now. At most once a second."""
+    def expire_connections(self, reason: str = "read_only", unless: str | None = None) -> None:
+        """Have connections of the pool opened anew, since they lead to a server that takes no
+        changes: the address may lead to another one by now. At most once a second.
+
+        Args:
+            unless: the host, of several, whose connections stay.
+        """
         now = time.monotonic()
-        if now - self._expired_at < EXPIRE_SECONDS:
-            return
-        self._expired_at = now
-        if self._pooled:
-            log.warning("connections_expired", reason="read_only", number=len(self._pooled))
-        for connection in list(self._pooled):
+        if unless is None:
+            if now - self._expired_at < EXPIRE_SECONDS:
+                return
+            self._expired_at = now
+        old = [each for each in self._pooled if unless is None or each.host != unless]
+        if old:
+            log.warning("connections_expired", reason=reason, number=len(old))
+        for connection in old:
             connection.expire()
         self.probe.hang_up()
         self._spare.hang_up()

@@ -106,8 +106,10 @@ class Replica:
         await self.engine.start_connection_pool()
 
     def hang_up(self) -> None:
-        """End the line to the primary: its address may lead to another server by now."""
+        """End the line to the primary: its address may lead to another server by now, which need
+        not have all that the other had."""
         self._lines[0].hang_up()
+        self._sent.clear()
 
     async def close(self) -> None:
         for line in self._lines:
@@ -172,9 +174,12 @@ class Replica:
             self._sent.append((time.monotonic(), sent))
         if isinstance(replayed, int):
             self._look_at(replayed)
-        else:
-            error = "promoted" if replayed is None else reason_of(replayed)
-            self._tell(ReplicaState(False, error=error))
+            return
+        if replayed is None:  # its address, or another one, may lead to a standby soon
+            self._lines[1].hang_up()
+            self.engine.expire_connections("promoted")
+        error = "promoted" if replayed is None else reason_of(replayed)
+        self._tell(ReplicaState(False, error=error))
 
     def _look_at(self, replayed: int) -> None:
         self.replayed = replayed

@@ -110,8 +110,47 @@ def test_a_port_is_a_number_from_1_to_65535(port: str) -> None:
         assert refusal(url).startswith("the port must be a number from 1 to 65535")
 
 
-def test_one_host_only() -> None:
-    assert refusal(f"postgresql://ada:{CANARY}@one:5432,two:5433/x").startswith("names several")
+@pytest.mark.parametrize(
+    ("location", "hosts", "ports"),
+    [
+        ("one:6432,two/tickets", "one,two", "6432,5432"),
+        ("ada:pw@one,two:6433/tickets", "one,two", "5432,6433"),
+        ("[::1]:6432,[2001:db8::1]/tickets", "::1,2001:db8::1", "6432,5432"),
+        ("/tickets?host=one,two&port=6432,6433", "one,two", "6432,6433"),
+        ("/tickets?host=one,two&port=6432", "one,two", "6432,6432"),
+        ("one,two/tickets?port=6432", "one,two", "6432,6432"),
+        ("/tickets?host=/run/one,two", "/run/one,two", "5432,5432"),
+    ],
+)
+def test_several_hosts_are_as_libpq_has_them(location: str, hosts: str, ports: str) -> None:
+    args = from_url(f"postgresql://{location}").args
+    assert (args["host"], args["port"], args["database"]) == (hosts, ports, "tickets")
+    assert (args["target_session_attrs"], args["ssl"]) == ("primary", "prefer")
+
+
+def test_of_several_hosts_the_primary_is_wanted_and_of_replicas_a_standby() -> None:
+    url = f"postgresql://ada:{CANARY}@one,two/x"
+    settings = Settings(database_url=url, database_replica_url=url)
+    assert settings.database and settings.replica
+    assert settings.database.args["target_session_attrs"] == "primary"
+    assert settings.replica.args["target_session_attrs"] == "standby"
+    explicit = from_url(f"{url}?target_session_attrs=read-only")
+    assert explicit.args["target_session_attrs"] == "read-only"
+    assert "target_session_attrs" not in from_url("postgresql://one/x").args
+    assert from_parts({"host": "one,two", "port": 6432}).args["port"] == "6432,6432"
+
+
+@pytest.mark.parametrize(
+    ("location", "problem"),
+    [
+        ("one,,two/x", "names no host"),
+        ("one,/x", "names no host"),
+        ("one,two/x?port=1,2,3", "needs one port"),
+        ("one/x?port=1,2", "needs one port"),
+    ],
+)
+def test_hosts_and_ports_that_do_not_fit_are_refused(location: str, problem: str) -> None:
+    assert refusal(f"postgresql://ada:{CANARY}@{location}").startswith(problem)
 
 
 @pytest.mark.parametrize("character", "#/?[]℀")
