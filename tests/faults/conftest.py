@@ -10,6 +10,7 @@ import pytest
 
 from home.database.migrations import migrate
 from tests.conftest import installed_server, point_at
+from tests.faults.pair import stand_by
 from tests.postgres import Server
 
 TEMPLATE = "groundwork_template"
@@ -37,6 +38,20 @@ async def server(hurt: Server) -> AsyncIterator[Server]:
     point_at(hurt.url())
     yield hurt
     await in_maintenance(hurt, f"DROP DATABASE {hurt.database} WITH (FORCE)")
+
+
+@pytest.fixture
+async def pair() -> AsyncIterator[tuple[Server, Server]]:
+    """A primary that acknowledges nothing which its standby has not, and that standby."""
+    primary = installed_server()
+    primary.start()
+    await migrate(point_at(primary.url()))
+    standby = await stand_by(primary)
+    try:
+        yield primary, standby
+    finally:
+        standby.remove()
+        primary.remove()
 
 
 async def in_maintenance(server: Server, sql: str) -> None:

@@ -4,71 +4,28 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator
-from typing import Any
 
-import asyncpg
 import httpx
 import pytest
 
 import piccolo_conf
-from home.database.migrations import migrate
 from home.tables import User
-from tests.conftest import PASSWORD, browser, create_app, enter, installed_server, point_at
+from tests.conftest import PASSWORD, browser, create_app, enter
 from tests.faults.load import SLACK, Load, under_load
+from tests.faults.pair import (
+    OURS,
+    READ_ONLY,
+    RELOAD,
+    WRITABLE,
+    ask,
+    until_acknowledged,
+    until_refused,
+)
 from tests.live import Live, running
 from tests.postgres import Server
 from tests.proxy import Proxy, proxied
 
 pytestmark = pytest.mark.direct
-READ_ONLY = "ALTER SYSTEM SET default_transaction_read_only = on"
-WRITABLE = "ALTER SYSTEM RESET default_transaction_read_only"
-OURS = """
-    SELECT count(*) FROM pg_stat_activity
-    WHERE application_name LIKE 'groundwork%' AND pid <> pg_backend_pid()
-"""
-
-
-async def ask(server: Server, *statements: str) -> Any:
-    """The first value of the last statement."""
-    connection = await asyncpg.connect(server.url())
-    for sql in statements:
-        found = await connection.fetchval(sql)
-    await connection.close()
-    return found
-
-
-async def until_acknowledged(load: Load) -> float:
-    """Seconds until a change that began after now is acknowledged."""
-    started = time.monotonic()
-    async with asyncio.timeout(10):
-        while max(load.acknowledged.values()) <= started:
-            await asyncio.sleep(0.002)
-    return max(load.acknowledged.values()) - started
-
-
-async def until_refused(load: Load) -> None:
-    started = time.monotonic()
-    async with asyncio.timeout(10):
-        while not load.refused or load.refused[-1] <= started:
-            await asyncio.sleep(0.002)
-
-
-@pytest.fixture
-async def pair() -> AsyncIterator[tuple[Server, Server]]:
-    """A primary that acknowledges nothing which its standby has not, and that standby."""
-    primary = installed_server()
-    primary.start()
-    await migrate(point_at(primary.url()))
-    standby = Server(primary.binaries, primary=primary)
-    standby.start()
-    names = "ALTER SYSTEM SET synchronous_standby_names = '*'"
-    await ask(primary, names, "SELECT pg_reload_conf()")
-    try:
-        yield primary, standby
-    finally:
-        standby.remove()
-        primary.remove()
 
 
 async def health(live: Live) -> httpx.Response:
@@ -115,7 +72,7 @@ async def take_over(
         proxy.target = target
         await until_refused(load)
     else:  # and goes on serving those that are connected
-        await ask(primary, READ_ONLY, "SELECT pg_reload_conf()")
+        await ask(primary, READ_ONLY, RELOAD)
         await until_refused(load)
         proxy.target = target
     async with asyncio.timeout(5):
@@ -135,7 +92,7 @@ async def test_a_server_that_turns_read_only_serves_readers_and_recovers(server:
         await enter(client, email)
         assert (await client.put("/api/me/preferences", json={"n": 1})).is_success
         await ask(server, "UPDATE sessions SET last_seen_at = NULL")
-        await ask(server, READ_ONLY, "SELECT pg_reload_conf()")
+        await ask(server, READ_ONLY, RELOAD)
         try:
             await until_change_is(client, 503)
             answer = await client.put("/api/me/preferences", json={"n": 2})
@@ -149,7 +106,7 @@ async def test_a_server_that_turns_read_only_serves_readers_and_recovers(server:
             assert (await client.get("/health")).status_code == 503
         finally:
             sql = "SET transaction_read_only = off"
-            await ask(server, sql, WRITABLE, "SELECT pg_reload_conf()")
+            await ask(server, sql, WRITABLE, RELOAD)
         started = time.monotonic()
         await until_change_is(client, 200)
         took = time.monotonic() - started

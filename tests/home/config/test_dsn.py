@@ -131,7 +131,8 @@ def test_several_hosts_are_as_libpq_has_them(location: str, hosts: str, ports: s
 def test_of_several_hosts_the_primary_is_wanted_and_of_replicas_a_standby() -> None:
     url = f"postgresql://ada:{CANARY}@one,two/x"
     settings = Settings(database_url=url, database_replica_url=url)
-    assert settings.database and settings.replica
+    assert settings.database is not None
+    assert settings.replica is not None
     assert settings.database.args["target_session_attrs"] == "primary"
     assert settings.replica.args["target_session_attrs"] == "standby"
     explicit = from_url(f"{url}?target_session_attrs=read-only")

@@ -14,11 +14,9 @@ from audit.errors import DatabaseUnavailable
 from home.config.settings import Settings
 from home.database.engine import Engine
 from home.database.hosts import _fits
-from tests.faults.conftest import hurt, server
 from tests.postgres import Server, free_port
 from tests.proxy import proxied
 
-__all__ = ["hurt", "server"]
 pytestmark = pytest.mark.direct
 DEAD = "127.0.0.1:1"
 
