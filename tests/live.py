@@ -8,7 +8,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import httpx
@@ -55,6 +55,19 @@ class Live:
 
     def get(self, path: str) -> httpx.Response:
         return httpx.get(self.address + path, timeout=30)
+
+    def connections_to(self, port: int) -> int:
+        """Its open connections to a port of this machine, as the kernel knows them."""
+        folder = Path(f"/proc/{self.process.pid}")
+        ours = set()
+        for descriptor in folder.glob("fd/*"):
+            with suppress(FileNotFoundError):  # closed meanwhile
+                ours.add(str(descriptor.readlink()))
+        rows = [line.split() for line in (folder / "net/tcp").read_text().splitlines()[1:]]
+        return sum(
+            int(there.partition(":")[2], 16) == port and f"socket:[{inode}]" in ours
+            for _, _, there, _, _, _, _, _, _, inode, *_ in rows
+        )
 
     def kill(self) -> None:
         """SIGKILL: nothing of it gets to tidy up."""
