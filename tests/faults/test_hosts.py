@@ -80,13 +80,13 @@ async def test_where_none_will_do_each_is_named_with_its_reason_and_no_password(
     assert "s3cret" not in str(caught.value)
 
 
-async def test_where_all_hang_it_takes_no_longer_than_with_one(server: Server) -> None:
+async def test_the_time_for_connecting_is_for_all_hosts_together(server: Server) -> None:
     async with proxied(server.url()) as (proxy, _):
         proxy.drop()
-        url = several(server, f"127.0.0.1:{proxy.port}", f"localhost:{proxy.port}")
-        async with asyncio.timeout(5):
-            with pytest.raises(DatabaseUnavailable, match="timeout"):
-                await led_to(engine(url, db_connection_timeout_ms=300))
+        url = several(server, *[f"127.0.0.1:{proxy.port}"] * 5)
+        with pytest.raises(DatabaseUnavailable, match="timeout"):
+            await led_to(engine(url, db_connection_timeout_ms=300))
+        assert proxy.accepted <= 2
 
 
 async def test_a_server_that_takes_no_changes_is_used_if_there_is_no_other(server: Server) -> None:
@@ -136,8 +136,9 @@ async def test_all_connections_leave_a_host_that_hangs(server: Server) -> None:
                 await asyncio.sleep(0.01)
             proxy.drop()
             with capture_logs() as logs:
-                while not single.is_closed():
-                    await asyncio.sleep(0.01)
+                async with asyncio.timeout(20):
+                    while not single.is_closed():
+                        await asyncio.sleep(0.01)
             for outcome in await asyncio.gather(*waiting, return_exceptions=True):
                 assert isinstance(outcome, DatabaseUnavailable)
                 assert outcome.reason == "connection_lost", "not after the time-out of a statement"
