@@ -45,7 +45,7 @@ docs: $(DEV)  ## make the parts of the documentation that come from the code
 lock: $(DEV)  ## lock the dependencies anew
 	$(LOCK) pyproject.toml --output-file requirements.txt
 	$(LOCK) pyproject.toml --extra embedded --output-file requirements-run.txt
-	$(LOCK) pyproject.toml --extra embedded --extra archive --extra dev \
+	$(LOCK) pyproject.toml --extra embedded --extra archive --extra otel --extra dev \
 		--output-file requirements-dev.txt
 	echo uv | $(LOCK) - --constraints requirements-dev.txt --output-file requirements-uv.txt
 

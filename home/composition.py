@@ -24,6 +24,7 @@ from home.backoffice.mounting import BackOffice
 from home.config.settings import ROOT, Settings
 from home.database.engine import Engine
 from home.monitoring.health import SharedReport, health_routes
+from home.monitoring.tracing import TraceRequests, Tracing, tracing_of
 from home.services import Services
 from home.web.error_responses import ErrorMiddleware, http_error
 from home.web.openapi import ERRORS, Error, Operation, Problem, api_routes, openapi_routes
@@ -44,7 +45,9 @@ def create_app(settings: Settings, db: Engine, registry: AppRegistry) -> Starlet
 
     Raises:
         WrongApp: what an app brings does not fit; the message names the app.
+        TracingUnusable: the environment asks for tracing that cannot be had.
     """
+    tracing = tracing_of(db)
     services = Services(db, settings)
     pages = registry.all("pages", services)
     operations = registry.all("operations", services)
@@ -70,9 +73,9 @@ def create_app(settings: Settings, db: Engine, registry: AppRegistry) -> Starlet
             Route("/favicon.ico", _favicon),
             Mount("/admin", BackOffice(services, registry, [page for _, page in pages])),
         ],
-        middleware=_middleware(settings, db, registry),
+        middleware=_middleware(settings, db, registry, tracing),
         exception_handlers={HTTPException: http_error},
-        lifespan=_lifespan(services, registry, supervisor),
+        lifespan=_lifespan(services, registry, supervisor, tracing),
     )
     app.state.services, app.state.jobs = services, jobs
     app.state.words = registry.words()
@@ -128,7 +131,9 @@ def _routes(
     ]
 
 
-def _middleware(settings: Settings, db: Engine, registry: AppRegistry) -> list[Middleware]:
+def _middleware(
+    settings: Settings, db: Engine, registry: AppRegistry, tracing: Tracing | None
+) -> list[Middleware]:
     production = settings.environment == "production"
     return [
         Middleware(
@@ -137,6 +142,7 @@ def _middleware(settings: Settings, db: Engine, registry: AppRegistry) -> list[M
             production=production,
             direct={"/api/health": SharedReport(db, production)},
         ),
+        *([Middleware(TraceRequests, tracer=tracing.tracer)] if tracing else []),
         Middleware(
             RequestFilter,
             allowed_networks=settings.allowed_networks,
@@ -148,7 +154,7 @@ def _middleware(settings: Settings, db: Engine, registry: AppRegistry) -> list[M
 
 
 def _lifespan(
-    services: Services, registry: AppRegistry, supervisor: Supervisor
+    services: Services, registry: AppRegistry, supervisor: Supervisor, tracing: Tracing | None
 ) -> Lifespan[Starlette]:
     """Start what starts before the first request and ends after the last one."""
 
@@ -157,6 +163,8 @@ def _lifespan(
         db = services.db
         if db.embedded is not None:
             await asyncio.to_thread(db.embedded.start)
+        if tracing is not None:
+            tracing.start()
         await db.start_connection_pool()
         try:
             async with AsyncExitStack() as stack:
@@ -167,6 +175,8 @@ def _lifespan(
                 yield
         finally:
             await db.close_connection_pool()
+            if tracing is not None:
+                await tracing.close()
 
     return alive
 

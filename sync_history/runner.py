@@ -15,6 +15,7 @@ import asyncpg
 from audit.context import acting_as, current_actor
 from audit.errors import DatabaseUnavailable
 from audit.log import Logger
+from audit.tracing import span
 from home.services import Services
 from sync_history import runs
 from sync_history.containment import create_task, exit_refused
@@ -76,7 +77,9 @@ class Execution:
                     force=row["force"],
                     only=await self._only(row["retry_of"]),
                 )
-                await self._see_through(self.run)
+                with span("sync run", source=self.source.name, run_id=self.lease.id) as note:
+                    await self._see_through(self.run)
+                    note(status=self.outcome.status if self.outcome else "unknown")
             except LeaseLost:
                 log.error("sync_run_lost", run_id=self.lease.id, source=self.source.name)
             except DatabaseUnavailable as error:  # others close it, see runs.reap

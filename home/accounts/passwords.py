@@ -19,6 +19,7 @@ from argon2 import PasswordHasher
 from argon2.exceptions import InvalidHashError, VerificationError
 
 from audit.errors import GroundworkError
+from audit.tracing import span
 from home.accounts.hashing_queue import HashingQueue, Purpose
 
 Result = TypeVar("Result")
@@ -131,7 +132,8 @@ def _common() -> frozenset[str]:
 
 
 async def _in_thread(function: Callable[..., Result], *args: str) -> Result:
-    return await asyncio.get_running_loop().run_in_executor(_threads(), function, *args)
+    with span("password hash"):
+        return await asyncio.get_running_loop().run_in_executor(_threads(), function, *args)
 
 
 @lru_cache(maxsize=1)

@@ -203,7 +203,8 @@ async def connect(
         DatabaseUnavailable: it could not be opened within `DB_CONNECTION_TIMEOUT_MS`.
     """
     given = dict(arguments.get("server_settings", {}))
-    options: dict[str, Any] = {"timeout": settings.db_connection_timeout_ms / 1000, **arguments}
+    limit = settings.db_connection_timeout_ms / 1000
+    options = {"timeout": limit, "connection_class": ObservedConnection, **arguments}
     options["password"] = options.get("password") or ""  # else asyncpg looks into ~/.pgpass
     if settings.db_pooler == "transaction":
         options["statement_cache_size"] = 0
@@ -211,7 +212,7 @@ async def connect(
         given |= {**GUARDS, **PINNED, **session}
     options["server_settings"] = {"application_name": "groundwork", **given}
     try:
-        connection = await asyncpg.connect(connection_class=ObservedConnection, **options)
+        connection: ObservedConnection = await asyncpg.connect(**options)
     except DRIVER_ERRORS as error:
         raise unavailable(reason_of(error)) from error
     if problem := _unsupported(connection.get_settings()):

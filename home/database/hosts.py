@@ -55,6 +55,7 @@ class Hosts:
         self, arguments: Mapping[str, Any], session: Mapping[str, str]
     ) -> ObservedConnection:
         """Open a connection, see `home.database.connection.connect`."""
+        arguments = {"connection_class": self.engine.connection_class, **arguments}
         if not are_several(arguments):
             return await connect(self.engine.settings, arguments, session)
         seconds = self.engine.settings.db_connection_timeout_ms / 1000

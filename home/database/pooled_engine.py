@@ -49,6 +49,7 @@ class PooledEngine(PostgresEngine):
     """
 
     replica: Replica | None = None
+    connection_class = ObservedConnection  # of the connections that are opened next
 
     def __init__(self, settings: Settings, *, is_replica: bool, nodes: dict[str, Any]) -> None:
         self.settings = settings

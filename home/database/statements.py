@@ -45,6 +45,15 @@ LEAVES_STATE = re.compile(
     re.IGNORECASE | re.VERBOSE | re.DOTALL,
 )
 
+# What is left out where a statement is shown elsewhere: comments, and all that may be a value.
+# Identifiers in quotes stay.
+VALUES = re.compile(
+    r"""--[^\n]*|/\*.*?\*/|\be'(?:[^'\\]|\\.|'')*'|'(?:[^']|'')*'|(\$\w*\$).*?\1|"[^"]*"
+      | (?<![\w.$])\d+(?:\.\d+)?\b""",
+    re.IGNORECASE | re.DOTALL | re.VERBOSE,
+)
+LONGEST_SHOWN = 2_000
+
 
 @lru_cache(maxsize=2048)
 def may_write(sql: str) -> bool:
@@ -73,3 +82,22 @@ def needs_actor(sql: str) -> bool:
 def leaves_state(sql: str) -> bool:
     """Return whether a statement may change what the next user of its connection would see."""
     return LEAVES_STATE.search(sql) is not None
+
+
+@lru_cache(maxsize=1024)
+def without_values(sql: str) -> tuple[str, str]:
+    """Return the operation of a statement, and its text without values; of a long one no text."""
+    if re.fullmatch(r"[a-z_.]+", sql) is not None:  # the table of a COPY
+        return "COPY", sql
+    is_long = len(sql) > 4 * LONGEST_SHOWN
+    text = " ".join(VALUES.sub(_shown, sql[:200] if is_long else sql).split())
+    word = re.match(r"[\s(]*([a-z]+)\b", text, re.IGNORECASE)
+    shown = "" if is_long else text.partition("'")[0][:LONGEST_SHOWN]
+    return word[1].upper() if word else "SQL", shown
+
+
+def _shown(found: re.Match[str]) -> str:
+    text = found.group()
+    if text.startswith('"'):
+        return text
+    return " " if text.startswith(("--", "/*")) else "?"
