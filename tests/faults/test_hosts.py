@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from typing import Any
 
 import asyncpg
 import pytest
@@ -29,7 +30,7 @@ def several(server: Server, *places: str, query: str = "") -> str:
     return f"postgresql://postgres:postgres@{','.join(places)}/{server.database}{query}"
 
 
-def engine(url: str, **settings: object) -> Engine:
+def engine(url: str, **settings: Any) -> Engine:
     return Engine(Settings(database_url=url, **settings))
 
 
