@@ -51,6 +51,7 @@ async def test_ten_promotions_under_load_lose_nothing(pair: tuple[Server, Server
         assert (count.lost, count.duplicated) == (0, 0)
         assert output.count("database_moved") == PROMOTIONS
         assert "Traceback" not in output
+        assert "never retrieved" not in output
         assert "postgres:postgres" not in output
     finally:
         primary.remove()
