@@ -155,6 +155,8 @@ async def test_who_moves_for_another_reason_leaves_statements_alone(server: Serv
     async with proxied(server.url()) as (proxy, _):
         behind = f"127.0.0.1:{proxy.port}"
         async with pooled(engine(several(server, behind, place(server)), db_pool_min=0)) as db:
+            while db.jobs.statuses[0].last_success_at is None:  # which connects as well
+                await asyncio.sleep(0.01)
             running = asyncio.create_task(db.fetchval("SELECT 7 FROM pg_sleep(1)"))
             while db.figures().in_use < 1:
                 await asyncio.sleep(0.01)
