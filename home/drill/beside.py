@@ -62,10 +62,8 @@ class Place:
         user, password = quote(str(at["user"]), safe=""), quote(at.get("password") or "", safe="")
         who = f"{user}:{password}" if password else user
         path = quote(str(at["database"]), safe="")
-        if str(at["host"]).startswith("/"):
-            socket = urlencode({"host": at["host"]})
-            return cls(f"postgresql://{who}@:{at['port']}/{path}?{socket}")
-        return cls(f"postgresql://{who}@{at['host']}:{at['port']}/{path}")
+        where = urlencode({"host": at["host"], "port": at["port"]})  # may be several
+        return cls(f"postgresql://{who}@/{path}?{where}")
 
     @classmethod
     def given(cls, into: str, settings: Settings) -> Place | None:
@@ -108,6 +106,8 @@ class Place:
         for key in ("host", "port", "user", "password", "database"):
             if args.get(key):
                 found[f"PG{key.upper()}"] = _joined(args[key])
+        if wanted := args.get("target_session_attrs"):
+            found["PGTARGETSESSIONATTRS"] = wanted
         return found
 
 
