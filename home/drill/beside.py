@@ -105,7 +105,7 @@ class Place:
         found = {name: query[key] for key, name in LIBPQ.items() if key in query}
         for key in ("host", "port", "user", "password", "database"):
             if args.get(key):
-                found[f"PG{key.upper()}"] = _joined(args[key])
+                found[f"PG{key.upper()}"] = str(args[key])
         if wanted := args.get("target_session_attrs"):
             found["PGTARGETSESSIONATTRS"] = wanted
         return found
@@ -201,8 +201,3 @@ async def _drop(connection: ObservedConnection, name: str) -> None:
     """Drop it; where the connection is lost, the next drill does it."""
     if not connection.is_closed():
         await connection.execute(f'DROP DATABASE IF EXISTS "{name}" WITH (FORCE)')
-
-
-def _joined(value: object) -> str:
-    """Return a value as libpq takes it: several hosts, or ports, with commas between them."""
-    return ",".join(map(str, value)) if isinstance(value, list | tuple) else str(value)
