@@ -27,11 +27,12 @@ faults: $(DEV)  ## inject every fault many times
 soak: $(DEV)  ## random faults for SOAK_SECONDS (1800), then look for leaks
 	@$(BIN)/pytest -m soak --capture no
 
-check: $(DEV)  ## linters, types, import direction
+check: $(DEV)  ## linters, types, import direction, what migrations would block
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy .
 	$(BIN)/lint-imports
+	$(BIN)/squawk --no-error-on-unmatched-pattern */sql/*.sql
 
 bench: $(DEV)  ## compare with Express, Django, stock Piccolo and the floor
 	$(BIN)/python -m benchmarks

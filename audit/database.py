@@ -41,6 +41,9 @@ class Connection(Queries, Protocol):
     ) -> AbstractAsyncContextManager[Any]:
         """Begin a transaction, or a savepoint inside of one."""
 
+    def is_in_transaction(self) -> bool:
+        """Return whether one is open."""
+
     async def copy_records_to_table(
         self, table_name: str, *, records: Iterable[Sequence[Any]], columns: Sequence[str]
     ) -> str:
@@ -70,3 +73,6 @@ class Database(Queries, Protocol):
 
     def reading(self) -> AbstractAsyncContextManager[Connection]:
         """Have a connection for reading much, of a replica that is up to date if there is one."""
+
+    def unhurried(self) -> AbstractAsyncContextManager[Connection]:
+        """Have a connection of its own, outside of all transactions and without time limits."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import cast
 
@@ -12,6 +12,7 @@ from piccolo.apps.migrations.commands.base import BaseMigrationManager
 from piccolo.apps.migrations.tables import Migration
 from piccolo.conf.apps import AppConfig
 
+from audit.concurrent import ConcurrentStep, NotConcurrent
 from audit.database import Database
 
 Step = Callable[[], Awaitable[None]]
@@ -33,17 +34,35 @@ class AppMigration(MigrationManager):
 
     Raises (`run`):
         MigrationRefused: forwards, an app below is not applied; backwards, an app above still is.
+        NotConcurrent: it has concurrent steps and others.
     """
 
     raw_after_tables: list[Step] = field(default_factory=list)
+    concurrent: list[ConcurrentStep] = field(default_factory=list)
 
     def add_raw_after_tables(self, *steps: Step) -> None:
         """Add steps that run, in this order, once the tables are there."""
         self.raw_after_tables += steps
 
+    def add_concurrent(self, *statements: str) -> None:
+        """Add statements that run in this order, each outside of a transaction and beside reads and
+        writes, and again where they were killed; a migration has these or other steps.
+
+        Args:
+            statements: CREATE INDEX CONCURRENTLY name ON ..., DROP INDEX CONCURRENTLY IF EXISTS
+                ..., or ALTER TABLE ... VALIDATE CONSTRAINT ...; going backwards drops the indexes.
+
+        Raises:
+            NotConcurrent: it is another statement.
+        """
+        self.concurrent += [ConcurrentStep(each) for each in statements]
+
     async def run(self, backwards: bool = False) -> None:
         if self.preview:  # shows the SQL of the tables, as Piccolo does
             await super().run(backwards)
+            return
+        if self.concurrent and not backwards and not await _is_in_transaction():
+            await self.run_concurrent()
             return
         async with database().transaction():  # Piccolo's becomes a part of it
             await (_refuse_under_others if backwards else _refuse_before_others)(self.app_name)
@@ -51,6 +70,39 @@ class AppMigration(MigrationManager):
             if not backwards:
                 for step in self.raw_after_tables:
                     await step()
+            await self._run_alone(backwards)
+
+    async def run_concurrent(self, before: Callable[[ConcurrentStep], None] | None = None) -> None:
+        """Run the concurrent steps, which have to be all there is.
+
+        Args:
+            before: is told each step before it runs.
+        """
+        empty = AppMigration(self.migration_id, self.app_name, self.description)
+        if replace(self, concurrent=[], raw_backwards=[]) != empty:
+            raise NotConcurrent(
+                f"{self.migration_id} has concurrent steps and others, which would be run twice "
+                "after a kill: make two migrations of it"
+            )
+        await _refuse_before_others(self.app_name)
+        async with database().unhurried() as connection:
+            for step in self.concurrent:
+                if before is not None:
+                    before(step)
+                await step.run(connection)
+
+    async def _run_alone(self, backwards: bool) -> None:
+        """Run the concurrent steps in a transaction: backwards, and in a schema nobody uses yet."""
+        async with database().connection() as connection:
+            for step in reversed(self.concurrent) if backwards else self.concurrent:
+                statement = step.backwards if backwards else step.in_a_transaction
+                if statement is not None:
+                    await connection.execute(statement)
+
+
+async def _is_in_transaction() -> bool:
+    async with database().connection() as connection:
+        return connection.is_in_transaction()
 
 
 def database() -> Database:

@@ -17,8 +17,9 @@ from home.accounts import passwords, sessions
 from home.accounts.registration import is_taken
 from home.accounts.seeds import SEED_PASSWORD, seed_people
 from home.database import schema
-from home.database.migrations import migrate as apply_migrations
 from home.drill.command import drill as drill
+from home.migrate_command import apply_pending
+from home.migrate_command import migrate as migrate
 from home.services import Services
 from home.tables import User, normalise_email
 from home.terminal import ask, read_password
@@ -38,17 +39,6 @@ ACCOUNTS = """
 
 class EmailTaken(CommandError):
     """There is already an account with this e-mail address."""
-
-
-@command
-async def migrate(services: Services) -> None:
-    """Apply all pending migrations, in one transaction. Several at once are safe: one applies them,
-    the others wait and exit 0."""
-    applied = await apply_migrations(services.db)
-    for migration in applied:
-        print(f"applied {migration}")
-    if not applied:
-        print("nothing to apply")
 
 
 @command
@@ -200,7 +190,7 @@ async def change_permissions(
 async def setup(services: Services) -> None:
     """Migrate, and make the first administrator if there is no account yet. The password is printed
     this once. Run again, it changes nothing."""
-    await apply_migrations(services.db)
+    await apply_pending(services)
     if await User.exists():
         return
     password = secrets.token_urlsafe(15)

@@ -116,6 +116,7 @@ class Settings(BaseSettings):
     db_connection_timeout_ms: Milliseconds = 2_000
     db_command_timeout_ms: Milliseconds = 5_000
     db_slow_query_ms: Milliseconds = 1_000
+    migrate_max_lock_ms: Annotated[int, Field(ge=0, le=3_600_000)] = 500
 
     @classmethod
     def settings_customise_sources(

@@ -6,6 +6,7 @@ import asyncio
 import time
 from bisect import bisect_left
 from collections.abc import Awaitable, Callable, Mapping
+from functools import partial
 from typing import Any, Literal
 
 import asyncpg
@@ -36,12 +37,20 @@ PINNED = {
 # A request waits for nobody while it holds a transaction: if it does, its process has stopped.
 ONE_REQUEST = {"idle_in_transaction_session_timeout": "10s"}
 
+# A migration's concurrent step takes as long as it takes, and blocks nobody meanwhile.
+UNHURRIED = {"statement_timeout": "0", "lock_timeout": "0"}
+
 # Upper bounds of the histogram of durations, in seconds.
 BOUNDS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0)
 
 
 # Numbers of Timings: statements by bound and those that took longer, seconds, lost connections.
 SECONDS, LOST = len(BOUNDS) + 1, len(BOUNDS) + 2
+
+# Tables seldom change more than once while one statement is sent.
+STALE_TRIES = 3
+
+Run = Callable[..., Awaitable[Any]]
 
 
 class Timings:
@@ -92,12 +101,12 @@ class ObservedConnection(asyncpg.Connection):
     is_expired = False
     host: str | None = None  # which of several
     when_lost: Callable[[str], None] | None = None  # is told the reason
+    around: Callable[..., Awaitable[Any]] | None = None  # is given what to run, and its arguments
     _told: Actor | Literal["unknown"] | None = "unknown"  # whom the transaction names
+    _begun: str | None = None  # how, as long as the transaction has done nothing
     _turn: asyncio.Lock | None = None
 
-    async def _observe(
-        self, run: Callable[..., Awaitable[Any]], sql: str, *args: Any, **options: Any
-    ) -> Any:
+    async def _observe(self, run: Run, sql: str, *args: Any, **options: Any) -> Any:
         if self._turn is None:
             self._turn = asyncio.Lock()
         async with self._turn:
@@ -111,7 +120,7 @@ class ObservedConnection(asyncpg.Connection):
                     with translated():
                         await self._tell(current_actor())
                 with translated():
-                    return await run(sql, *args, **options)
+                    return await self._run(run, sql, *args, **options)
             except DatabaseUnavailable as error:
                 self.timings.numbers[LOST] += 1
                 self.terminate()  # after a time-out nobody knows what the server still does
@@ -123,6 +132,24 @@ class ObservedConnection(asyncpg.Connection):
                 self.timings.add(elapsed)
                 if elapsed * 1000 >= self.slow_query_ms:
                     log.warning("slow_query", sql=sql, duration_ms=round(elapsed * 1000))
+
+    async def _run(self, run: Run, sql: str, *args: Any, **options: Any) -> Any:
+        """Run a statement. Where it was prepared before a table changed, prepare it anew: asyncpg
+        does so outside of transactions, and here a transaction that did nothing yet begins again.
+        """
+        begun, self._begun = self._begun, None
+        if self.around is not None:
+            run = partial(self.around, run)
+        for _ in range(STALE_TRIES):
+            try:
+                return await run(sql, *args, **options)
+            except asyncpg.InvalidCachedStatementError:
+                if begun is not None:
+                    actor = None if self._told == "unknown" else self._told
+                    await super().execute(f"ROLLBACK; {begun} {actor_sql(actor)}")
+                elif self.is_in_transaction():
+                    raise
+        return await run(sql, *args, **options)
 
     def transaction(
         self, *, isolation: Any = None, readonly: bool = False, deferrable: bool = False
@@ -143,9 +170,11 @@ class ObservedConnection(asyncpg.Connection):
         actor = current_actor()
         if query.startswith("BEGIN") and actor is not None:
             status = await self._observe(super().execute, query + actor_sql(actor), **options)
-            self._told = actor
+            self._told, self._begun = actor, query
             return status
         status = await self._observe(super().execute, query, *args, **options)
+        if query.startswith("BEGIN"):
+            self._begun = query
         if query.startswith("ROLLBACK TO"):  # which also takes back whom the transaction names
             self._told = "unknown"
         return status

@@ -15,7 +15,7 @@ from piccolo.querystring import QueryString
 from audit.context import current_actor
 from audit.database import Record
 from home.config.settings import Settings
-from home.database.connection import ObservedConnection
+from home.database.connection import UNHURRIED, ObservedConnection
 from home.database.errors import translated
 from home.database.pooled_engine import PooledEngine
 from home.database.replica import LIMITS, Replica
@@ -120,6 +120,15 @@ class Engine(PooledEngine):
             async with self.connection() as connection:
                 yield connection
             return
+        try:
+            yield connection
+        finally:
+            await connection.close(timeout=1)
+
+    @asynccontextmanager
+    async def unhurried(self) -> AsyncIterator[ObservedConnection]:
+        """Have a connection of its own, outside of all transactions and without time limits."""
+        connection = await self.get_new_connection(UNHURRIED)
         try:
             yield connection
         finally:

@@ -24,6 +24,7 @@ CONNECTION_ERRORS = (
     pg.InvalidCatalogNameError,
     pg.InternalClientError,
     pg.ReadOnlySQLTransactionError,  # the address leads to another server than it should
+    pg.InvalidCachedStatementError,  # a table was changed in the middle of a transaction
 )
 
 # First match wins. The codes are what health answers show: they hold no internals.
@@ -42,6 +43,7 @@ REASONS: tuple[tuple[type[BaseException], str], ...] = (
     (pg.CannotConnectNowError, "starting_up"),
     (pg.QueryCanceledError, "timeout"),
     (pg.InsufficientResourcesError, "out_of_space"),  # of disk or memory
+    (pg.InvalidCachedStatementError, "schema_changed"),
 )
 
 # What to do, where the code does not say it.

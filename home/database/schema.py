@@ -23,7 +23,13 @@ from audit.ddl import MigrationRefused
 from audit.triggers import not_covered
 from home.database.connection import ObservedConnection
 from home.database.engine import Engine
-from home.database.migrations import LOCK, applied_migrations, known_migrations, migrate
+from home.database.migrations import (
+    LOCK,
+    applied_migrations,
+    apply_batch,
+    create_tracking_table,
+    known_migrations,
+)
 
 CATALOG = (Path(__file__).parent / "catalog.sql").read_text(encoding="utf-8")
 SCRATCH = "groundwork_verify"
@@ -153,7 +159,8 @@ async def rebuild(db: Engine) -> None:
         functions = [name for kind, _, name in declared if kind == "function"]
         for row in await connection.fetch(DROPS, relations, functions):
             await connection.execute(row["statement"])
-        await migrate(db)
+        await create_tracking_table()
+        await apply_batch(connection)
 
 
 async def read_catalog(connection: Connection, schema: str) -> Catalog:
