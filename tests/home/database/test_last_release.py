@@ -13,7 +13,7 @@ import asyncpg
 import pytest
 
 from home.database.schema import Catalog, read_catalog
-from tests.conftest import Place, in_database, run_piccolo
+from tests.conftest import Place, in_database, run_groundwork
 from tests.home.database.test_releases import DUMPS
 from tests.releases.recording import described
 
@@ -29,7 +29,9 @@ async def migrated(empty_url: str, place: Place) -> tuple[asyncpg.Connection, Ca
     connection = await asyncpg.connect(in_database(place.direct, name))
     await connection.execute(gzip.decompress(DUMPS[-1].read_bytes()).decode())
     before = await read_catalog(connection, "public")
-    done = run_piccolo(empty_url, "home", "migrate")
+    done = run_groundwork(empty_url, "home", "migrate", "--check")
+    assert done.returncode == 0, f"its processes would be blocked:\n{done.stdout}{done.stderr}"
+    done = run_groundwork(empty_url, "home", "migrate")
     assert done.returncode == 0, done.stderr
     return connection, before, await read_catalog(connection, "public")
 
