@@ -65,10 +65,12 @@ class SyncRunResponse(BaseModel):
 
 
 class SyncSource(BaseModel):
-    """A source; `every_seconds` is null where it begins by hand only."""
+    """A source; it begins by hand only where both `every_seconds` and `schedule` are null."""
 
     name: str
     every_seconds: float | None
+    schedule: str | None
+    zone: str | None
     last_run: SyncRun | None
 
 
@@ -107,6 +109,8 @@ async def list_sources(request: Request) -> Response:
         {
             "name": source.name,
             "every_seconds": source.every and source.every.total_seconds(),
+            "schedule": source.schedule and source.schedule.expression,
+            "zone": source.schedule and source.schedule.zone,
             "last_run": as_json(newest[source.name]) if source.name in newest else None,
         }
         for source in sources().values()

@@ -85,8 +85,10 @@ async def work(services: Services) -> None:
     """Run the sources that are due, until SIGTERM or Ctrl-C, which end what is running as failed.
     For servers with SYNC_SCHEDULER=false; several at once are safe."""
     async with _ready(services) as db:
-        if not any(source.every for source in sources().values()):
-            raise CommandError("no source of SYNC_SOURCES runs by itself: none has every=...")
+        if not any(source.is_automatic for source in sources().values()):
+            raise CommandError(
+                "no source of SYNC_SOURCES runs by itself: none has every=... or schedule=..."
+            )
         await db.start_connection_pool()
         ending = asyncio.Event()
         _on_signals(ending.set, *TO_END, signal.SIGINT)

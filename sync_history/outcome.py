@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from sync_history.sources import Run, in_words
+from sync_history.reporting import Run, in_words
 from sync_history.tables import Status
 
 MUCH = 10  # items; fewer say little

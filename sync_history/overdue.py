@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import NamedTuple
 
 from audit.database import Database
@@ -49,11 +49,20 @@ class Overdue(NamedTuple):
 
 
 async def overdue_of(db: Database, sources: Iterable[Source]) -> list[Overdue]:
-    """Return which of these sources are overdue: no run was good for twice `every` and ten minutes.
+    """Return which of these sources are overdue: no run was good for twice `every` and ten minutes,
+    or of a schedule, since the last due time but one, ten minutes after the last.
 
     A run is good if it succeeded, or did so in part, and was neither a dry run nor one of items.
     """
-    every = {each.name: each.every for each in sources if each.every is not None}
-    limits = [2 * period + GRACE for period in every.values()]
-    rows = await db.fetch(OVERDUE, list(every), limits) if every else []
+    now = datetime.now(UTC)
+    within = {each.name: _within(each, now) for each in sources if each.is_automatic}
+    rows = await db.fetch(OVERDUE, list(within), list(within.values())) if within else []
     return [Overdue(row["name"], row["since"], row["last_id"] or 0) for row in rows]
+
+
+def _within(source: Source, now: datetime) -> timedelta:
+    """Return how long it may be since a source was good last."""
+    if source.every is not None:
+        return 2 * source.every + GRACE
+    last = source.last_due(now - GRACE)
+    return now - source.last_due(last - timedelta(microseconds=1))

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 
 from audit.printable import printable
+from sync_history.reporting import Progress
 from sync_history.runner import Execution
-from sync_history.sources import Progress
 from sync_history.tables import SyncRun
 
 COLUMNS = ("id", "source", "status", "started_at", "duration_ms", "items_synced", "items_failed")

@@ -17,8 +17,8 @@ from audit.database import Record
 from home.database.connection import ObservedConnection
 from home.database.engine import Engine
 from sync_history.outcome import Outcome
+from sync_history.reporting import Progress
 from sync_history.runs import RUNNING
-from sync_history.sources import Progress
 
 CLAIM = """
     UPDATE sync_history SET status = 'running', claim = $2, holds_lock = $3

@@ -28,9 +28,10 @@ from sync_history.outcome import (
     decide_outcome,
     stood_still,
 )
+from sync_history.reporting import Progress, Run, SyncFailed
 from sync_history.run_lease import LeaseLost, RunLease
 from sync_history.runs import Started
-from sync_history.sources import Function, Progress, Run, SyncFailed
+from sync_history.sources import Function
 
 BEAT_SECONDS = 1.0
 # A cancelled source may tidy up so long; with the beat before, a run ends within two seconds.

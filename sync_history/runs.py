@@ -30,25 +30,24 @@ START = """
     INSERT INTO sync_history (source, trigger_type, triggered_by, dry_run, force, retry_of)
     SELECT $1, $2, $3, $4, $5, $6 RETURNING id
 """
-# The newest due time. Older ones that nobody was there for are not made up for one by one.
-SLOT = "to_timestamp(floor(extract(epoch FROM statement_timestamp()) / $2::float8) * $2::float8)"
+# $2 is the newest due time, $3 the next. Older ones that nobody was there for are not made up for
+# one by one.
 IS_DUE = f"""
-    SELECT {SLOT} AS slot
+    SELECT $2::timestamptz AS slot
     WHERE NOT EXISTS ({ACTIVE})
       AND NOT EXISTS (
-        SELECT FROM sync_history WHERE source = $1 AND due_at >= {SLOT}
-        AND due_at <= statement_timestamp() + make_interval(secs => $2))
+        SELECT FROM sync_history WHERE source = $1 AND due_at >= $2 AND due_at <= $3)
 """  # noqa: S608  constants only
 START_DUE = f"""
-    INSERT INTO sync_history (source, trigger_type, due_at)
-    SELECT $1, 'automatic', slot FROM ({IS_DUE}) AS due RETURNING id
+    INSERT INTO sync_history (source, trigger_type, due_at, attempts)
+    SELECT $1, 'automatic', slot, $4 FROM ({IS_DUE}) AS due RETURNING id
 """  # noqa: S608  constants only
-# By a clock that was ahead and has been set back: none that is more than a period away counts.
+# By a clock that was ahead and has been set back: none that lies beyond the next one counts.
 AHEAD = """
     SELECT due_at FROM (
         SELECT due_at FROM sync_history WHERE source = $1 AND due_at IS NOT NULL
         ORDER BY id DESC LIMIT 1
-    ) AS last WHERE due_at > statement_timestamp() + make_interval(secs => $2)
+    ) AS last WHERE due_at > $2
 """
 CANCEL = """
     UPDATE sync_history SET
@@ -169,17 +168,18 @@ async def start(
 
 async def start_due(db: Database, source: Source) -> Started | None:
     """Make a pending run if the source is due and nobody else has done so."""
-    if source.every is None:
+    if not source.is_automatic:
         return None
-    seconds = source.every.total_seconds()
-    if not await db.fetch(IS_DUE, source.name, seconds):
+    now = await db.fetchval("SELECT statement_timestamp()")
+    due = (source.name, source.last_due(now), source.next_due(now))
+    if not await db.fetch(IS_DUE, *due):
         return None
     with acting_as(automatic(source)):
         async with db.transaction(), db.connection() as connection:
             await _take_turns(connection, source.name)
-            if (ahead := await connection.fetchval(AHEAD, source.name, seconds)) is not None:
+            if (ahead := await connection.fetchval(AHEAD, source.name, due[2])) is not None:
                 log.warning("due_time_in_the_future", source=source.name, due_at=str(ahead))
-            id_ = await connection.fetchval(START_DUE, source.name, seconds)
+            id_ = await connection.fetchval(START_DUE, *due, source.retries + 1)
     return None if id_ is None else Started(id_, source)
 
 

@@ -6,7 +6,7 @@ Every few seconds each also looks for runs whose process is gone, and for due ti
 from __future__ import annotations
 
 import asyncio
-import time
+from datetime import UTC, datetime
 
 import asyncpg
 
@@ -39,22 +39,17 @@ def job(services: Services, starts: bool = True) -> Job:
     """
 
     async def run() -> float:
-        automatic = [each for each in sources().values() if starts and each.every is not None]
+        automatic = [each for each in sources().values() if starts and each.is_automatic]
         await look(services, automatic)
         return seconds_until_due(automatic)
 
     return Job("start sync runs", run, LOOK_SECONDS, at_once=True, longest_pause=LOOK_SECONDS)
 
 
-def seconds_until_due(automatic: list[Source], now: float | None = None) -> float:
-    """Return how long to wait for the next due time, at most LOOK_SECONDS.
-
-    Args:
-        now: seconds since midnight UTC, 1 January 1970, from where `every` counts.
-    """
-    now = time.time() if now is None else now
-    periods = [each.every.total_seconds() for each in automatic if each.every is not None]
-    return min([LOOK_SECONDS, *(period - now % period for period in periods)])
+def seconds_until_due(automatic: list[Source], now: datetime | None = None) -> float:
+    """Return how long to wait for the next due time, at most LOOK_SECONDS."""
+    now = datetime.now(UTC) if now is None else now
+    return min([LOOK_SECONDS, *((each.next_due(now) - now).total_seconds() for each in automatic)])
 
 
 async def look(services: Services, automatic: list[Source]) -> None:

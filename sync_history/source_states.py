@@ -67,6 +67,7 @@ async def states_of(
         names: those that are asked for.
         starts: whether sources begin by themselves here.
     """
+    now = datetime.now(UTC)
     runs = await db.fetch(LAST_RUNS, names)
     successes = {row["name"]: row["at"] for row in await db.fetch(LAST_SUCCESSES, names)}
     known = [sources[name] for name in names if name in sources]
@@ -77,20 +78,11 @@ async def states_of(
             source := sources.get(name),
             [run for run in runs if run["source"] == name],
             successes[name],
-            next_due(source) if starts and source is not None else None,
+            source.next_due(now) if starts and source and source.is_automatic else None,
             overdue.get(name),
         )
         for name in names
     ]
-
-
-def next_due(source: Source, now: datetime | None = None) -> datetime | None:
-    """Return when a source is due next, as the scheduler counts; None where it never is."""
-    if source.every is None:
-        return None
-    now = now or datetime.now(UTC)
-    begin = datetime(1970, 1, 1, tzinfo=UTC)
-    return now + source.every - (now - begin) % source.every
 
 
 async def is_known(db: Database, name: str) -> bool:

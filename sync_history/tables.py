@@ -6,6 +6,7 @@ from piccolo.columns import (
     JSONB,
     UUID,
     BigInt,
+    BigSerial,
     Boolean,
     ForeignKey,
     Integer,
@@ -46,7 +47,7 @@ class SyncRun(Table, tablename="sync_history"):
     """One run of a source. A partial unique index allows one running row for each source.
 
     A trigger keeps the order of the states, sets the three times by the database's clock, and lets
-    nothing change a run that is over: see sql/rules_v1.sql.
+    nothing change a run that is over: see sql/rules_v2.sql.
     """
 
     id: Serial
@@ -84,6 +85,14 @@ class SyncRun(Table, tablename="sync_history"):
     retry_of = Integer(
         null=True, default=None, help_text="It redid only what had failed in this run."
     )
+    attempt = Integer(default=1, help_text="The how manieth, of a run that failed before.")
+    attempts = Integer(default=1, help_text="How many there may be.")
+    attempt_of = Integer(null=True, default=None, help_text="The first of these attempts.")
+    retry_at = Timestamptz(
+        null=True,
+        default=None,
+        help_text="When it is tried again by itself, unless another run begins first.",
+    )
     due_at = Timestamptz(
         null=True, default=None, help_text="Of an automatic run: each due time has one run."
     )
@@ -106,3 +115,23 @@ class SyncRun(Table, tablename="sync_history"):
     )
     sync_history_trigger_type_check = Check("trigger_type::text IN ('automatic', 'manual')")
     sync_history_source_due_at_unique = Unique([source, due_at])
+
+
+class SyncState(Table, tablename="sync_states"):
+    """Where a source has come to, as its last run kept it. Written often: not on the trail."""
+
+    source = Varchar(length=100, primary_key=True, default=None)
+    state = JSONB(default="{}")
+    version = Integer(default=1, help_text="Goes up with each change.")
+    run_id = Integer(null=True, default=None, help_text="Who wrote it; empty: it was reset.")
+    updated_at = Timestamptz()
+
+
+class SyncLogLine(Table, tablename="sync_log_lines"):
+    """What a source logged in a run."""
+
+    id = BigSerial(primary_key=True, index=False)
+    run = ForeignKey(SyncRun, null=False, default=None, on_delete=OnDelete.cascade)
+    at = Timestamptz()
+    level = Varchar(length=20, default=None)
+    text = Text(default=None)

@@ -13,9 +13,10 @@ from home.database.engine import Engine
 from home.tables import User
 from sync_history import runner, runs
 from sync_history.outcome import STOPPED, Outcome
+from sync_history.reporting import Progress
 from sync_history.run_lease import LeaseLost, RunLease
 from sync_history.runs import AlreadyActive, NotActive, UnknownSource
-from sync_history.sources import Function, Progress, Run
+from sync_history.sources import Function, Run
 from sync_history.tables import Status, SyncRun
 from tests.sync_history.conftest import SERVICES, run_of, stored, trail_of, until
 

@@ -17,8 +17,7 @@ from home.tables import User
 from sync_history import run_lists, runs
 from sync_history.pages import in_time, until
 from sync_history.run_lists import Filters
-from sync_history.source_states import next_due
-from sync_history.sources import Function, Run, Source, source
+from sync_history.sources import Function, Run, source
 from tests.conftest import PASSWORD, enter
 from tests.sync_history.conftest import SERVICES, run_of, stored
 from tests.sync_history.conftest import until as until_status
@@ -309,12 +308,6 @@ async def test_what_it_changed_leads_to_the_trail(
 
 
 def test_when_a_source_is_due() -> None:
-    async def nothing(run: Run) -> None: ...
-
-    now = datetime(2026, 3, 1, 12, 34, 56, tzinfo=UTC)
-    source = Source("x", nothing, timedelta(hours=1))
-    assert next_due(source, now) == datetime(2026, 3, 1, 13, tzinfo=UTC)
-    assert next_due(Source("x", nothing), now) is None
     assert until(datetime.now(UTC) + timedelta(seconds=41.4)) in ("in 41 s", "in 42 s")
     assert until(datetime.now(UTC) - timedelta(seconds=1)) == "now"
 

@@ -13,12 +13,10 @@ import piccolo_conf
 from home.config.settings import load_settings
 from home.services import Services
 from sync_history import sources as registry
+from sync_history.reporting import KEPT, LARGEST, Progress
 from sync_history.settings import SyncSettings
 from sync_history.sources import (
-    KEPT,
-    LARGEST,
     CannotLoad,
-    Progress,
     Run,
     Source,
     load,
