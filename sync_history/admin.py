@@ -14,7 +14,7 @@ from home.services import Services
 from sync_history import runner, runs
 from sync_history.directory.tables import DirectoryPerson
 from sync_history.sources import sources
-from sync_history.tables import SyncRun
+from sync_history.tables import Status, SyncRun
 
 
 class StartForm(BaseModel):
@@ -37,7 +37,8 @@ async def start(services: Services, request: Request, form: StartForm) -> str:
 async def cancel(services: Services, request: Request, form: CancelForm) -> str:
     """Cancel a run, which stops within two seconds."""
     run = await runs.cancel(services.db, form.run)
-    return f"Run {run.id} of {run.source} is cancelled."
+    what = "not tried again" if run.status == Status.FAILED else "cancelled"
+    return f"Run {run.id} of {run.source} is {what}."
 
 
 def forms(services: Services) -> list[FormConfig]:
@@ -55,7 +56,7 @@ def forms(services: Services) -> list[FormConfig]:
             "Cancel a run",
             CancelForm,
             partial(cancel, services),
-            "Ends it. What it has done stays.",
+            "Ends it. What it has done stays. One that failed is not tried again.",
             "Sync",
         ),
     ]

@@ -56,6 +56,10 @@ class SyncRun(BaseModel):
     needs_attention: bool
     attention_reason: str | None
     retry_of: int | None
+    attempt: int
+    attempts: int
+    attempt_of: int | None
+    retry_at: AwareDatetime | None
 
 
 class SyncRunResponse(BaseModel):
@@ -96,7 +100,8 @@ def operations(services: Services) -> list[Operation]:
         ),
         of("GET", one, get_run, "One run.", answer=SyncRunResponse, errors=(403, 404)),
         of(
-            "POST", f"{one}/cancel", cancel_run, "End a run, within two seconds.",
+            "POST", f"{one}/cancel", cancel_run,
+            "End a run, within two seconds. One that failed is not tried again.",
             answer=SyncRunResponse, status=202, errors=(404, 409),
         ),
     ]  # fmt: skip

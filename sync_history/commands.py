@@ -40,7 +40,7 @@ async def run(
     """Run a source now and wait for its end. Exits 0 when it succeeded, 1 when it failed or could
     not start, 2 for wrong options, 3 when some items failed, 4 when it was cancelled from
     elsewhere, 130 when Ctrl-C cancelled it. Failed items are named on standard error, what it noted
-    on standard output.
+    on standard output. It is not tried again by itself.
 
     :param source: its name, as the module that SYNC_SOURCES names has it
     :param dry_run: only say what it would do
@@ -52,7 +52,12 @@ async def run(
         async with _ready(services, "warning") as db:
             try:
                 started = await runs.start(
-                    db, source, dry_run=dry_run, force=force, retry_of=retry_of or None
+                    db,
+                    source,
+                    dry_run=dry_run,
+                    force=force,
+                    retry_of=retry_of or None,
+                    is_retried=False,
                 )
             except runs.UnknownSource as error:
                 raise WrongOption(str(error).rstrip(".")) from None
@@ -85,9 +90,9 @@ async def work(services: Services) -> None:
     """Run the sources that are due, until SIGTERM or Ctrl-C, which end what is running as failed.
     For servers with SYNC_SCHEDULER=false; several at once are safe."""
     async with _ready(services) as db:
-        if not any(source.is_automatic for source in sources().values()):
+        if not any(source.needs_scheduler for source in sources().values()):
             raise CommandError(
-                "no source of SYNC_SOURCES runs by itself: none has every=... or schedule=..."
+                "no source of SYNC_SOURCES runs by itself: none has every=, schedule= or retries="
             )
         await db.start_connection_pool()
         ending = asyncio.Event()
@@ -121,7 +126,8 @@ async def list(services: Services, source: str = "", limit: int = 20, json: bool
 
 @command
 async def cancel(services: Services, run: int) -> None:
-    """Cancel a run, and wait until it has ended. Exits 1 when it is over already or does not end.
+    """Cancel a run, and wait until it has ended. One that failed and waits to be tried again is not
+    tried again. Exits 1 when it is over already or does not end.
 
     :param run: its number, as piccolo sync_history list prints it
 
@@ -139,7 +145,8 @@ async def cancel(services: Services, run: int) -> None:
         raise CommandError(
             f"run {run} has not ended yet; if its process is dead, it is closed within a minute"
         )
-    print(f"run {run}: {found.status}")
+    more = ", and is not tried again" if found.status == Status.FAILED else ""
+    print(f"run {run}: {found.status}{more}")
 
 
 @command

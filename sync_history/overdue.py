@@ -20,10 +20,11 @@ LAST_GOOD = """
         ORDER BY source DESC, status DESC, id DESC LIMIT 1
     ) AS good
 """
+BY_ITSELF = "trigger_type = 'automatic'"
 # Who never ran by itself, as where nothing starts what is due, is not waited for. Nor is a run that
 # has begun and may still be in time.
 OVERDUE = f"""
-    SELECT name, since, ({LAST_GOOD.format(column="id", condition="due_at IS NOT NULL")}) AS last_id
+    SELECT name, since, ({LAST_GOOD.format(column="id", condition=BY_ITSELF)}) AS last_id
     FROM unnest($1::text[], $2::interval[]) AS wanted (name, within), LATERAL (
         SELECT coalesce(({LAST_GOOD.format(column="completed_at", condition="true")}), due) AS since
         FROM (SELECT min(due_at) AS due FROM sync_history WHERE source = name) AS first

@@ -16,12 +16,12 @@ from home.web.pages import Page
 from home.web.people import Who, services_of
 from home.web.redirects import is_partial, redirect
 from home.web.rendering import render
-from sync_history import run_lists, runner, runs, source_states
+from sync_history import retries, run_lists, runner, runs, source_states
 from sync_history.run_lists import ACTIVE, TO_LOOK_AT, Filters
 from sync_history.runs import CannotStart, NotActive, UnknownSource
 from sync_history.settings import SyncSettings
 from sync_history.sources import sources
-from sync_history.tables import ENDS, SyncRun
+from sync_history.tables import ENDS, Status, SyncRun
 
 CHOICES = {ACTIVE: "active", TO_LOOK_AT: "to look at"} | {str(end): str(end) for end in ENDS}
 TAGS = {"succeeded": "good", "partial": "warn", "failed": "bad", "running": "warn"}
@@ -80,6 +80,7 @@ async def show_run(request: Request) -> Response:
         "can_retry": run.source in sources() and runs.failed_items(run, sources()[run.source]),
         "trail": _trail_of(run, await db.fetchval(ACTOR, str(run.id))),
         "starter": await _starter(request, run),
+        "next_attempt": await retries.next_attempt(db, run) if is_over else None,
     }
     name = "run_part" if is_partial(request) else "run"
     return render(request, f"sync_history/{name}.html", **_words(), **shown)
@@ -106,13 +107,15 @@ async def run_again(request: Request) -> Response:
 
 
 async def cancel(request: Request) -> Response:
-    """Cancel a run."""
+    """Cancel a run, or that it is tried again."""
     run = await _run_of(request)
     place = f"/sync/runs/{run.id}"
     try:
-        await runs.cancel(services_of(request).db, run.id)
+        run = await runs.cancel(services_of(request).db, run.id)
     except NotActive as error:
         return redirect(place, str(error), failed=True)
+    if run.status == Status.FAILED:
+        return redirect(place, "It is not tried again.")
     return redirect(place, "It is cancelled, and stops within two seconds.")
 
 

@@ -16,6 +16,7 @@ from audit.context import acting_as, current_actor
 from audit.database import Record
 from home.database.connection import ObservedConnection
 from home.database.engine import Engine
+from sync_history import retries
 from sync_history.outcome import Outcome
 from sync_history.reporting import Progress
 from sync_history.runs import RUNNING
@@ -32,18 +33,25 @@ BEAT = """
     WHERE id = $1 AND claim = $2 AND status = 'running'
     RETURNING cancel_requested_at IS NOT NULL AS cancelled
 """
-END = """
+IS_TRIED_AGAIN = f"$3::varchar = 'failed' AND {retries.IS_TRIED_AGAIN}"
+END = f"""
     UPDATE sync_history SET
-        status = $3, items_total = $4, items_synced = $5, items_failed = $6, error_details = $7,
-        error_message = $8, needs_attention = $9, attention_reason = $10
+        status = $3::varchar, items_total = $4, items_synced = $5, items_failed = $6,
+        error_details = $7,
+        error_message = CASE WHEN {IS_TRIED_AGAIN} THEN {retries.message("$8::text")} ELSE $8 END,
+        retry_at = CASE WHEN {IS_TRIED_AGAIN} THEN {retries.retry_at("$11")} END,
+        needs_attention = $9 AND NOT ({IS_TRIED_AGAIN}),
+        attention_reason = CASE WHEN NOT ({IS_TRIED_AGAIN}) THEN $10::text END
     WHERE id = $1 AND claim = $2 AND status = 'running'
     RETURNING id
-"""
+"""  # noqa: S608  constants only
 # The end may have been committed although its answer was lost.
-HAS_ENDED = """
+HAS_ENDED = f"""
     SELECT FROM sync_history
-    WHERE id = $1 AND claim = $2 AND status = $3 AND error_message IS NOT DISTINCT FROM $4
-"""
+    WHERE id = $1 AND claim = $2 AND status = $3
+      AND (error_message IS NOT DISTINCT FROM $4
+           OR error_message = {retries.message("$4::text")})
+"""  # noqa: S608  constants only
 EARLIER = """
     SELECT items_synced FROM sync_history
     WHERE source = $1 AND status IN ('succeeded', 'partial') AND NOT dry_run AND id < $2
@@ -119,6 +127,7 @@ class RunLease:
             outcome.message,
             outcome.attention is not None,
             outcome.attention,
+            retries.FIRST_PAUSE_SECONDS,
         )
         try:
             ended = await self._write_end(values)

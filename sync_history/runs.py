@@ -15,6 +15,8 @@ from audit.context import Actor, acting_as, current_actor
 from audit.database import Connection, Database
 from audit.errors import GroundworkError
 from audit.log import Logger
+from sync_history import retries
+from sync_history.retries import ACTIVE, IS_TRIED_AGAIN
 from sync_history.sources import Source, sources
 from sync_history.tables import Status, SyncRun, Trigger
 
@@ -25,10 +27,10 @@ LOCKLESS_SECONDS = 10.0
 # «SYNC» and «RUNS» in ASCII: first keys of advisory locks.
 STARTING, RUNNING = 0x53594E43, 0x52554E53
 
-ACTIVE = "SELECT id FROM sync_history WHERE source = $1 AND status IN ('pending', 'running')"
 START = """
-    INSERT INTO sync_history (source, trigger_type, triggered_by, dry_run, force, retry_of)
-    SELECT $1, $2, $3, $4, $5, $6 RETURNING id
+    INSERT INTO sync_history
+        (source, trigger_type, triggered_by, dry_run, force, retry_of, attempts)
+    SELECT $1, $2, $3, $4, $5, $6, $7 RETURNING id
 """
 # $2 is the newest due time, $3 the next. Older ones that nobody was there for are not made up for
 # one by one.
@@ -67,14 +69,17 @@ SET_BACK = """
     RETURNING id, source
 """
 # A restart of PostgreSQL frees all locks: whoever held one gets the same time to come back.
-REAP = """
+REAP = f"""
     UPDATE sync_history SET
         status = 'failed',
         error_message = CASE status
-            WHEN 'pending' THEN 'No process began with it. Start it again.'
-            ELSE 'Its process is gone. What it had done by then stays. Start it again.' END,
-        needs_attention = true,
-        attention_reason = 'It did not come to an end.'
+            WHEN 'pending' THEN 'No process began with it. '
+            ELSE 'Its process is gone. What it had done by then stays. ' END
+            || CASE WHEN {IS_TRIED_AGAIN} THEN '{retries.BY_ITSELF}'
+               ELSE '{retries.START_AGAIN}' END,
+        retry_at = CASE WHEN {IS_TRIED_AGAIN} THEN {retries.retry_at("$4")} END,
+        needs_attention = NOT ({IS_TRIED_AGAIN}),
+        attention_reason = CASE WHEN NOT ({IS_TRIED_AGAIN}) THEN 'It did not come to an end.' END
     WHERE status IN ('pending', 'running') AND (
             coalesce(heartbeat_at, created_at) < clock_timestamp() - make_interval(secs => $1)
             OR status = 'running' AND holds_lock
@@ -87,13 +92,14 @@ REAP = """
                           SELECT oid FROM pg_database WHERE datname = current_database())
                ))
     RETURNING id, source
-"""
+"""  # noqa: S608  constants only
 
 
 NEWEST = """
     id IN (SELECT (SELECT max(id) FROM sync_history WHERE source = name)
            FROM unnest($1::text[]) AS name)
 """
+SYSTEM = Actor("system:sync")
 AHEAD_SECONDS = 5.0  # a clock that is corrected by less is none that was wrong
 
 log = Logger("groundwork.sync")
@@ -135,11 +141,13 @@ async def start(
     dry_run: bool = False,
     force: bool = False,
     retry_of: int | None = None,
+    is_retried: bool = True,
 ) -> Started:
     """Make a pending run, started by whoever acts now.
 
     Args:
         retry_of: an earlier run of the source, of which only what failed is to be redone.
+        is_retried: if it fails, it is tried again as often as the source says; a dry run never is.
 
     Raises:
         UnknownSource: nothing is registered under this name.
@@ -162,14 +170,27 @@ async def start(
                 f"Run {active} of {name} is not over yet. Wait for it, or cancel it."
             )
         person = actor and actor.user_id
-        values = (name, Trigger.MANUAL, person, dry_run, force, retry_of)
+        attempts = source.retries + 1 if is_retried and not dry_run else 1
+        values = (name, Trigger.MANUAL, person, dry_run, force, retry_of, attempts)
+        if not dry_run:
+            await connection.execute(retries.SUPERSEDE, name)
         return Started(await connection.fetchval(START, *values), source)
 
 
 async def start_due(db: Database, source: Source) -> Started | None:
-    """Make a pending run if the source is due and nobody else has done so."""
-    if not source.is_automatic:
-        return None
+    """Make a pending run if the source is due, or its last run is to be tried again, and nobody
+    else has done so."""
+    started = await _start_on_time(db, source) if source.is_automatic else None
+    if started is not None or not (source.retries and await retries.is_due(db, source.name)):
+        return started
+    with acting_as(automatic(source)):
+        async with db.transaction(), db.connection() as connection:
+            await _take_turns(connection, source.name)
+            id_ = await retries.start(connection, source.name)
+    return None if id_ is None else Started(id_, source)
+
+
+async def _start_on_time(db: Database, source: Source) -> Started | None:
     now = await db.fetchval("SELECT statement_timestamp()")
     due = (source.name, source.last_due(now), source.next_due(now))
     if not await db.fetch(IS_DUE, *due):
@@ -180,18 +201,24 @@ async def start_due(db: Database, source: Source) -> Started | None:
             if (ahead := await connection.fetchval(AHEAD, source.name, due[2])) is not None:
                 log.warning("due_time_in_the_future", source=source.name, due_at=str(ahead))
             id_ = await connection.fetchval(START_DUE, *due, source.retries + 1)
+            if id_ is not None:
+                await connection.execute(retries.SUPERSEDE, source.name)
     return None if id_ is None else Started(id_, source)
 
 
 async def cancel(db: Database, id: int) -> SyncRun:
     """Cancel a run: at once if it is pending, else its process is asked, and stops within seconds.
+    One that failed and waits to be tried again stays failed, and is not tried again.
 
     Raises:
-        NotActive: there is no such run, or it is over.
+        NotActive: there is no such run, or it is over and not tried again.
     """
     await reap(db)
     actor = current_actor()
-    if not 0 < id < 2**31 or not await db.fetch(CANCEL, id, actor and actor.user_id):
+    is_known = 0 < id < 2**31
+    if not is_known or not (
+        await db.fetch(CANCEL, id, actor and actor.user_id) or await db.fetch(retries.CANCEL, id)
+    ):
         found = await find(id)
         raise NotActive(f"Run {id} is over: {found.status}." if found else "There is no such run.")
     found = await find(id)
@@ -225,8 +252,8 @@ async def newest(names: Iterable[str]) -> dict[str, SyncRun]:
 
 async def reap(db: Database) -> list[tuple[int, str]]:
     """Close the runs whose process is gone; return their ids and sources."""
-    arguments = (LEASE_SECONDS, LOCKLESS_SECONDS, RUNNING)
-    with acting_as(Actor("system:sync")):
+    arguments = (LEASE_SECONDS, LOCKLESS_SECONDS, RUNNING, retries.FIRST_PAUSE_SECONDS)
+    with acting_as(SYSTEM):
         for row in await db.fetch(SET_BACK, AHEAD_SECONDS):
             log.warning("heartbeat_in_the_future", run_id=row["id"], source=row["source"])
         return [(row["id"], row["source"]) for row in await db.fetch(REAP, *arguments)]

@@ -52,8 +52,8 @@ class Schedule:
     def last_due(self, now: datetime) -> datetime:
         """Return the newest due time that is not after a moment, in UTC."""
         match self._known:
-            case last, following if last <= now < following:
-                return last
+            case newest, following if newest <= now < following:
+                return newest
         for back in BACK:
             last: datetime | None = None
             # Forwards also here: going backwards, cronsim misses times in the hour that is twice.

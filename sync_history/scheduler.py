@@ -15,7 +15,7 @@ from audit.errors import DatabaseUnavailable
 from audit.jobs import Job
 from audit.log import Logger
 from home.services import Services
-from sync_history import runner, runs
+from sync_history import retries, runner, runs
 from sync_history.settings import SyncSettings
 from sync_history.sources import Source, sources
 
@@ -39,9 +39,9 @@ def job(services: Services, starts: bool = True) -> Job:
     """
 
     async def run() -> float:
-        automatic = [each for each in sources().values() if starts and each.is_automatic]
-        await look(services, automatic)
-        return seconds_until_due(automatic)
+        looked_at = [each for each in sources().values() if starts and each.needs_scheduler]
+        await look(services, looked_at)
+        return seconds_until_due([each for each in looked_at if each.is_automatic])
 
     return Job("start sync runs", run, LOOK_SECONDS, at_once=True, longest_pause=LOOK_SECONDS)
 
@@ -52,8 +52,8 @@ def seconds_until_due(automatic: list[Source], now: datetime | None = None) -> f
     return min([LOOK_SECONDS, *((each.next_due(now) - now).total_seconds() for each in automatic)])
 
 
-async def look(services: Services, automatic: list[Source]) -> None:
-    """Close the runs of dead processes, and start what is due.
+async def look(services: Services, looked_at: list[Source]) -> None:
+    """Close the runs of dead processes, and start what is due or to be tried again.
 
     Raises:
         DatabaseUnavailable, asyncpg.PostgresError: the last error, once all sources had their turn.
@@ -61,12 +61,15 @@ async def look(services: Services, automatic: list[Source]) -> None:
     for id_, source in await runs.reap(services.db):
         log.warning("sync_run_was_dead", run_id=id_, source=source)
     failure: Exception | None = None
-    for each in automatic:
+    for each in looked_at:
         try:
             await start(services, each)
         except (DatabaseUnavailable, asyncpg.PostgresError) as error:
             log.warning("sync_start_failed", source=each.name, error=type(error).__name__)
             failure = error
+    with acting_as(runs.SYSTEM):
+        for id_, source in await retries.give_up(services.db):
+            log.warning("sync_retry_given_up", run_id=id_, source=source)
     if failure is not None:
         raise failure
 

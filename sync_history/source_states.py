@@ -29,6 +29,10 @@ LAST_SUCCESSES = """
     ) AS at
     FROM unnest($1::text[]) AS name
 """
+WAITING = """
+    SELECT source, id, retry_at FROM sync_history
+    WHERE source = any($1) AND retry_at IS NOT NULL ORDER BY id
+"""
 IS_KNOWN = "SELECT EXISTS (SELECT FROM sync_history WHERE source = $1)"
 
 
@@ -41,6 +45,7 @@ class SourceState:
         runs: the last ones, the oldest first.
         due_at: when it begins by itself; None is by hand only.
         overdue_since: when it was good last, if that is too long ago.
+        retry: the failed run that waits to be tried again, with `retry_at`.
     """
 
     name: str
@@ -49,6 +54,7 @@ class SourceState:
     last_success: datetime | None
     due_at: datetime | None
     overdue_since: datetime | None = None
+    retry: Record | None = None
 
     @property
     def active(self) -> Record | None:
@@ -70,6 +76,7 @@ async def states_of(
     now = datetime.now(UTC)
     runs = await db.fetch(LAST_RUNS, names)
     successes = {row["name"]: row["at"] for row in await db.fetch(LAST_SUCCESSES, names)}
+    waiting = {row["source"]: row for row in await db.fetch(WAITING, names)}
     known = [sources[name] for name in names if name in sources]
     overdue = {each.name: each.since for each in await overdue_of(db, known)}
     return [
@@ -80,6 +87,7 @@ async def states_of(
             successes[name],
             source.next_due(now) if starts and source and source.is_automatic else None,
             overdue.get(name),
+            waiting.get(name),
         )
         for name in names
     ]

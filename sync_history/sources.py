@@ -50,6 +50,11 @@ class Source:
         """Return whether it runs by itself."""
         return self.every is not None or self.schedule is not None
 
+    @property
+    def needs_scheduler(self) -> bool:
+        """Return whether there are runs of it that nobody starts by hand."""
+        return self.is_automatic or self.retries > 0
+
     def last_due(self, now: datetime) -> datetime:
         """Return the newest due time that is not after a moment, in UTC; of one that has some."""
         if self.schedule is not None:

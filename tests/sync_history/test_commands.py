@@ -130,7 +130,9 @@ def test_a_module_that_cannot_be_imported_is_named() -> None:
     line = the_one_line(sync(NOWHERE, "run", "quick", sources="no.such"))
     assert line.startswith("SYNC_SOURCES: no.such cannot be imported (ModuleNotFoundError")
     line = the_one_line(sync(NOWHERE, "work", sources="tests.sync_history.conftest"))
-    assert line == "No source of SYNC_SOURCES runs by itself: none has every=... or schedule=..."
+    assert (
+        line == "No source of SYNC_SOURCES runs by itself: none has every=, schedule= or retries="
+    )
 
 
 async def test_list_is_a_table_for_people_and_json_for_programs(url: str, db: Engine) -> None:

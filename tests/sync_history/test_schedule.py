@@ -20,10 +20,12 @@ def utc(text: str) -> datetime:
 def due_times(schedule: Schedule, since: str, until: str) -> list[str]:
     """The due times that somebody sees who asks every seven minutes, forwards and backwards."""
     now, end = utc(since), utc(until)
+    before = schedule.last_due(now)
     last, following = set(), set()
     while now < end:
         found = schedule.last_due(now)
-        assert found <= now < schedule.next_due(now)
+        assert before <= found <= now < schedule.next_due(now)
+        before = found
         assert schedule.last_due(schedule.next_due(now)) == schedule.next_due(now)
         last.add(found)
         following.add(schedule.next_due(now))
