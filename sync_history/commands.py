@@ -8,7 +8,7 @@ import signal
 import sys
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
-from json import dumps
+from json import dumps, loads
 
 from audit.cli import CommandError, WrongOption, command, past
 from audit.errors import DatabaseUnavailable
@@ -18,8 +18,8 @@ from home.config.exiting import EXIT_SECONDS, exit_within
 from home.config.logs import set_up_logs
 from home.database.engine import Engine
 from home.services import Services
+from sync_history import cursors, runner, runs, scheduler
 from sync_history import prune as old
-from sync_history import runner, runs, scheduler
 from sync_history.api import as_json
 from sync_history.printing import figures, print_outcome, print_runs
 from sync_history.settings import SyncSettings
@@ -147,6 +147,33 @@ async def cancel(services: Services, run: int) -> None:
         )
     more = ", and is not tried again" if found.status == Status.FAILED else ""
     print(f"run {run}: {found.status}{more}")
+
+
+@command
+async def state(services: Services, source: str, reset: bool = False, json: bool = False) -> None:
+    """Print what a source keeps from run to run, as JSON. A run that is active when it is reset
+    fails as soon as it keeps something.
+
+    :param source: its name
+    :param reset: forget it, so that the next run begins anew; the trail says who did
+    :param json: one JSON object, with when it was kept, by which run, and its version
+
+    """
+    load(services.settings_of(SyncSettings).source_modules)
+    found = await cursors.find(services.db, source)
+    if found is None and source not in sources():
+        raise WrongOption("there is no source of this name, and nothing of one is kept")
+    if reset:
+        await cursors.reset(services.db, source)
+        found = await cursors.find(services.db, source)
+    kept = loads(found["state"]) if found else {}
+    if json:
+        at = found and found["updated_at"].isoformat()
+        names = ("version", "run_id")
+        more = {name: found and found[name] for name in names} | {"updated_at": at}
+        print(dumps({"source": source, "state": kept, **more}))
+    else:
+        print(dumps(kept))
 
 
 @command

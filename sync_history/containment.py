@@ -11,7 +11,8 @@ from collections.abc import Callable, Coroutine, Generator
 from contextvars import Context, ContextVar, copy_context
 from typing import Any
 
-from sync_history.reporting import Run, SyncFailed
+from sync_history.errors import SyncFailed
+from sync_history.reporting import Run
 
 _run: ContextVar[Run | None] = ContextVar("sync_run", default=None)
 

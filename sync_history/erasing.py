@@ -22,9 +22,18 @@ ERASE = f"""
     WHERE {NAMED}
 """  # noqa: S608  constants only
 
+ERASE_STATES = """
+    UPDATE sync_states SET state = regexp_replace(state::text, $2, $3, 'gi')::jsonb
+    WHERE EXISTS (SELECT FROM unnest($1::text[]) n WHERE strpos(lower(state::text), n) > 0)
+"""
+ERASE_LINES = """
+    UPDATE sync_log_lines SET text = regexp_replace(text, $2, $3, 'gi')
+    WHERE EXISTS (SELECT FROM unnest($1::text[]) n WHERE strpos(lower(text), n) > 0)
+"""
+
 
 class RunEraser:
-    """Puts a pseudonym where the errors of runs name somebody."""
+    """Puts a pseudonym where runs name somebody: in errors, logs, and what sources keep."""
 
     async def known(self, db: Queries, person: int, archived: Sequence[Side]) -> Known:
         """Return nothing of its own: it goes by the names that others know."""
@@ -34,7 +43,8 @@ class RunEraser:
         """Replace addresses, and what a run is about to change."""
         names = sorted(known.names)
         expression = "|".join(literal(in_json(name)) for name in names)
-        await db.execute(ERASE, names, expression, pseudonym)
+        for sql in (ERASE, ERASE_STATES, ERASE_LINES):
+            await db.execute(sql, names, expression, pseudonym)
         await db.execute(
             "DELETE FROM directory_changes WHERE user_id = $1 OR email = any($2)", person, names
         )

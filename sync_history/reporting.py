@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import operator
 import time
 from dataclasses import dataclass
@@ -10,18 +11,15 @@ from typing import Any, SupportsIndex
 import asyncpg
 
 from audit.context import storable
-from audit.errors import GroundworkError
 from home.config.redaction import MAX_TRACEBACK_CHARACTERS, Redactor
 from home.services import Services
+from sync_history.cursors import Cursor, as_text
+from sync_history.errors import SyncFailed
 
 KEPT = {"failures": 500, "notes": 1_000}  # the first of them; all are counted
 LONGEST_TEXT = 500  # characters
 LONGEST_TRACEBACK = 16_000  # characters; of longer ones the middle is left out
 LARGEST = 2**31 - 1  # that the columns hold
-
-
-class SyncFailed(GroundworkError):
-    """Raised by a source: the run fails. People see the message: what happened, what to do."""
 
 
 @dataclass(frozen=True)
@@ -50,6 +48,7 @@ class Run:
         force: a person overrode the source's own safety limits.
         only: the items that failed in an earlier run, as it named them by `failed`; the source
             leaves all others alone. None: all there are.
+        cursor: what the source has kept from run to run.
     """
 
     def __init__(
@@ -61,6 +60,7 @@ class Run:
         dry_run: bool = False,
         force: bool = False,
         only: frozenset[str] | None = None,
+        cursor: Cursor | None = None,
     ) -> None:
         self.services = services
         self.id = id
@@ -69,6 +69,7 @@ class Run:
         self.force = force
         self.only = only
         self.tried_to_exit = False
+        self._cursor = cursor
         self._total: int | None = None
         self._synced = 0
         self._failed = 0
@@ -103,6 +104,25 @@ class Run:
             self._notes.append(self.shown(text))
         else:
             self._notes_left_out += 1
+
+    @property
+    def state(self) -> dict[str, Any]:
+        """Return what the source's last run kept by `save_state`; {} where none did."""
+        found: dict[str, Any] = json.loads((self._cursor and self._cursor.found) or "{}")
+        return found
+
+    async def save_state(self, state: dict[str, Any]) -> None:
+        """Keep a state for the next run, as far as the transaction that is open is committed.
+
+        A dry run, and one of single items, keep nothing.
+
+        Raises:
+            SyncFailed: the run was closed, or somebody else has written the state meanwhile.
+            TypeError, ValueError: it is no dict of JSON, or longer than 64 kB.
+        """
+        text = as_text(state)
+        if self._cursor is not None and not self.dry_run and self.only is None:
+            await self._cursor.save(text)
 
     @property
     def cancelled(self) -> bool:

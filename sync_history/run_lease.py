@@ -24,7 +24,11 @@ from sync_history.runs import RUNNING
 CLAIM = """
     UPDATE sync_history SET status = 'running', claim = $2, holds_lock = $3
     WHERE id = $1 AND status = 'pending'
-    RETURNING dry_run, force, retry_of
+    RETURNING dry_run, force, retry_of,
+        (SELECT state::text FROM sync_states AS kept WHERE kept.source = sync_history.source)
+            AS state,
+        (SELECT version FROM sync_states AS kept WHERE kept.source = sync_history.source)
+            AS version
 """
 BEAT = """
     UPDATE sync_history SET

@@ -19,6 +19,8 @@ from audit.tracing import span
 from home.services import Services
 from sync_history import runs
 from sync_history.containment import create_task, exit_refused
+from sync_history.cursors import Cursor
+from sync_history.errors import SyncFailed
 from sync_history.outcome import (
     CANCELLED,
     LOST,
@@ -28,7 +30,7 @@ from sync_history.outcome import (
     decide_outcome,
     stood_still,
 )
-from sync_history.reporting import Progress, Run, SyncFailed
+from sync_history.reporting import Progress, Run
 from sync_history.run_lease import LeaseLost, RunLease
 from sync_history.runs import Started
 from sync_history.sources import Function
@@ -77,6 +79,13 @@ class Execution:
                     dry_run=row["dry_run"],
                     force=row["force"],
                     only=await self._only(row["retry_of"]),
+                    cursor=Cursor(
+                        self.services.db,
+                        self.lease.id,
+                        self.lease.claim_id,
+                        row["state"],
+                        row["version"],
+                    ),
                 )
                 with span("sync run", source=self.source.name, run_id=self.lease.id) as note:
                     await self._see_through(self.run)

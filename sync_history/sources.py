@@ -10,7 +10,8 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
 from audit.errors import GroundworkError
-from sync_history.reporting import Run, SyncFailed
+from sync_history.errors import SyncFailed
+from sync_history.reporting import Run
 from sync_history.schedule import Schedule
 
 __all__ = ["CannotLoad", "Function", "Run", "Source", "SyncFailed", "load", "source", "sources"]

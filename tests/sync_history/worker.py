@@ -9,11 +9,12 @@ import sys
 
 from piccolo.main import main
 
-from sync_history import runs, scheduler
+from sync_history import retries, runs, scheduler
 
 lease = float(sys.argv.pop(1))
 runs.LEASE_SECONDS = lease
 runs.LOCKLESS_SECONDS = min(lease, runs.LOCKLESS_SECONDS)
+retries.FIRST_PAUSE_SECONDS = 0.0
 scheduler.LOOK_SECONDS = min(1, round(lease))
 sys.argv.insert(1, "sync_history")
 main()
