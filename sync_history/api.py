@@ -11,16 +11,18 @@ from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
 
+from audit.ids import id_of
 from home.services import Services
 from home.web.bodies import Body, answer, body_of
 from home.web.openapi import Operation
 from home.web.people import Who, person_of, services_of
-from sync_history import runner, runs, tables
+from sync_history import run_log, runner, runs, tables
 from sync_history.runs import CannotStart, NotActive, UnknownSource
 from sync_history.settings import SyncSettings
 from sync_history.sources import load, sources
 from sync_history.tables import Status, Trigger
 
+LINES = 1_000  # at a time
 HIDDEN = {"claim", "holds_lock"}  # of no use outside
 
 
@@ -68,6 +70,22 @@ class SyncRunResponse(BaseModel):
     run: SyncRun
 
 
+class LogLine(BaseModel):
+    """What a source logged; `level` as Python's logging names it."""
+
+    id: int
+    at: AwareDatetime
+    level: str
+    text: str
+
+
+class SyncRunLog(BaseModel):
+    """Lines of a run, the oldest first; `next` is the `after` of those that follow, or null."""
+
+    lines: list[LogLine]
+    next: int | None
+
+
 class SyncSource(BaseModel):
     """A source; it begins by hand only where both `every_seconds` and `schedule` are null."""
 
@@ -100,6 +118,11 @@ def operations(services: Services) -> list[Operation]:
         ),
         of("GET", one, get_run, "One run.", answer=SyncRunResponse, errors=(403, 404)),
         of(
+            "GET", f"{one}/log", get_log, "What its source logged, a thousand lines at a time.",
+            answer=SyncRunLog, errors=(403, 404),
+            query={"after": "the id of a line: only those that came after it"},
+        ),
+        of(
             "POST", f"{one}/cancel", cancel_run,
             "End a run, within two seconds. One that failed is not tried again.",
             answer=SyncRunResponse, status=202, errors=(404, 409),
@@ -129,6 +152,18 @@ async def get_run(request: Request) -> Response:
     if run is None:
         raise HTTPException(404, "There is no such run.")
     return answer({"run": as_json(run)})
+
+
+async def get_log(request: Request) -> Response:
+    await person_of(request, Who.ADMINISTRATORS)
+    if await runs.find(_id(request)) is None:
+        raise HTTPException(404, "There is no such run.")
+    after = id_of(request.query_params.get("after", "0"))
+    if after is None:
+        raise HTTPException(400, "after is the id of a line.")
+    rows = await run_log.newer(services_of(request).db, _id(request), after, LINES + 1)
+    lines = [{**row, "at": row["at"].isoformat()} for row in rows[:LINES]]
+    return answer({"lines": lines, "next": lines[-1]["id"] if len(rows) > LINES else None})
 
 
 async def start_run(request: Request) -> Response:

@@ -18,10 +18,10 @@ from home.config.exiting import EXIT_SECONDS, exit_within
 from home.config.logs import set_up_logs
 from home.database.engine import Engine
 from home.services import Services
-from sync_history import cursors, runner, runs, scheduler
+from sync_history import cursors, run_log, runner, runs, scheduler
 from sync_history import prune as old
 from sync_history.api import as_json
-from sync_history.printing import figures, print_outcome, print_runs
+from sync_history.printing import figures, print_line, print_outcome, print_runs
 from sync_history.settings import SyncSettings
 from sync_history.sources import load, sources
 from sync_history.tables import Status, SyncRun
@@ -147,6 +147,24 @@ async def cancel(services: Services, run: int) -> None:
         )
     more = ", and is not tried again" if found.status == Status.FAILED else ""
     print(f"run {run}: {found.status}{more}")
+
+
+@command
+async def log(services: Services, run: int, json: bool = False) -> None:
+    """Print what the source of a run logged, the oldest line first. Exits 1 when there is no such
+    run.
+
+    :param run: its number, as piccolo sync_history list prints it
+    :param json: one JSON object a line: at, level, text
+
+    """
+    if await runs.find(run) is None:
+        raise CommandError("there is no such run")
+    after = 0
+    while lines := await run_log.newer(services.db, run, after, 1_000):
+        for line in lines:
+            print_line(line, json=json)
+        after = lines[-1]["id"]
 
 
 @command

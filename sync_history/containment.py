@@ -17,6 +17,11 @@ from sync_history.reporting import Run
 _run: ContextVar[Run | None] = ContextVar("sync_run", default=None)
 
 
+def current_run() -> Run | None:
+    """Return the run in whose task this is called, or in that of something it started."""
+    return _run.get()
+
+
 def create_task(coroutine: Coroutine[Any, Any, None], run: Run, name: str) -> asyncio.Task[None]:
     """Create the task of a run's source. What it starts in turn is contained, too."""
     loop = asyncio.get_running_loop()

@@ -16,13 +16,14 @@ from home.web.pages import Page
 from home.web.people import Who, services_of
 from home.web.redirects import is_partial, redirect
 from home.web.rendering import render
-from sync_history import retries, run_lists, runner, runs, source_states
+from sync_history import retries, run_lists, run_log, runner, runs, source_states
 from sync_history.run_lists import ACTIVE, TO_LOOK_AT, Filters
 from sync_history.runs import CannotStart, NotActive, UnknownSource
 from sync_history.settings import SyncSettings
 from sync_history.sources import sources
 from sync_history.tables import ENDS, Status, SyncRun
 
+LINES = 200  # of a log
 CHOICES = {ACTIVE: "active", TO_LOOK_AT: "to look at"} | {str(end): str(end) for end in ENDS}
 TAGS = {"succeeded": "good", "partial": "warn", "failed": "bad", "running": "warn"}
 # Its own changes in the trail say who does what the run does, wherever it was started.
@@ -69,6 +70,7 @@ async def show_run(request: Request) -> Response:
     run = await _run_of(request)
     db = services_of(request).db
     is_over = runs.is_over(run)
+    lines, lines_before = await run_log.newest(db, run.id, LINES)
     shown = {
         "run": run,
         "is_over": is_over,
@@ -80,6 +82,8 @@ async def show_run(request: Request) -> Response:
         "can_retry": run.source in sources() and runs.failed_items(run, sources()[run.source]),
         "trail": _trail_of(run, await db.fetchval(ACTOR, str(run.id))),
         "starter": await _starter(request, run),
+        "lines": lines,
+        "lines_before": lines_before,
         "next_attempt": await retries.next_attempt(db, run) if is_over else None,
     }
     name = "run_part" if is_partial(request) else "run"

@@ -5,7 +5,9 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 from datetime import UTC, datetime
+from json import dumps
 
+from audit.database import Record
 from audit.printable import printable
 from sync_history.reporting import Progress
 from sync_history.runner import Execution
@@ -62,3 +64,12 @@ def _cell(value: object) -> str:
     if isinstance(value, datetime):
         return value.astimezone(UTC).isoformat(sep=" ", timespec="seconds")
     return "" if value is None else printable(str(value))
+
+
+def print_line(line: Record, *, json: bool) -> None:
+    """Print a line of a log, on one line."""
+    at = line["at"].isoformat(timespec="milliseconds")
+    if json:
+        print(dumps({"at": at, "level": line["level"], "text": line["text"]}))
+    else:
+        print(at, line["level"], printable(line["text"]), sep="\t")

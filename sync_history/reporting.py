@@ -15,6 +15,7 @@ from home.config.redaction import MAX_TRACEBACK_CHARACTERS, Redactor
 from home.services import Services
 from sync_history.cursors import Cursor, as_text
 from sync_history.errors import SyncFailed
+from sync_history.run_log import RunLog
 
 KEPT = {"failures": 500, "notes": 1_000}  # the first of them; all are counted
 LONGEST_TEXT = 500  # characters
@@ -79,6 +80,7 @@ class Run:
         self._traceback: str | None = None
         self._good_until = float("inf")  # by time.monotonic(); moved on with each heartbeat
         self._redactor = Redactor(services.settings.secrets)
+        self.log = RunLog(self._redactor)  # for the runner
 
     def total(self, n: SupportsIndex) -> None:
         """Set how many items there will be."""

@@ -19,6 +19,7 @@ from home.database.engine import Engine
 from sync_history import retries
 from sync_history.outcome import Outcome
 from sync_history.reporting import Progress
+from sync_history.run_log import RunLog
 from sync_history.runs import RUNNING
 
 CLAIM = """
@@ -49,6 +50,15 @@ END = f"""
     WHERE id = $1 AND claim = $2 AND status = 'running'
     RETURNING id
 """  # noqa: S608  constants only
+LOG = """
+    INSERT INTO sync_log_lines (run, at, level, text)
+    SELECT $1, line.at, line.level, line.text
+    FROM unnest($3::timestamptz[], $4::text[], $5::text[]) WITH ORDINALITY
+        AS line (at, level, text, n)
+    WHERE EXISTS (
+        SELECT FROM sync_history WHERE id = $1 AND claim = $2 AND status = 'running')
+    ORDER BY line.n
+"""
 # The end may have been committed although its answer was lost.
 HAS_ENDED = f"""
     SELECT FROM sync_history
@@ -106,6 +116,17 @@ class RunLease:
             raise LeaseLost
         self._written = details
         return bool(row["cancelled"])
+
+    async def write_log(self, log: RunLog, *, is_last: bool = False) -> None:
+        """Store what the source has logged since the last time.
+
+        Raises:
+            DatabaseUnavailable: try again; nothing is lost.
+        """
+        if lines := log.waiting(is_last=is_last):
+            columns = ([*column] for column in zip(*lines, strict=True))
+            await (await self._connected()).execute(LOG, self.id, self.claim_id, *columns)
+            log.stored(lines)
 
     async def earlier(self, source: str) -> list[int]:
         """Return how many items the source's last good runs synced, the newest first."""

@@ -21,6 +21,7 @@ from sync_history import runs
 from sync_history.containment import create_task, exit_refused
 from sync_history.cursors import Cursor
 from sync_history.errors import SyncFailed
+from sync_history.log_capture import capture
 from sync_history.outcome import (
     CANCELLED,
     LOST,
@@ -105,6 +106,7 @@ class Execution:
     async def _see_through(self, run: Run) -> None:
         log.info("sync_run_started", run_id=self.lease.id, source=self.source.name)
         _prolong(run, time.monotonic())
+        capture()
         name = f"source {self.source.name}"
         task = create_task(_call(self.source.function, run), run, name)
         try:
@@ -142,9 +144,11 @@ class Execution:
                     return STOPPED
                 now = time.monotonic()
                 try:
-                    if await self.lease.beat(run.progress):
-                        return CANCELLED
+                    cancelled = await self.lease.beat(run.progress)
                     _prolong(run, now)
+                    await self.lease.write_log(run.log)
+                    if cancelled:
+                        return CANCELLED
                 except asyncpg.DataError:  # trying again would not help
                     raise
                 except (DatabaseUnavailable, asyncpg.PostgresError) as error:
@@ -171,6 +175,8 @@ class Execution:
                 if outcome is None:
                     outcome = self._decide(run, error, await self.lease.earlier(self.source.name))
                 progress = Progress() if outcome is UNSTORABLE else run.progress
+                if outcome is not UNSTORABLE:
+                    await self.lease.write_log(run.log, is_last=True)
                 await self.lease.end(progress, outcome)
                 return outcome
             except LeaseLost:
