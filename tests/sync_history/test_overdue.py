@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 
 import httpx
 import pytest
@@ -130,3 +130,29 @@ async def test_it_is_shown_where_administrators_look(
 
 async def test_sources_by_hand_are_never_overdue(db: Engine) -> None:
     assert await overdue_of(db, [Source("by-hand", nothing)]) == []
+
+
+async def test_a_schedule_is_overdue_ten_minutes_after_its_second_miss(db: Engine) -> None:
+    source("nightly", schedule="0 3 * * mon-fri", zone="Europe/Berlin")(nothing)
+    nightly = registry.sources()["nightly"]
+    last = nightly.last_due(datetime.now(UTC) - timedelta(minutes=10))
+    limit = nightly.last_due(last - timedelta(seconds=1))
+    assert last - limit >= timedelta(hours=23)
+    for ended, is_late in ((limit - timedelta(minutes=1), True), (limit, False)):
+        await db.execute(
+            "INSERT INTO sync_history (source, status, due_at, completed_at)"
+            " VALUES ('nightly', 'succeeded', $1::timestamptz, $1::timestamptz + interval '20 s')",
+            ended,
+        )
+        assert bool(await overdue_of(db, [nightly])) == is_late
+
+
+async def test_a_retry_that_is_good_ends_the_matter(db: Engine) -> None:
+    await ran(db, 9_000)
+    [first] = await matters(db)
+    await db.execute(
+        "INSERT INTO sync_history (source, status, attempt, created_at, completed_at)"
+        " VALUES ('crm', 'succeeded', 2, now() - interval '9 hours', now() - interval '9 hours')"
+    )
+    [second] = await matters(db)
+    assert second != first

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 
 import httpx
@@ -147,7 +147,7 @@ async def test_a_write_that_fails_loses_nothing(
 
 
 @pytest.fixture
-async def talked(db: Engine) -> AsyncIterator[int]:
+async def talked(db: Engine) -> int:
     """A run with 1,200 lines."""
     run = SyncRun(source="crm", status="succeeded", created_at=datetime(2026, 1, 1, tzinfo=UTC))
     await run.save()
@@ -157,7 +157,7 @@ async def talked(db: Engine) -> AsyncIterator[int]:
         " FROM generate_series(1, 1200) n",
         run.id,
     )
-    yield run.id
+    return run.id
 
 
 async def test_the_page_shows_the_newest(
@@ -196,7 +196,7 @@ async def test_they_go_with_the_run(db: Engine, talked: int) -> None:
 
 async def test_a_person_is_erased_from_lines_and_states(db: Engine, talked: int) -> None:
     await SyncState(source="crm", state={"after": "Mel@example.com", "page": 3}).save()
-    known = Known(names=frozenset({"mel@example.com"}))
+    known = Known(names={"mel@example.com"})
     await RunEraser().erase(db, 0, known, "person-1")
     lines = await lines_of(talked)
     assert {line.rpartition(" ")[0] for line in lines} == {"Mel <person-1> is number"}
