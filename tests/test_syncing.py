@@ -19,10 +19,13 @@ async def test_the_worked_example(url: str, db: Engine, tmp_path: Path) -> None:
     newcomer = Newcomer(tmp_path, url)
     for language, text in blocks(ROOT / "docs" / "syncing.md"):
         newcomer.follow(language, text)
-    first, second = await SyncRun.objects().order_by(SyncRun.id)
+    first, second, third = await SyncRun.objects().order_by(SyncRun.id)
     assert (first.status, first.dry_run, first.items_synced) == ("succeeded", True, 0)
     assert (second.status, second.dry_run, second.items_synced) == ("succeeded", False, 2)
-    shown, _ = newcomer.said
+    assert (third.source, third.status, third.items_synced) == ("names", "succeeded", 2)
+    shown, went_on, _ = newcomer.said
+    assert '{"page": 2}\n{}\n' in went_on
+    assert await User.count().where(User.display_name == "Mel B.") == 1
     assert "mel@example.com would belong to ACME\n" in shown
     assert "\tcompanies\tsucceeded\t" in shown
     assert await User.count().where(User.organization == "Initech") == 1
