@@ -26,7 +26,7 @@ from home.config.sources import TWINS, secret_names
 from home.database import probe
 from home.web import connections, http_protocol, request_filter, server
 from home.web.http_protocol import BoundedProtocol, Owes
-from sync_history import sources
+from sync_history import cursors, reporting, run_log
 from sync_history.directory import download, json_stream, parser
 from tests.conftest import ROOT
 
@@ -103,9 +103,13 @@ BOUNDS = {
         f"{redaction.MAX_ITEMS} items",
     ),
     "text of a sync source": (
-        f"{sources.LONGEST_TEXT} characters",
-        f"{sources.KEPT['failures']} failures and {sources.KEPT['notes']:,} notes",
+        f"{reporting.LONGEST_TEXT} characters",
+        f"{reporting.KEPT['failures']} failures and {reporting.KEPT['notes']:,} notes",
     ),
+    "log of a sync source": (
+        f"{run_log.LONGEST_LINE:,} characters a line, {run_log.MOST_LINES:,} lines",
+    ),
+    "state of a sync source": (f"{cursors.LARGEST_STATE // KIB} KiB",),
     "identity provider": (
         f"{remote.MOST_BYTES // 1024} KiB",
         f"{remote.SECONDS:g} s",
