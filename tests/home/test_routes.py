@@ -97,6 +97,7 @@ OURS: dict[str, dict[str, int]] = {
     "/api/sync": {"GET": ADMINISTRATORS},
     "/api/sync/{source}": {"POST": ADMINISTRATORS},
     "/api/sync/runs/{id}": {"GET": ADMINISTRATORS},
+    "/api/sync/runs/{id}/log": {"GET": ADMINISTRATORS},
     "/api/sync/runs/{id}/cancel": {"POST": ADMINISTRATORS},
 }
 PICCOLO_ADMIN: dict[str, dict[str, int]] = {

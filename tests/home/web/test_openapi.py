@@ -81,7 +81,7 @@ async def test_each_curl_line_of_the_page_does_what_it_says(
             each["operationId"]: each for path in paths.values() for each in path.values()
         }
         lines = dict(zip(operations, others, strict=True))
-        for name in ("start_run", "cancel_run", "get_run", "end_session", *LAST):
+        for name in ("start_run", "cancel_run", "get_run", "get_log", "end_session", *LAST):
             lines[name] = lines.pop(name)
         written = "-o /dev/null -w ' {} %{{http_code}}\\n'"
         script = [
