@@ -2,12 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 
+import httpx
 import pytest
 
+from home.database.engine import Engine
+from home.tables import User
+from sync_history import runs
 from sync_history.schedule import Schedule
-from sync_history.sources import Run, Source, source
+from sync_history.sources import Function, Run, Source, source, sources
+from tests.conftest import enter
+from tests.sync_history.conftest import stored
+
+pytestmark = pytest.mark.any_version
 
 BERLIN = "Europe/Berlin"
 MINUTE = timedelta(minutes=1)
@@ -97,3 +106,37 @@ def test_times_of_a_period_are_counted_from_midnight_utc() -> None:
     assert hourly.last_due(now) == utc("2026-03-01 12:00")
     assert hourly.next_due(now) == utc("2026-03-01 13:00")
     assert not Source("x", nothing).is_automatic
+
+
+async def test_one_run_for_each_time_of_a_schedule(
+    registered: Callable[[Function], None], db: Engine
+) -> None:
+    async def nothing(run: Run) -> None: ...
+
+    source("nightly", schedule="0 3 * * mon-fri", zone=BERLIN)(nothing)
+    nightly = sources()["nightly"]
+    started = await runs.start_due(db, nightly)
+    assert started is not None
+    run = await stored(started.id)
+    assert run.due_at == nightly.last_due(run.created_at)
+    await runs.cancel(db, run.id)
+    assert await runs.start_due(db, nightly) is None
+
+
+async def test_people_see_when_it_is_due(
+    client: httpx.AsyncClient, registered: Callable[[Function], None], administrator: User
+) -> None:
+    async def nothing(run: Run) -> None: ...
+
+    source("nightly", schedule="0 3 * * mon-fri", zone=BERLIN)(nothing)
+    source("hourly", every=timedelta(hours=1))(nothing)
+    await enter(client, administrator.email)
+    page = (await client.get("/sync/nightly")).text
+    assert "0 3 * * mon-fri, Europe/Berlin" in page
+    due = sources()["nightly"].next_due(datetime.now(UTC))
+    assert f'datetime="{due.isoformat()}"' in page
+    assert "every 1 h 0 min" in (await client.get("/sync/hourly")).text
+    hourly, nightly = (await client.get("/api/sync")).json()["sources"]
+    assert (nightly["schedule"], nightly["zone"]) == ("0 3 * * mon-fri", BERLIN)
+    assert (nightly["every_seconds"], hourly["every_seconds"]) == (None, 3600)
+    assert (hourly["schedule"], hourly["zone"]) == (None, None)
