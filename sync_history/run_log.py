@@ -38,7 +38,7 @@ class Line(NamedTuple):
 
 
 class RunLog:
-    """The lines of a run that are not stored yet. Any thread may add some."""
+    """The lines of a run that are not stored yet, and how many are. Any thread may add some."""
 
     def __init__(self, redactor: Redactor) -> None:
         self._redactor = redactor
@@ -46,6 +46,7 @@ class RunLog:
         self._lines: list[Line] = []
         self._number = 0  # of all that were kept
         self._left_out = 0
+        self.stored = 0
 
     def add(self, record: logging.LogRecord) -> None:
         """Keep a record, or count it, where there are many already."""
@@ -66,16 +67,17 @@ class RunLog:
             is_last: nothing comes any more.
         """
         with self._lock:
-            lines = [*self._lines]
             if is_last and self._left_out:
                 text = f"and {self._left_out:,} more, which are not kept"
-                lines.append(Line(datetime.now(UTC), "WARNING", text))
-        return lines
+                self._lines.append(Line(datetime.now(UTC), "WARNING", text))
+                self._left_out = 0
+            return [*self._lines]
 
-    def stored(self, lines: list[Line]) -> None:
-        """Forget what has been stored."""
+    def forget(self, lines: list[Line]) -> None:
+        """Let go of what has been stored."""
         with self._lock:
             del self._lines[: len(lines)]
+            self.stored += len(lines)
 
     def _shown(self, record: logging.LogRecord) -> tuple[str, str]:
         text = self._clean(_text_of(record), LONGEST_LINE)

@@ -6,7 +6,6 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta, tzinfo
 from functools import cached_property
-from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 # How far before a moment the last due time is looked for: a due time each minute costs few steps,
 # and 29 February on a certain day of the week comes once in 40 years.
@@ -87,6 +86,8 @@ class Schedule:
 
     @cached_property
     def _place(self) -> tzinfo:
+        from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
+
         try:
             return UTC if self.zone == "UTC" else ZoneInfo(self.zone)
         except (ZoneInfoNotFoundError, ValueError, OSError):

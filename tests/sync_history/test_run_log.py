@@ -7,6 +7,7 @@ import json
 import logging
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
+from typing import Any
 
 import httpx
 import pytest
@@ -88,11 +89,22 @@ async def test_lines_are_there_while_it_runs(registered: Register) -> None:
     await until(started.id, "cancelled")
 
 
-async def test_it_is_bounded_and_what_is_left_out_is_counted(registered: Register) -> None:
+async def test_it_is_bounded_and_what_is_left_out_is_counted_once(
+    registered: Register, monkeypatch: pytest.MonkeyPatch
+) -> None:
     async def crm(run: Run) -> None:
         for number in range(1_500):
             LOG.info("%d %s", number, "x" * 10_000)
 
+    end, ends = RunLease.end, list[None]()
+
+    async def at_second(self: RunLease, *values: Any) -> None:
+        ends.append(None)
+        if len(ends) == 1:
+            raise DatabaseUnavailable("refused")
+        await end(self, *values)
+
+    monkeypatch.setattr(RunLease, "end", at_second)
     registered(crm)
     lines = await lines_of((await run_of("crm")).id)
     assert len(lines) == 1_001
@@ -133,6 +145,14 @@ async def test_a_write_that_fails_loses_nothing(
             raise DatabaseUnavailable("refused")
 
         patched.setattr(lease, "_connected", lost)
+        with pytest.raises(DatabaseUnavailable):
+            await lease.write_log(log)
+    with monkeypatch.context() as patched:
+
+        def not_heard(lines: object) -> None:
+            raise DatabaseUnavailable("connection lost")
+
+        patched.setattr(log, "forget", not_heard)
         with pytest.raises(DatabaseUnavailable):
             await lease.write_log(log)
     log.add(record("two"))
