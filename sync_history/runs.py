@@ -6,7 +6,8 @@ Any number of processes may do this at once; PostgreSQL decides, by its own cloc
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+from collections.abc import Awaitable, Callable, Iterable
+from functools import partial
 from typing import NamedTuple
 
 from piccolo.columns.combination import WhereRaw
@@ -15,7 +16,7 @@ from audit.context import Actor, acting_as, current_actor
 from audit.database import Connection, Database
 from audit.errors import GroundworkError
 from audit.log import Logger
-from sync_history import retries
+from sync_history import due_times, retries
 from sync_history.retries import ACTIVE, IS_TRIED_AGAIN
 from sync_history.sources import Source, sources
 from sync_history.tables import Status, SyncRun, Trigger
@@ -31,25 +32,6 @@ START = """
     INSERT INTO sync_history
         (source, trigger_type, triggered_by, dry_run, force, retry_of, attempts)
     SELECT $1, $2, $3, $4, $5, $6, $7 RETURNING id
-"""
-# $2 is the newest due time, $3 the next. Older ones that nobody was there for are not made up for
-# one by one.
-IS_DUE = f"""
-    SELECT $2::timestamptz AS slot
-    WHERE NOT EXISTS ({ACTIVE})
-      AND NOT EXISTS (
-        SELECT FROM sync_history WHERE source = $1 AND due_at >= $2 AND due_at <= $3)
-"""  # noqa: S608  constants only
-START_DUE = f"""
-    INSERT INTO sync_history (source, trigger_type, due_at, attempts)
-    SELECT $1, 'automatic', slot, $4 FROM ({IS_DUE}) AS due RETURNING id
-"""  # noqa: S608  constants only
-# By a clock that was ahead and has been set back: none that lies beyond the next one counts.
-AHEAD = """
-    SELECT due_at FROM (
-        SELECT due_at FROM sync_history WHERE source = $1 AND due_at IS NOT NULL
-        ORDER BY id DESC LIMIT 1
-    ) AS last WHERE due_at > $2
 """
 CANCEL = """
     UPDATE sync_history SET
@@ -180,30 +162,11 @@ async def start(
 async def start_due(db: Database, source: Source) -> Started | None:
     """Make a pending run if the source is due, or its last run is to be tried again, and nobody
     else has done so."""
-    started = await _start_on_time(db, source) if source.is_automatic else None
-    if started is not None or not (source.retries and await retries.is_due(db, source.name)):
-        return started
-    with acting_as(automatic(source)):
-        async with db.transaction(), db.connection() as connection:
-            await _take_turns(connection, source.name)
-            id_ = await retries.start(connection, source.name)
-    return None if id_ is None else Started(id_, source)
-
-
-async def _start_on_time(db: Database, source: Source) -> Started | None:
-    now = await db.fetchval("SELECT statement_timestamp()")
-    due = (source.name, source.last_due(now), source.next_due(now))
-    if not await db.fetch(IS_DUE, *due):
-        return None
-    with acting_as(automatic(source)):
-        async with db.transaction(), db.connection() as connection:
-            await _take_turns(connection, source.name)
-            if (ahead := await connection.fetchval(AHEAD, source.name, due[2])) is not None:
-                log.warning("due_time_in_the_future", source=source.name, due_at=str(ahead))
-            id_ = await connection.fetchval(START_DUE, *due, source.retries + 1)
-            if id_ is not None:
-                await connection.execute(retries.SUPERSEDE, source.name)
-    return None if id_ is None else Started(id_, source)
+    if source.is_automatic and (due := await due_times.due_of(db, source)) is not None:
+        return await _start_by_itself(db, source, partial(due_times.start, source=source, due=due))
+    if source.retries and await retries.is_due(db, source.name):
+        return await _start_by_itself(db, source, partial(retries.start, source=source.name))
+    return None
 
 
 async def cancel(db: Database, id: int) -> SyncRun:
@@ -272,3 +235,13 @@ def automatic(source: Source) -> Actor:
 async def _take_turns(connection: Connection, name: str) -> None:
     """Let two who start the same source at once do it one after the other."""
     await connection.execute("SELECT pg_advisory_xact_lock($1, hashtext($2))", STARTING, name)
+
+
+async def _start_by_itself(
+    db: Database, source: Source, start: Callable[[Connection], Awaitable[int | None]]
+) -> Started | None:
+    with acting_as(automatic(source)):
+        async with db.transaction(), db.connection() as connection:
+            await _take_turns(connection, source.name)
+            id_ = await start(connection)
+    return None if id_ is None else Started(id_, source)
