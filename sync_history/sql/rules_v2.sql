@@ -35,9 +35,6 @@ CREATE OR REPLACE TRIGGER rules BEFORE UPDATE ON sync_history FOR EACH ROW
     WHEN (OLD.status <> NEW.status OR OLD.status::text NOT IN ('pending', 'running'))
     EXECUTE FUNCTION sync_history_rules_v2();
 
--- The few runs that wait to be tried again.
-CREATE INDEX idx_sync_history_retry_at ON sync_history (source) WHERE retry_at IS NOT NULL;
-
 -- For the lines of a run, in their order.
 CREATE INDEX idx_sync_log_lines_run ON sync_log_lines (run, id);
 ALTER TABLE sync_log_lines RENAME CONSTRAINT sync_log_lines_run_fkey TO sync_log_lines_run_fk;

@@ -3,4 +3,3 @@ CREATE OR REPLACE TRIGGER rules BEFORE UPDATE ON sync_history FOR EACH ROW
     WHEN (OLD.status <> NEW.status OR OLD.status::text NOT IN ('pending', 'running'))
     EXECUTE FUNCTION sync_history_rules_v1();
 DROP FUNCTION sync_history_rules_v2();
-DROP INDEX idx_sync_history_retry_at;
