@@ -27,7 +27,7 @@ def utc(text: str) -> datetime:
 
 
 def due_times(schedule: Schedule, since: str, until: str) -> list[str]:
-    """The due times that somebody sees who asks every seven minutes, forwards and backwards."""
+    """The due times that somebody sees who asks every 17 minutes, forwards and backwards."""
     now, end = utc(since), utc(until)
     before = schedule.last_due(now)
     last, following = set(), set()
@@ -38,9 +38,9 @@ def due_times(schedule: Schedule, since: str, until: str) -> list[str]:
         assert schedule.last_due(schedule.next_due(now)) == schedule.next_due(now)
         last.add(found)
         following.add(schedule.next_due(now))
-        now += 7 * MINUTE
+        now += 17 * MINUTE
     both = sorted(each for each in last | following if utc(since) <= each <= utc(until))
-    assert {each for each in both if each < end - 7 * MINUTE} <= last & following | {both[0]}
+    assert {each for each in both if each < end - 17 * MINUTE} <= last & following | {both[0]}
     return [f"{each:%d %H:%M}" for each in both]
 
 
