@@ -172,7 +172,7 @@ async def state(services: Services, source: str, reset: bool = False, json: bool
     """Print what a source keeps from run to run, as JSON. A run that is active when it is reset
     fails as soon as it keeps something.
 
-    :param source: its name
+    :param source: its name, as the module that SYNC_SOURCES names has it
     :param reset: forget it, so that the next run begins anew; the trail says who did
     :param json: one JSON object, with when it was kept, by which run, and its version
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncpg
 import pytest
 
+from audit.database import Connection
 from home.database.engine import Engine
 from home.database.schema import NOT_MIGRATED, differences, rebuild
 from home.tables import User
@@ -123,10 +124,10 @@ async def test_reset_works_on_a_schema_that_is_half_gone(url: str) -> None:
 async def test_a_rebuild_that_fails_changes_nothing(
     db: Engine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    async def fail(db: Engine) -> None:
+    async def fail(connection: Connection) -> None:
         raise ZeroDivisionError
 
-    monkeypatch.setattr("home.database.schema.migrate", fail)
+    monkeypatch.setattr("home.database.schema.apply_batch", fail)
     await User.create_user("ada@example.com", PASSWORD)
     with pytest.raises(ZeroDivisionError):
         await rebuild(db)
