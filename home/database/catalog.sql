@@ -1,14 +1,16 @@
 -- What `piccolo home verify` compares: one row for each thing, described as PostgreSQL would write it.
 -- $1 is the schema. Names are those of the things, so renaming one is a difference.
 WITH relations AS (
-    SELECT oid, relname::text, relkind
+    SELECT oid, relname::text, relkind, relrowsecurity, relforcerowsecurity
     FROM pg_class
     WHERE relnamespace = (SELECT oid FROM pg_namespace WHERE nspname = $1) AND relkind IN ('r', 'p', 'v', 'm')
 )
 SELECT CASE WHEN relkind IN ('v', 'm') THEN 'view' ELSE 'table' END AS kind,
        relname AS relation,
        '' AS name,
-       CASE WHEN relkind IN ('v', 'm') THEN pg_get_viewdef(oid, true) ELSE 'table' END AS definition
+       CASE WHEN relkind IN ('v', 'm') THEN pg_get_viewdef(oid, true)
+            ELSE concat_ws(' ', 'table', CASE WHEN relrowsecurity THEN 'ROW LEVEL SECURITY' END,
+                           CASE WHEN relforcerowsecurity THEN 'FORCED' END) END AS definition
 FROM relations
 UNION ALL
 SELECT 'column', relname, attname::text,
@@ -34,6 +36,14 @@ SELECT 'trigger', relname, tgname::text,
        concat_ws(' ', pg_get_triggerdef(pg_trigger.oid), CASE tgenabled WHEN 'O' THEN NULL ELSE 'DISABLED' END)
 FROM relations JOIN pg_trigger ON tgrelid = relations.oid
 WHERE NOT tgisinternal
+UNION ALL
+SELECT 'policy', relname, polname::text,
+       concat_ws(' ', polcmd, pg_get_expr(polqual, polrelid), pg_get_expr(polwithcheck, polrelid))
+FROM relations JOIN pg_policy ON polrelid = relations.oid
+UNION ALL
+SELECT 'rule', relname, rulename::text, pg_get_ruledef(pg_rewrite.oid)
+FROM relations JOIN pg_rewrite ON ev_class = relations.oid
+WHERE relkind IN ('r', 'p')
 UNION ALL
 -- They belong to no table. The body counts, and on whose behalf and where it looks.
 SELECT 'function', '', proname::text,

@@ -122,15 +122,6 @@ class Backup:
         yield held.replace(b"\n\\unrestrict " + key, b"") if key else held
 
 
-def digest_of(path: Path) -> str:
-    """Return the SHA-256 of a file, hexadecimal; empty where it cannot be read."""
-    try:
-        with path.open("rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest() if path.is_file() else ""
-    except OSError:
-        return ""
-
-
 class _Counted(io.RawIOBase):
     """A file whose bytes are counted and digested while they are read."""
 

@@ -7,6 +7,7 @@ a database of such a name whose lock nobody holds is what a dead drill left.
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import re
 import secrets
@@ -21,6 +22,7 @@ import asyncpg
 from pydantic import SecretStr
 
 from audit.cli import WrongOption
+from audit.errors import DatabaseUnavailable
 from home.config.dsn import DsnError, from_url
 from home.config.settings import Settings
 from home.database.connection import ObservedConnection
@@ -29,6 +31,7 @@ from home.drill.backup import DrillFailed
 
 NAME = "groundwork_drill_"
 NUMBER = 14  # hexadecimal digits behind it
+ALIVE_SECONDS = 30.0
 OURS = re.compile(rf"{NAME}[0-9a-f]{{{NUMBER}}}")
 DATABASES = "SELECT datname FROM pg_database WHERE pg_has_role(datdba, 'USAGE')"
 IS_HELD = """
@@ -145,10 +148,13 @@ async def database_beside(place: Place, settings: Settings, size: int) -> AsyncI
         name = NAME + secrets.token_hex(NUMBER // 2)
         await connection.execute("SELECT pg_advisory_lock($1)", _lock(name))
         await _create(connection, name)
+        alive = asyncio.create_task(_keep_alive(connection))
         try:
             yield Server(place.named(name), connection.get_server_version().major, left)
         finally:
-            await _drop(connection, name)
+            alive.cancel()
+            await asyncio.wait({alive})
+            await _drop(engine, connection, name)
     finally:
         connection.terminate()
 
@@ -197,7 +203,17 @@ async def _create(connection: ObservedConnection, name: str) -> None:
                           " --into") from None  # fmt: skip
 
 
-async def _drop(connection: ObservedConnection, name: str) -> None:
-    """Drop it; where the connection is lost, the next drill does it."""
-    if not connection.is_closed():
-        await connection.execute(f'DROP DATABASE IF EXISTS "{name}" WITH (FORCE)')
+async def _keep_alive(connection: ObservedConnection) -> None:
+    """Say something now and then: who is silent for an hour is forgotten on the way."""
+    with contextlib.suppress(DatabaseUnavailable):
+        while True:
+            await asyncio.sleep(ALIVE_SECONDS)
+            await connection.execute("SELECT 1")
+
+
+async def _drop(engine: Engine, connection: ObservedConnection, name: str) -> None:
+    """Drop it, on another connection where this one is lost."""
+    if connection.is_closed():
+        connection = await engine.get_new_connection()
+    await connection.execute(f'DROP DATABASE IF EXISTS "{name}" WITH (FORCE)')
+    await connection.close()

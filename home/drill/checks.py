@@ -12,6 +12,7 @@ from datetime import datetime, timedelta
 from pathlib import Path
 from typing import NamedTuple
 
+from audit.cli import CommandError
 from audit.database import Database
 from audit.exported import exported
 from audit.paging import pages, transaction
@@ -143,6 +144,8 @@ async def kept_seals(path: Path) -> AsyncIterator[list[Stored]]:
     Raises:
         CommandError: it is none.
     """
+    if path.exists() and not path.is_file():  # it is read twice, and a pipe would be waited for
+        raise CommandError(f"{path.name} is not a file")
     for each in exported(path):
         yield [Stored(each.seal.id, each.digest, each.seal.created_at)]
 

@@ -198,10 +198,7 @@ async def _verify(
 
 async def _tell(services: Services, path: Path, report: Report, json: bool) -> bool:
     """Record and print what was found; return whether it is on the trail."""
-    from home.drill.backup import digest_of
-
     report.problems = [each[:500] for each in report.problems]
-    report.sha256 = report.sha256 or digest_of(path)
     report.bytes = path.stat().st_size if path.is_file() else 0
     details = report.details()
     is_recorded = True

@@ -93,9 +93,12 @@ class Tracing:
         from opentelemetry.sdk.trace.export import BatchSpanProcessor
 
         logging.getLogger("opentelemetry").setLevel(logging.CRITICAL)  # we say it, and less often
-        resource = Resource.create(_named())
-        self.provider = TracerProvider(resource=resource, shutdown_on_exit=False)
-        self.provider.add_span_processor(BatchSpanProcessor(exporter or _otlp()))
+        try:  # these read the environment
+            resource = Resource.create(_named())
+            self.provider = TracerProvider(resource=resource, shutdown_on_exit=False)
+            self.provider.add_span_processor(BatchSpanProcessor(exporter or _otlp()))
+        except ValueError as error:
+            raise TracingUnusable(f"A variable OTEL_... cannot be used: {error}") from None
         self.tracer = self.provider.get_tracer("groundwork")
         self.db = db
 
@@ -135,14 +138,30 @@ def _named() -> dict[str, str]:
 
 
 def _otlp() -> SpanExporter:
+    import requests
     from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
     from opentelemetry.sdk.trace.export import SpanExporter, SpanExportResult
+
+    class Session(requests.Session):
+        """Remembers how the last request ended."""
+
+        outcome = "not sent"
+
+        def request(self, *args: Any, **options: Any) -> requests.Response:
+            try:
+                answer = super().request(*args, **options)
+            except Exception as error:
+                self.outcome = type(error).__name__
+                raise
+            self.outcome = f"HTTP {answer.status_code}"
+            return answer
 
     class Quiet(SpanExporter):
         """Says that spans are lost the first, second, fourth, eighth ... time in a row."""
 
         def __init__(self) -> None:
-            self.inner = OTLPSpanExporter()
+            self.session = Session()
+            self.inner = OTLPSpanExporter(session=self.session)
             self.failures = 0
 
         def export(self, spans: Sequence[ReadableSpan]) -> SpanExportResult:
@@ -154,7 +173,12 @@ def _otlp() -> SpanExporter:
                 return result
             self.failures += 1
             if self.failures & (self.failures - 1) == 0:
-                log.warning("traces_not_sent", spans=len(spans), in_a_row=self.failures)
+                log.warning(
+                    "traces_not_sent",
+                    reason=self.session.outcome,
+                    spans=len(spans),
+                    in_a_row=self.failures,
+                )
             return result
 
         def shutdown(self) -> None:

@@ -133,3 +133,16 @@ async def test_a_rebuild_that_fails_changes_nothing(
         await rebuild(db)
     assert await User.count() == 1
     assert await differences(db) == []
+
+
+async def test_what_hides_or_diverts_rows_is_a_difference(db: Engine) -> None:
+    for change in (
+        "ALTER TABLE users ENABLE ROW LEVEL SECURITY",
+        "CREATE POLICY nobody ON users USING (false)",
+        "CREATE RULE nothing AS ON INSERT TO audit_logs DO INSTEAD NOTHING",
+    ):
+        await db.run_ddl(change)
+    found = "\n".join(await differences(db))
+    for named in ("users", "nobody", "nothing"):
+        assert named in found
+    assert len(found.splitlines()) == 3

@@ -256,6 +256,18 @@ async def test_a_collector_that_is_away_costs_no_request_anything(
     assert len([entry for entry in logs if entry["event"] == "traces_not_sent"]) <= 2
 
 
+async def test_why_spans_are_not_sent_is_said(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", f"http://127.0.0.1:{free_port()}")
+    monkeypatch.setenv("OTEL_EXPORTER_OTLP_TIMEOUT", "1")
+    monkeypatch.setenv("OTEL_BSP_SCHEDULE_DELAY", "20")
+    with capture_logs() as logs:
+        async with serving() as client, asyncio.timeout(20):
+            await client.get("/api/me")
+            while not (told := [each for each in logs if each["event"] == "traces_not_sent"]):
+                await asyncio.sleep(0.05)
+    assert told[0]["reason"] == "ConnectionError"
+
+
 @pytest.mark.parametrize(
     ("given", "wanted"),
     [
@@ -283,6 +295,13 @@ def test_when_it_is_on(given: dict[str, str], wanted: bool) -> None:
 def test_what_we_have_not_is_refused_by_name(given: dict[str, str]) -> None:
     with pytest.raises(TracingUnusable, match=list(given)[-1]):
         is_wanted(given)
+
+
+def test_a_variable_that_makes_no_sense_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", "http://127.0.0.1:1")
+    monkeypatch.setenv("OTEL_BSP_MAX_QUEUE_SIZE", "-1")
+    with pytest.raises(TracingUnusable, match="max_queue_size"):
+        create_app()
 
 
 def test_without_the_extra_the_start_is_refused_with_the_command(
