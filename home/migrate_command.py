@@ -5,8 +5,11 @@ from __future__ import annotations
 import json as json_
 import sys
 
+import asyncpg
+
 from audit.cli import WrongOption, command
 from audit.progress import progress
+from home.database.migrations import StepFailed
 from home.database.migrations import migrate as apply_migrations
 from home.database.rehearsal import Rehearsal, first_line, refuse_what_blocks, rehearse
 from home.services import Services
@@ -50,20 +53,25 @@ async def apply_pending(services: Services, force: bool = False) -> list[str]:
     """Apply what is pending, with its progress on a terminal; in production it is tried first.
 
     Raises:
-        MigrationFailed, WouldBlock: see there.
+        MigrationFailed, StepFailed, WouldBlock: see there.
     """
     db = services.db
     is_careful = db.settings.environment == "production" and not force
+    current = ""
     with progress("migrating") as advance:
 
         def tell(what: str) -> None:
+            nonlocal current
+            current = what
             advance(1)
             if sys.stderr.isatty():
                 print(f"applying {what}", file=sys.stderr)
 
-        return await apply_migrations(
-            db, check=(lambda: refuse_what_blocks(db)) if is_careful else None, tell=tell
-        )
+        check = (lambda: refuse_what_blocks(db)) if is_careful else None
+        try:
+            return await apply_migrations(db, check=check, tell=tell)
+        except asyncpg.PostgresError as error:
+            raise StepFailed(f"{current}: {error.args[0]}. What came before it stays.") from error
 
 
 async def _check(services: Services, json: bool) -> None:

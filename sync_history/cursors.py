@@ -82,11 +82,12 @@ def as_text(state: dict[str, Any]) -> str:
     if not isinstance(state, dict):
         raise TypeError(f"a state is a dict, not {type(state).__name__}")
     text = json.dumps(state, allow_nan=False)
-    if len(text) > LARGEST_STATE:
-        raise ValueError(f"a state has at most {LARGEST_STATE:,} bytes as JSON, not {len(text):,}")
     kept = json.loads(text)
     if storable(kept) != kept:
         raise ValueError("a state has no NUL and no lone surrogate in its texts")
+    size = len(json.dumps(kept, ensure_ascii=False).encode())
+    if size > LARGEST_STATE:
+        raise ValueError(f"a state has at most {LARGEST_STATE:,} bytes as JSON, not {size:,}")
     return text
 
 

@@ -12,6 +12,7 @@ from typing import Any
 
 import asyncpg
 
+from audit.errors import GroundworkError
 from home.database.connection import ObservedConnection
 
 # All that others may use, as it was before; the name as in SQL.
@@ -50,12 +51,16 @@ BLOCKS = {
     "ShareLock": "writers",
     "RowLock": "writers of the rows that it changed",
 }
-# Not of a migration: what begins and ends transactions, and Piccolo's records.
-ASIDE = re.compile(
-    r"""\s*((BEGIN | COMMIT | ROLLBACK | SAVEPOINT | RELEASE | SET\ LOCAL)\b
-           | (INSERT | SELECT) .* "migration")""",
-    re.IGNORECASE | re.VERBOSE | re.DOTALL,
+# What marks a place in a transaction, and goes back to it, also after an error.
+SAVEPOINT = re.compile(r"(SAVEPOINT|RELEASE|ROLLBACK\s+TO)\b", re.IGNORECASE)
+# The transaction is ours: what ends it would keep what is only tried.
+CONTROL = re.compile(
+    r"(BEGIN|START\s+TRANSACTION|COMMIT|END|ROLLBACK|ABORT|PREPARE\s+TRANSACTION)\b", re.IGNORECASE
 )
+ATOMIC = re.compile(r"\bBEGIN\s+ATOMIC\b", re.IGNORECASE)
+ENDS = re.compile(r"\b(COMMIT|ROLLBACK|ABORT)\b", re.IGNORECASE)
+# Piccolo's records, which are not of the migration: left out where they do what is expected.
+RECORDS = re.compile(r'(INSERT INTO|SELECT) .*"migration"', re.IGNORECASE | re.DOTALL)
 # What a statement in a script goes on through: comments, quotes, dollar quotes; and its end.
 TOKENS = re.compile(
     r"--[^\n]*|/\*.*?\*/|\bE'(?:\\.|''|[^'])*'|'(?:''|[^'])*'|\"(?:\"\"|[^\"])*\""
@@ -68,8 +73,12 @@ COMMENTS = re.compile(r"--[^\n]*|/\*.*?\*/", re.DOTALL)
 Run = Callable[..., Awaitable[Any]]
 
 
-class Stopped(Exception):
-    """A migration would hold others up for too long."""
+class Stopped(BaseException):
+    """A migration would hold others up for too long; none that catches its errors catches this."""
+
+
+class EndsTransaction(GroundworkError):
+    """A migration begins or ends a transaction itself; the message names the statement."""
 
 
 @dataclass
@@ -107,7 +116,7 @@ def statements(script: str) -> list[str]:
 
     Bodies in `BEGIN ATOMIC ... END` hold semicolons: such a script stays whole.
     """
-    if re.search(r"\bBEGIN\s+ATOMIC\b", script, re.IGNORECASE):
+    if ATOMIC.search(script):
         return [script]
     ends = [found.start() for found in TOKENS.finditer(script) if found[2]]
     starts = [0, *(end + 1 for end in ends)]
@@ -165,11 +174,23 @@ class LockWatch:
 
     async def around(self, run: Run, sql: str, *args: Any, **options: Any) -> Any:
         """Run what Piccolo or a step asked for; a script one statement after another."""
-        if not self.migration or ASIDE.match(sql):
+        if not self.migration:
             return await run(sql, *args, **options)
         result = None
         for each in [sql] if args else statements(sql):
+            text = COMMENTS.sub(" ", each).strip()
+            if SAVEPOINT.match(text):
+                result = await run(each, *args, **options)
+                continue
+            if CONTROL.match(text) or (ATOMIC.search(text) and ENDS.search(text)):
+                raise EndsTransaction(
+                    f"{self.migration} begins or ends a transaction: {text[:60]}. Each migration is"
+                    " in one already; leave that out."
+                )
             result = await self._step(run, each, *args, **options)
+            step = self.steps[-1]
+            if RECORDS.match(text) and not step.locks:
+                self.steps.pop()
         return result
 
     async def _step(self, run: Run, sql: str, *args: Any, **options: Any) -> Any:

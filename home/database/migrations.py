@@ -55,6 +55,10 @@ class MigrationFailed(GroundworkError):
     """A migration could not be applied; nothing was changed."""
 
 
+class StepFailed(MigrationFailed):
+    """A migration fails by itself; the message names it. What came before it stays."""
+
+
 @dataclass
 class Batch:
     """Migrations that ran in one transaction, and what comes next: one with concurrent steps."""

@@ -9,13 +9,17 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 
-from audit.errors import GroundworkError
+import asyncpg
+
+from audit.errors import DatabaseUnavailable, GroundworkError
 from home.database.engine import Engine
 from home.database.lint import BREAKING, lint
 from home.database.lock_watch import Lock, LockWatch, Step, Stopped
 from home.database.migrations import (
+    BUSY,
     Batch,
     MigrationFailed,
+    StepFailed,
     alone,
     applied_migrations,
     apply_batch,
@@ -76,7 +80,9 @@ class Rehearsal:
         if step.is_stopped:
             locks = [lock for lock in self.blocking if lock in step.locks] or self.blocking
             held = "; ".join(f"{each.mode} on {each.table} blocks {each.blocks}" for each in locks)
-            lines.append(f"was stopped after {self.limit_ms} ms: {first_line(step.sql)} ({held})")
+            if held:  # else it may take as long as it likes
+                what = first_line(step.sql)
+                lines.append(f"was stopped after {self.limit_ms} ms: {what} ({held})")
         large = {lock.table for lock in step.locks if lock.bytes > SMALL and lock.blocks}
         lines += [
             f"rewrites {table}, which is not small" for table in step.rewrites if table in large
@@ -129,7 +135,8 @@ async def rehearse(db: Engine, most: int | None = None) -> Rehearsal:
 
     Raises:
         MigrationFailed: a table stayed in use.
-        asyncpg.PostgresError: a migration fails.
+        StepFailed: a migration fails.
+        EndsTransaction: one begins or ends a transaction itself.
     """
     async with db.connection() as connection:
         pending = await pending_in_order(connection)
@@ -142,8 +149,8 @@ async def rehearse(db: Engine, most: int | None = None) -> Rehearsal:
     try:
         many = min(most or len(pending), len(pending))
         watch, batch, version = await patiently(lambda: _try(db, found.limit_ms, many))
-    except MigrationFailed:
-        if many == 1:
+    except MigrationFailed as error:
+        if many == 1 or isinstance(error, StepFailed):
             raise
         watch, batch, version = await patiently(lambda: _try(db, found.limit_ms, 1))
     found.steps = watch.steps
@@ -164,7 +171,7 @@ async def _try(db: Engine, limit_ms: int, most: int) -> tuple[LockWatch, Batch, 
             await connection.execute(f"SET LOCAL lock_timeout = {max(timeout, 1)}")
             if limit_ms:  # if this process stops in the middle
                 await connection.execute(
-                    f"SET LOCAL idle_in_transaction_session_timeout = {max(limit_ms, 1000)}"
+                    f"SET LOCAL idle_in_transaction_session_timeout = {max(limit_ms, 100)}"
                 )
             watch = LockWatch(connection, observer, limit_ms)
             await watch.start()
@@ -172,6 +179,17 @@ async def _try(db: Engine, limit_ms: int, most: int) -> tuple[LockWatch, Batch, 
                 batch = await apply_batch(connection, watch.begin, most=most)
             except Stopped:
                 pass
+            except asyncpg.PostgresError as error:
+                if isinstance(error, BUSY):
+                    raise
+                raise StepFailed(f"{watch.migration}: {error.args[0]}") from error
+            except DatabaseUnavailable:
+                if not connection.is_closed():
+                    raise
+                raise StepFailed(
+                    f"{watch.migration}: the connection was lost. If it does something else for"
+                    f" longer than {limit_ms} ms between two statements, do that beforehand."
+                ) from None
             finally:
                 watch.end()
             await transaction.rollback()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from types import SimpleNamespace
 from typing import Any
 
@@ -30,14 +31,19 @@ class Pending:
     def __init__(self) -> None:
         self.modules: list[tuple[str, str, Any]] = []
 
-    def add(self, *statements: str, concurrent: bool = False) -> str:
-        """Add a migration, and return its id."""
+    def add(self, *statements: str, concurrent: bool = False, swallow: bool = False) -> str:
+        """Add a migration, and return its id.
+
+        Args:
+            swallow: it goes on whatever is raised.
+        """
         id_ = f"home_test_{len(self.modules)}"
 
         async def run() -> None:
             async with database().connection() as connection:
                 for each in statements:
-                    await connection.execute(each)
+                    with contextlib.suppress(*([Exception] if swallow else [])):
+                        await connection.execute(each)
 
         async def forwards() -> AppMigration:
             manager = AppMigration(migration_id=id_, app_name="home")

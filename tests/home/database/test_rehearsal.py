@@ -11,8 +11,8 @@ import pytest
 import piccolo_conf_test as piccolo_conf
 from home.database import migrations
 from home.database.engine import Engine
-from home.database.lock_watch import statements
-from home.database.migrations import MigrationFailed, migrate
+from home.database.lock_watch import EndsTransaction, statements
+from home.database.migrations import MigrationFailed, StepFailed, migrate
 from home.database.rehearsal import WouldBlock, refuse_what_blocks, rehearse
 from home.database.schema import read_catalog
 from tests.conftest import missing
@@ -262,3 +262,55 @@ def test_scripts_are_taken_apart_where_statements_end() -> None:
     assert [each.split()[0] for each in found] == ["SELECT", "CREATE", "SELECT"]
     atomic = "CREATE FUNCTION f() RETURNS int BEGIN ATOMIC SELECT 1; END; SELECT 2"
     assert statements(atomic) == [atomic]
+
+
+@pytest.mark.parametrize(
+    "statements_of_it",
+    [
+        ("BEGIN; ALTER TABLE readings ADD sneaky int; COMMIT;",),
+        ("CREATE TABLE sneaky (i int)", "COMMIT"),
+        ("CREATE TABLE sneaky (i int); commit ; BEGIN",),
+        ("/* x */ START  TRANSACTION", "CREATE TABLE sneaky (i int)"),
+        ("CREATE FUNCTION sneaky() RETURNS int BEGIN ATOMIC SELECT 1; END; COMMIT",),
+    ],
+)
+async def test_what_would_end_the_transaction_is_refused(
+    db: Engine, other: asyncpg.Connection, pending: Pending, statements_of_it: tuple[str, ...]
+) -> None:
+    """Else what is only tried would stay."""
+    before = await read_catalog(other, "public")
+    id_ = pending.add(*statements_of_it)
+    with pytest.raises(EndsTransaction, match=id_):
+        await rehearse(db)
+    assert await read_catalog(other, "public") == before
+    assert id_ not in await migrations.applied_migrations(other)
+
+
+@pytest.mark.usefixtures("squawk")
+async def test_a_script_that_begins_with_a_setting_is_watched(db: Engine, pending: Pending) -> None:
+    pending.add("SET LOCAL lock_timeout = 2000; ALTER TABLE readings ALTER value TYPE bigint")
+    pending.add("-- x\nset local lock_timeout = 2000; ALTER TABLE readings DROP COLUMN note")
+    refusals = "\n".join((await rehearse(db)).refusals)
+    assert "rewrites readings" in refusals
+    assert "ban-drop-column" in refusals
+
+
+async def test_what_blocks_nobody_may_take_long_and_swallowing_errors_hides_nothing(
+    monkeypatch: pytest.MonkeyPatch, other: asyncpg.Connection, pending: Pending
+) -> None:
+    db = with_limit(monkeypatch, 300)
+    pending.add('SELECT "migration" FROM (SELECT pg_sleep(2)::text AS migration) AS x')
+    found = await rehearse(db)
+    assert found.refusals == []
+    assert [step.is_stopped for step in found.steps] == [True]
+    pending.modules.clear()
+    pending.add("ALTER TABLE readings ADD x int; SELECT pg_sleep(2)", swallow=True)
+    [refusal] = (await rehearse(db)).refusals
+    assert "AccessExclusiveLock on readings blocks readers and writers" in refusal
+
+
+async def test_a_migration_that_fails_is_named(db: Engine, pending: Pending) -> None:
+    pending.add("CREATE TABLE good (i int)")
+    id_ = pending.add("SELECT 1 / 0")
+    with pytest.raises(StepFailed, match=f"{id_}: division by zero"):
+        await rehearse(db)
