@@ -12,6 +12,7 @@ import time
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
+import asyncpg
 import duckdb
 
 from audit.archive.moving import archive_step
@@ -55,28 +56,20 @@ PLAIN = """
 """
 
 
-async def measure(files: int, rounds: int) -> dict[str, object]:
-    assert isinstance(SETTINGS, AuditSettings)
-    assert SETTINGS.audit_archive
-    assert SETTINGS.audit_seal_key
-    keys = SealKeys(SETTINGS.audit_seal_key.get_secret_value())
-    connection = await DB.get_new_connection()
+async def _fill(connection: asyncpg.Connection) -> int:
+    """Make the rows of one file; return how many bytes the table has."""
     for part in USERS.split(";"):
         await connection.execute(part)
     await connection.execute(FILL.replace("$1", str(ROWS)), timeout=600)
     await connection.execute(WHOSE, timeout=600)
     await connection.execute("VACUUM FULL audit_logs", timeout=600)
-    size = await connection.fetchval(SIZE)
-    assert (await seal(DB, keys)).rows == ROWS
-    archive = Archive(DB, SETTINGS.audit_archive)
-    began = time.perf_counter()
-    moved = await archive_step(archive, keys, datetime.now(UTC) + MONTH)
-    took = time.perf_counter() - began
-    assert moved is not None
-    assert moved.rows == ROWS
-    [row] = await connection.fetch("SELECT name FROM audit_archives")
-    name = row["name"]
-    file = Path(archive.store.path(name))
+    return await connection.fetchval(SIZE)
+
+
+async def _make_others(
+    connection: asyncpg.Connection, name: str, file: Path, files: int
+) -> list[str]:
+    """Make more files of the first one; return the paths of all."""
     paths = [str(file)]
     for number in range(1, files):
         other = f"{number:03d}-{name}"
@@ -89,6 +82,27 @@ async def measure(files: int, rounds: int) -> dict[str, object]:
         )  # fmt: skip
         await connection.execute(CATALOG, other, number * 1000, number * ROWS, number, name)
         paths.append(str(target))
+    return paths
+
+
+async def measure(files: int, rounds: int) -> dict[str, object]:
+    assert isinstance(SETTINGS, AuditSettings)
+    assert SETTINGS.audit_archive
+    assert SETTINGS.audit_seal_key
+    keys = SealKeys(SETTINGS.audit_seal_key.get_secret_value())
+    connection = await DB.get_new_connection()
+    size = await _fill(connection)
+    assert (await seal(DB, keys)).rows == ROWS
+    archive = Archive(DB, SETTINGS.audit_archive)
+    began = time.perf_counter()
+    moved = await archive_step(archive, keys, datetime.now(UTC) + MONTH)
+    took = time.perf_counter() - began
+    assert moved is not None
+    assert moved.rows == ROWS
+    [row] = await connection.fetch("SELECT name FROM audit_archives")
+    name = row["name"]
+    file = Path(archive.store.path(name))
+    paths = await _make_others(connection, name, file, files)
     await connection.close()
     person = 7 * files + files * 2 // 3
     seconds: dict[str, list[float]] = {"archive": [took], "plain": [], "person": [], "newest": []}

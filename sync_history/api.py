@@ -22,7 +22,6 @@ from sync_history.settings import SyncSettings
 from sync_history.sources import load, sources
 from sync_history.tables import Status, Trigger
 
-LINES = 1_000  # at a time
 HIDDEN = {"claim", "holds_lock"}  # of no use outside
 
 
@@ -161,9 +160,11 @@ async def get_log(request: Request) -> Response:
     after = id_of(request.query_params.get("after", "0"))
     if after is None:
         raise HTTPException(400, "after is the id of a line.")
-    rows = await run_log.newer(services_of(request).db, _id(request), after, LINES + 1)
-    lines = [{**row, "at": row["at"].isoformat()} for row in rows[:LINES]]
-    return answer({"lines": lines, "next": lines[-1]["id"] if len(rows) > LINES else None})
+    rows = await run_log.newer(services_of(request).db, _id(request), after, run_log.AT_ONCE + 1)
+    lines = [{**row, "at": row["at"].isoformat()} for row in rows[: run_log.AT_ONCE]]
+    return answer(
+        {"lines": lines, "next": lines[-1]["id"] if len(rows) > run_log.AT_ONCE else None}
+    )
 
 
 async def start_run(request: Request) -> Response:

@@ -161,7 +161,7 @@ async def log(services: Services, run: int, json: bool = False) -> None:
     if await runs.find(run) is None:
         raise CommandError("there is no such run")
     after = 0
-    while lines := await run_log.newer(services.db, run, after, 1_000):
+    while lines := await run_log.newer(services.db, run, after, run_log.AT_ONCE):
         for line in lines:
             print_line(line, json=json)
         after = lines[-1]["id"]

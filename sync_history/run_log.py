@@ -12,6 +12,7 @@ from audit.context import storable
 from audit.database import Database, Record
 from home.config.redaction import MAX_TRACEBACK_CHARACTERS, Redactor
 
+AT_ONCE = 1_000  # lines that are read
 MOST_LINES = 1_000  # of a run; of more, only their number is kept
 LONGEST_LINE = 2_000  # characters
 LONGEST_TRACEBACK = 1_500  # of these, its end

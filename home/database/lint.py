@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from itertools import accumulate
 from pathlib import Path
 
+from home.config.processes import ended
 from home.config.settings import ROOT
 from home.database.lock_watch import Step
 
@@ -51,15 +52,11 @@ async def lint(steps: Sequence[Step], version: str) -> bool:
         stderr=asyncio.subprocess.DEVNULL,
     )  # fmt: skip
     try:
-        async with asyncio.timeout(SECONDS):
+        async with ended(process), asyncio.timeout(SECONDS):
             answer, _ = await process.communicate("".join(texts).encode())
         findings = json.loads(answer or "[]")
     except (TimeoutError, ValueError):
         return False
-    finally:
-        if process.returncode is None:
-            process.kill()
-            await process.wait()
     for finding in findings:
         step = steps[bisect_right(starts, finding["line"]) - 1]
         rule = finding["rule_name"]

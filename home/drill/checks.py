@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import os
 import re
 import sys
@@ -17,6 +16,7 @@ from audit.database import Database
 from audit.exported import exported
 from audit.paging import pages, transaction
 from audit.printable import printable
+from home.config.processes import ended
 from home.config.settings import ROOT
 from home.database.engine import Engine
 from home.database.migrations import applied_migrations, known_migrations
@@ -118,16 +118,11 @@ async def _command(restored: Engine, place: Place, name: str) -> tuple[int, list
         stderr=asyncio.subprocess.STDOUT, start_new_session=True,
     )  # fmt: skip
     assert process.stdout is not None
-    try:
+    async with ended(process):
         said = b""
         while some := await process.stdout.read(SAID):
             said = (said + some)[:SAID]
         code = await process.wait()
-    finally:
-        if process.returncode is None:
-            with contextlib.suppress(ProcessLookupError):
-                process.kill()
-            await process.wait()
     return code, [printable(line)[:500] for line in said.decode(errors="replace").splitlines()]
 
 

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from audit.printable import printable
+from home.config.processes import ended
 from home.drill.backup import Backup, DrillFailed
 
 # Debian's and Red Hat's folders; PATH and the wheel of the embedded PostgreSQL besides.
@@ -148,17 +149,14 @@ async def _run(
     assert process.stderr is not None
     said = asyncio.create_task(_read(process.stderr))
     try:
-        with contextlib.suppress(ConnectionError):  # it has ended, and said why
-            for chunk in chunks:
-                process.stdin.write(chunk)
-                await process.stdin.drain()
-        process.stdin.close()
-        return await process.wait(), await said
+        async with ended(process):
+            with contextlib.suppress(ConnectionError):  # it has ended, and said why
+                for chunk in chunks:
+                    process.stdin.write(chunk)
+                    await process.stdin.drain()
+            process.stdin.close()
+            return await process.wait(), await said
     finally:
-        if process.returncode is None:
-            with contextlib.suppress(ProcessLookupError):
-                process.kill()
-            await process.wait()
         said.cancel()
 
 
